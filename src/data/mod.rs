@@ -1,0 +1,1 @@
+//! Readers, splits, negatives and the synthetic catalogue.

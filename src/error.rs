@@ -1,0 +1,90 @@
+//! Every error that the library returns. A message says what was wrong, where, and what to do next.
+
+use std::path::{Path, PathBuf};
+
+/// Result with the library's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong in `lea`. Nothing that a user can cause panics: it ends here.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operation was given tensors whose shapes or types do not fit together.
+    #[error("{op}: {problem}")]
+    Shape {
+        /// Name of the operation.
+        op: &'static str,
+        /// Shapes expected and found.
+        problem: String,
+    },
+    /// The device has no kernel for the operation.
+    #[error("{op} has no kernel for {detail} on device {device}; choose another with --device")]
+    Unsupported {
+        /// Name of the operation.
+        op: &'static str,
+        /// Name of the device.
+        device: String,
+        /// Element type or attribute that is missing.
+        detail: String,
+    },
+    /// The operating system refused to read or write a file.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file was read, but what it holds is not what it should be.
+    #[error("{}: {place}: {problem}; {remedy}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Line, key or tensor inside the file.
+        place: String,
+        /// What was expected and what was found.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// A setting, flag or combination of them makes no sense.
+    #[error("{problem}; {remedy}")]
+    Setting {
+        /// What is wrong, with the setting's name and value.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
+}
+
+impl Error {
+    /// A shape error of the operation `op`.
+    pub fn shape(op: &'static str, problem: impl Into<String>) -> Self {
+        Error::Shape { op, problem: problem.into() }
+    }
+
+    /// An input/output error at `path`.
+    pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Error::Io { path: path.as_ref().to_path_buf(), source }
+    }
+
+    /// A file whose content is wrong at `place` (a line, key or tensor name).
+    pub fn invalid(
+        path: impl AsRef<Path>,
+        place: impl Into<String>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Error::Invalid {
+            path: path.as_ref().to_path_buf(),
+            place: place.into(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    /// A setting that makes no sense.
+    pub fn setting(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Error::Setting { problem: problem.into(), remedy: remedy.into() }
+    }
+}

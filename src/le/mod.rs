@@ -1,0 +1,1 @@
+//! The offline environment: item tokens, LE training, labelling, label files.

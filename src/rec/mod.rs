@@ -1,0 +1,1 @@
+//! Sequential recommenders, their frameworks, training and evaluation.

@@ -1,0 +1,1 @@
+//! Tensors: a shape over a device's buffer.
