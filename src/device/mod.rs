@@ -1,1 +1,58 @@
-//! Devices, buffers and launches. `cpu/` is the embedded default.
+//! Devices, buffers and launches. [`cpu`] is the embedded default; every other device is a folder beside it.
+//!
+//! A buffer is a flat run of elements of one type on one device. What an op does with buffers is decided in
+//! `ops`, which calls the device's kernels; no layer above `ops` tells devices apart.
+
+pub mod cpu;
+mod dtype;
+
+pub use dtype::{DType, Element};
+
+use crate::{Error, Result};
+use std::str::FromStr;
+
+/// Where a tensor lives and its ops run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// The host's processor, all threads of the global rayon pool.
+    #[default]
+    Cpu,
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Device::Cpu => f.write_str("cpu"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "cpu" => Ok(Device::Cpu),
+            other => Err(Error::setting(
+                format!("unknown device {other:?}"),
+                "this build has `cpu` only: pass --device cpu or leave the flag out",
+            )),
+        }
+    }
+}
+
+impl Device {
+    /// Make and instruction set of the device, for run records: "AMD EPYC (avx512)".
+    pub fn describe(&self) -> String {
+        match self {
+            Device::Cpu => cpu::describe(),
+        }
+    }
+}
+
+/// A device's memory behind a tensor.
+#[derive(Debug)]
+pub enum Storage {
+    /// Host memory.
+    Cpu(cpu::Buffer),
+}

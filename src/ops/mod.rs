@@ -1,1 +1,123 @@
 //! One file an op: shape checks, FLOP and byte counts, forward and backward, dispatch to the devices.
+//!
+//! A differentiable op is a struct with its attributes that implements [`Op`]; `autograd::apply` runs it. What has
+//! no gradient (top-k, optimiser steps) is a plain function on tensors. An op never copies to another device: where
+//! the device has no kernel, it returns [`Error::Unsupported`](crate::Error).
+
+pub mod add;
+pub mod linear;
+pub mod matmul;
+pub mod rms_norm;
+
+pub use linear::Linear;
+pub use matmul::Matmul;
+pub use rms_norm::RmsNorm;
+
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+
+/// Work of one call: floating-point operations (a multiply-add counts two) and bytes that must cross memory
+/// when every input is read once and every output written once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Floating-point operations.
+    pub flops: u64,
+    /// Bytes moved at least.
+    pub bytes: u64,
+}
+
+/// A differentiable operation with one output.
+pub trait Op: Send + Sync {
+    /// The op's name: its file's.
+    fn name(&self) -> &'static str;
+
+    /// Runs it. `record` says that [`Op::backward`] will follow, so that intermediate values are worth keeping.
+    fn forward(&mut self, inputs: &[&Tensor], record: bool) -> Result<Tensor>;
+
+    /// Gradients with respect to those inputs that `saved.needs` asks for; `None` for the others.
+    fn backward(&self, saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>>;
+
+    /// Work of one forward call.
+    fn cost(&self, inputs: &[&Tensor]) -> Cost;
+
+    /// Whether backward reads input `index`, given which inputs need a gradient. What is not kept is freed.
+    fn keeps_input(&self, _index: usize, _needs: &[bool]) -> bool {
+        true
+    }
+
+    /// Whether backward reads the output.
+    fn keeps_output(&self) -> bool {
+        false
+    }
+}
+
+/// What backward gets back from forward.
+pub struct Saved<'a> {
+    inputs: &'a [Option<Tensor>],
+    output: Option<&'a Tensor>,
+    /// Which inputs need a gradient.
+    pub needs: &'a [bool],
+}
+
+impl<'a> Saved<'a> {
+    /// Collects what was kept.
+    pub fn new(inputs: &'a [Option<Tensor>], output: Option<&'a Tensor>, needs: &'a [bool]) -> Self {
+        Saved { inputs, output, needs }
+    }
+
+    /// Input `index`, which `keeps_input` asked for.
+    pub fn input(&self, index: usize) -> &'a Tensor {
+        self.inputs[index].as_ref().expect("keeps_input asked for this input")
+    }
+
+    /// The output, which `keeps_output` asked for.
+    pub fn output(&self) -> &'a Tensor {
+        self.output.expect("keeps_output asked for the output")
+    }
+}
+
+/// Bytes of some tensors.
+pub(crate) fn bytes_of(tensors: &[&Tensor]) -> u64 {
+    tensors.iter().map(|t| (t.len() * t.dtype().size()) as u64).sum()
+}
+
+/// An error unless `found == expected`.
+pub(crate) fn expect_shape(op: &'static str, what: &str, found: &Tensor, expected: &[usize]) -> Result<()> {
+    if found.shape() != expected {
+        return Err(Error::shape(op, format!("{what} has shape {:?}, expected {expected:?}", found.shape())));
+    }
+    Ok(())
+}
+
+/// An error unless all tensors have the type and the device of the first.
+pub(crate) fn expect_alike(op: &'static str, tensors: &[&Tensor]) -> Result<()> {
+    let Some((first, others)) = tensors.split_first() else { return Ok(()) };
+    for other in others {
+        if other.dtype() != first.dtype() || other.device() != first.device() {
+            return Err(Error::shape(op, format!("{first:?} and {other:?} differ in type or device")));
+        }
+    }
+    Ok(())
+}
+
+/// Runs `$body` with `$T` bound to the float type of `$dtype`; other types are `Error::Unsupported`.
+macro_rules! float_type {
+    ($op:expr, $tensor:expr, $T:ident => $body:expr) => {
+        match $tensor.dtype() {
+            $crate::device::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::device::DType::F64 => {
+                type $T = f64;
+                $body
+            }
+            other => Err($crate::Error::Unsupported {
+                op: $op,
+                device: $tensor.device().to_string(),
+                detail: other.to_string(),
+            }),
+        }
+    };
+}
+pub(crate) use float_type;

@@ -1,1 +1,215 @@
-//! Tensors: a shape over a device's buffer.
+//! Tensors: a shape over a device's buffer. Always contiguous and row-major; reshapes and runs of rows share the
+//! buffer. A tensor is cheap to clone, and writing to one that shares its buffer copies it first.
+
+use crate::device::{Device, DType, Element, Storage, cpu};
+use crate::{Error, Result};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A contiguous row-major array on a device.
+#[derive(Clone)]
+pub struct Tensor {
+    storage: Arc<Storage>,
+    /// First element inside the storage.
+    offset: usize,
+    shape: Vec<usize>,
+    dtype: DType,
+    device: Device,
+}
+
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tensor({:?}, {}, {})", self.shape, self.dtype, self.device)
+    }
+}
+
+impl Tensor {
+    /// A tensor of `shape` from host data; an error when the lengths differ.
+    pub fn from_slice<T: Element>(device: &Device, data: &[T], shape: &[usize]) -> Result<Self> {
+        if data.len() != shape.iter().product::<usize>() {
+            return Err(Error::shape("from_slice", format!("{} elements cannot have shape {shape:?}", data.len())));
+        }
+        let storage = match device {
+            Device::Cpu => Storage::Cpu(cpu::Buffer::copy_of(data)),
+        };
+        Ok(Self::of(storage, device, T::DTYPE, shape))
+    }
+
+    /// Indices or ids, as a vector `[len]`.
+    pub fn from_ids(device: &Device, ids: &[u32]) -> Result<Self> {
+        Self::from_slice(device, ids, &[ids.len()])
+    }
+
+    /// All zeros.
+    pub fn zeros(device: &Device, dtype: DType, shape: &[usize]) -> Result<Self> {
+        let len = shape.iter().product();
+        let storage = match device {
+            Device::Cpu => Storage::Cpu(cpu::Buffer::zeros(dtype, len)),
+        };
+        Ok(Self::of(storage, device, dtype, shape))
+    }
+
+    /// Arbitrary content, for a kernel that writes every element.
+    pub fn scratch(device: &Device, dtype: DType, shape: &[usize]) -> Result<Self> {
+        let len = shape.iter().product();
+        let storage = match device {
+            Device::Cpu => Storage::Cpu(cpu::Buffer::scratch(dtype, len)),
+        };
+        Ok(Self::of(storage, device, dtype, shape))
+    }
+
+    /// Every element `value`; `dtype` a float type.
+    pub fn full(device: &Device, dtype: DType, shape: &[usize], value: f64) -> Result<Self> {
+        let len = shape.iter().product();
+        Self::from_f64(device, dtype, &vec![value; len], shape)
+    }
+
+    /// A tensor of float type `dtype` from f64 host data, rounded to nearest.
+    pub fn from_f64(device: &Device, dtype: DType, data: &[f64], shape: &[usize]) -> Result<Self> {
+        match dtype {
+            DType::F64 => Self::from_slice(device, data, shape),
+            DType::F32 => {
+                let data: Vec<f32> = data.iter().map(|&x| x as f32).collect();
+                Self::from_slice(device, &data, shape)
+            }
+            other => Err(Error::shape("from_f64", format!("{other} is no type to compute in"))),
+        }
+    }
+
+    fn of(storage: Storage, device: &Device, dtype: DType, shape: &[usize]) -> Self {
+        Tensor { storage: Arc::new(storage), offset: 0, shape: shape.to_vec(), dtype, device: device.clone() }
+    }
+
+    /// Extents, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Where it lives.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The two extents of a matrix; an error in the name of `op` otherwise.
+    pub fn dims2(&self, op: &'static str) -> Result<(usize, usize)> {
+        match self.shape[..] {
+            [rows, columns] => Ok((rows, columns)),
+            _ => Err(Error::shape(op, format!("expected a matrix, found shape {:?}", self.shape))),
+        }
+    }
+
+    /// The extent of a vector; an error in the name of `op` otherwise.
+    pub fn dims1(&self, op: &'static str) -> Result<usize> {
+        match self.shape[..] {
+            [len] => Ok(len),
+            _ => Err(Error::shape(op, format!("expected a vector, found shape {:?}", self.shape))),
+        }
+    }
+
+    /// The same elements under another shape; an error when their number differs.
+    pub fn reshape(&self, shape: &[usize]) -> Result<Self> {
+        if shape.iter().product::<usize>() != self.len() {
+            return Err(Error::shape("reshape", format!("{:?} cannot become {shape:?}", self.shape)));
+        }
+        Ok(Tensor { shape: shape.to_vec(), ..self.clone() })
+    }
+
+    /// Rows `range` of the outermost extent, sharing the buffer.
+    pub fn rows(&self, range: Range<usize>) -> Result<Self> {
+        let outer = self.shape.first().copied().unwrap_or(0);
+        if range.start > range.end || range.end > outer {
+            return Err(Error::shape("rows", format!("rows {range:?} of shape {:?}", self.shape)));
+        }
+        let width: usize = self.shape[1..].iter().product();
+        let mut shape = self.shape.clone();
+        shape[0] = range.len();
+        Ok(Tensor { offset: self.offset + range.start * width, shape, ..self.clone() })
+    }
+
+    /// A copy of the elements on the host.
+    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        if T::DTYPE != self.dtype {
+            return Err(Error::shape("to_vec", format!("a {} tensor was read as {}", self.dtype, T::DTYPE)));
+        }
+        match &*self.storage {
+            Storage::Cpu(_) => Ok(self.host::<T>().to_vec()),
+        }
+    }
+
+    /// The elements as f64 on the host, from any float type.
+    pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
+        Ok(match self.dtype {
+            DType::F64 => self.to_vec::<f64>()?,
+            DType::F32 => self.to_vec::<f32>()?.into_iter().map(f64::from).collect(),
+            DType::F16 => self.to_vec::<half::f16>()?.into_iter().map(f64::from).collect(),
+            DType::BF16 => self.to_vec::<half::bf16>()?.into_iter().map(f64::from).collect(),
+            DType::U32 => self.to_vec::<u32>()?.into_iter().map(f64::from).collect(),
+        })
+    }
+
+    /// The only element of a one-element float tensor.
+    pub fn item(&self) -> Result<f64> {
+        match self.to_f64_vec()?[..] {
+            [value] => Ok(value),
+            _ => Err(Error::shape("item", format!("expected one element, found shape {:?}", self.shape))),
+        }
+    }
+
+    /// The elements of a tensor in host memory. For CPU kernels: type and device have been checked before.
+    pub(crate) fn host<T: Element>(&self) -> &[T] {
+        match &*self.storage {
+            Storage::Cpu(buffer) => &buffer.as_slice::<T>()[self.offset..self.offset + self.len()],
+        }
+    }
+
+    /// The elements of a tensor in host memory, to be written; copied first where another tensor shares them.
+    pub(crate) fn host_mut<T: Element>(&mut self) -> &mut [T] {
+        let len = self.len();
+        if Arc::get_mut(&mut self.storage).is_none() {
+            self.storage = Arc::new(Storage::Cpu(cpu::Buffer::copy_of(self.host::<T>())));
+            self.offset = 0;
+        }
+        match Arc::get_mut(&mut self.storage) {
+            Some(Storage::Cpu(buffer)) => &mut buffer.as_mut_slice::<T>()[self.offset..self.offset + len],
+            None => unreachable!("the storage was just made"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writing_to_shared_rows_leaves_the_other_tensor_alone() {
+        let a = Tensor::from_slice(&Device::Cpu, &[1f32, 2.0, 3.0, 4.0], &[2, 2]).unwrap();
+        let mut b = a.rows(1..2).unwrap();
+        b.host_mut::<f32>()[0] = 9.0;
+        assert_eq!(a.to_vec::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(b.to_vec::<f32>().unwrap(), [9.0, 4.0]);
+    }
+
+    #[test]
+    fn wrong_shapes_and_types_are_errors() {
+        let a = Tensor::from_slice(&Device::Cpu, &[1f32, 2.0], &[2]).unwrap();
+        assert!(a.reshape(&[3]).is_err());
+        assert!(a.rows(1..3).is_err());
+        assert!(a.to_vec::<u32>().is_err());
+        assert!(Tensor::from_slice(&Device::Cpu, &[1f32], &[2]).is_err());
+    }
+}

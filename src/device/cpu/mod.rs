@@ -1,0 +1,29 @@
+//! The CPU: pooled host buffers, run-time choice of the instruction set, and one kernel file an op.
+//!
+//! Kernels are generic over [`Float`] (f32 for work, f64 for references), take plain slices, split rows over
+//! rayon, and keep one order of every sum whatever the number of threads or rows.
+
+mod buffer;
+pub mod elementwise;
+mod float;
+pub mod matmul;
+pub mod rms_norm;
+pub mod simd;
+
+pub use buffer::Buffer;
+pub use float::Float;
+
+/// Rows handed to one rayon task, so that a task moves at least some 16 Ki elements.
+pub(crate) fn rows_per_task(width: usize) -> usize {
+    (16 * 1024 / width.max(1)).max(1)
+}
+
+/// Processor name and instruction set in use.
+pub fn describe() -> String {
+    let model = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
+        let line = text.lines().find(|l| l.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.trim().to_string())
+    });
+    let model = model.unwrap_or_else(|| std::env::consts::ARCH.to_string());
+    format!("{model}, {} threads, {}", rayon::current_num_threads(), simd::level())
+}

@@ -1,0 +1,86 @@
+//! y = x·Wᵀ (+ bias) (+ residual), the layout of `torch.nn.Linear`. FLOPs 2·rows·in·out; bytes of x, W and y.
+
+use super::matmul::{matmul, matmul_accumulate};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
+use crate::Result;
+use crate::device::{Device, cpu};
+use crate::tensor::Tensor;
+
+/// Inputs: x `[rows, in]`, W `[out, in]`, then bias `[out]` if `bias`, then residual `[rows, out]` if `residual`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Linear {
+    /// A bias is among the inputs.
+    pub bias: bool,
+    /// A residual to add is among the inputs.
+    pub residual: bool,
+}
+
+impl Op for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn forward(&mut self, inputs: &[&Tensor], _record: bool) -> Result<Tensor> {
+        let (x, w) = (inputs[0], inputs[1]);
+        let (rows, out) = (x.dims2("linear")?.0, w.dims2("linear")?.0);
+        expect_alike("linear", inputs)?;
+        let mut y = if self.residual {
+            let residual = inputs[inputs.len() - 1];
+            expect_shape("linear", "the residual", residual, &[rows, out])?;
+            let mut y = residual.clone();
+            matmul_accumulate(x, w, false, true, &mut y)?;
+            y
+        } else {
+            matmul(x, w, false, true)?
+        };
+        if self.bias {
+            expect_shape("linear", "the bias", inputs[2], &[out])?;
+            match x.device() {
+                Device::Cpu => float_type!("linear", x, T => {
+                    cpu::elementwise::add_row(y.host_mut::<T>(), inputs[2].host::<T>());
+                    Ok(())
+                })?,
+            }
+        }
+        Ok(y)
+    }
+
+    fn backward(&self, saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let dx = if saved.needs[0] { Some(matmul(grad, saved.input(1), false, false)?) } else { None };
+        let dw = if saved.needs[1] { Some(matmul(grad, saved.input(0), true, false)?) } else { None };
+        let mut grads = vec![dx, dw];
+        if self.bias {
+            grads.push(if saved.needs[2] { Some(super::add::sum_rows(grad)?) } else { None });
+        }
+        if self.residual {
+            grads.push(saved.needs.last().copied().unwrap_or(false).then(|| grad.clone()));
+        }
+        Ok(grads)
+    }
+
+    fn cost(&self, inputs: &[&Tensor]) -> Cost {
+        let (x, w) = (inputs[0], inputs[1]);
+        let out = w.shape()[0];
+        let y_bytes = (x.shape()[0] * out * x.dtype().size()) as u64;
+        Cost { flops: 2 * (x.len() * out) as u64, bytes: bytes_of(inputs) + y_bytes }
+    }
+
+    fn keeps_input(&self, index: usize, needs: &[bool]) -> bool {
+        index < 2 && needs[1 - index]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::autograd::gradcheck;
+
+    #[test]
+    fn gradients_match_finite_differences() {
+        let (x, w) = (gradcheck::random(&[5, 3], 1), gradcheck::random(&[4, 3], 2));
+        let (bias, residual) = (gradcheck::random(&[4], 3), gradcheck::random(&[5, 4], 4));
+        gradcheck::op(Linear::default, &[x.clone(), w.clone()]);
+        gradcheck::op(|| Linear { bias: true, residual: false }, &[x.clone(), w.clone(), bias.clone()]);
+        gradcheck::op(|| Linear { bias: true, residual: true }, &[x, w, bias, residual]);
+    }
+}

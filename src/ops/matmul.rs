@@ -1,0 +1,129 @@
+//! C = op(A)·op(B) with op the identity or the transpose. FLOPs 2·m·n·k; bytes of A, B and C.
+
+use super::{Cost, Op, Saved, bytes_of, expect_alike, float_type};
+use crate::device::{Device, cpu};
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+
+/// `[m, k]·[k, n] → [m, n]`; with a flag set, that input is stored transposed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Matmul {
+    /// A is stored as `[k, m]`.
+    pub transpose_a: bool,
+    /// B is stored as `[n, k]`.
+    pub transpose_b: bool,
+}
+
+/// Product of two matrices, see [`Matmul`]; without autograd.
+pub fn matmul(a: &Tensor, b: &Tensor, transpose_a: bool, transpose_b: bool) -> Result<Tensor> {
+    let (m, n, _) = dims(a, b, transpose_a, transpose_b)?;
+    let mut c = Tensor::scratch(a.device(), a.dtype(), &[m, n])?;
+    run(a, b, transpose_a, transpose_b, &mut c, false)?;
+    Ok(c)
+}
+
+/// c += op(a)·op(b).
+pub fn matmul_accumulate(a: &Tensor, b: &Tensor, transpose_a: bool, transpose_b: bool, c: &mut Tensor) -> Result<()> {
+    let (m, n, _) = dims(a, b, transpose_a, transpose_b)?;
+    super::expect_shape("matmul", "the accumulator", c, &[m, n])?;
+    expect_alike("matmul", &[a, c])?;
+    run(a, b, transpose_a, transpose_b, c, true)
+}
+
+fn run(a: &Tensor, b: &Tensor, transpose_a: bool, transpose_b: bool, c: &mut Tensor, accumulate: bool) -> Result<()> {
+    let (m, n, k) = dims(a, b, transpose_a, transpose_b)?;
+    match a.device() {
+        Device::Cpu => float_type!("matmul", a, T => {
+            use cpu::matmul::Matrix;
+            let side = |data, rows, columns, transposed| Matrix::<T> { data, rows, columns, transposed };
+            let left = side(a.host(), m, k, transpose_a);
+            let right = side(b.host(), k, n, transpose_b);
+            cpu::matmul::matmul(left, right, c.host_mut::<T>(), accumulate);
+            Ok(())
+        }),
+    }
+}
+
+/// (m, n, k), checked.
+fn dims(a: &Tensor, b: &Tensor, transpose_a: bool, transpose_b: bool) -> Result<(usize, usize, usize)> {
+    expect_alike("matmul", &[a, b])?;
+    let (mut m, mut k) = a.dims2("matmul")?;
+    let (mut kb, mut n) = b.dims2("matmul")?;
+    if transpose_a {
+        (m, k) = (k, m);
+    }
+    if transpose_b {
+        (kb, n) = (n, kb);
+    }
+    if k != kb {
+        let problem = format!("inner extents {k} and {kb} differ, shapes {:?} and {:?}", a.shape(), b.shape());
+        return Err(Error::shape("matmul", problem));
+    }
+    Ok((m, n, k))
+}
+
+/// Work of an m×n×k product of `element` bytes each.
+pub fn cost(m: usize, n: usize, k: usize, element: usize) -> Cost {
+    Cost { flops: 2 * (m * n * k) as u64, bytes: ((m * k + k * n + m * n) * element) as u64 }
+}
+
+impl Op for Matmul {
+    fn name(&self) -> &'static str {
+        "matmul"
+    }
+
+    fn forward(&mut self, inputs: &[&Tensor], _record: bool) -> Result<Tensor> {
+        matmul(inputs[0], inputs[1], self.transpose_a, self.transpose_b)
+    }
+
+    fn backward(&self, saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let (ta, tb) = (self.transpose_a, self.transpose_b);
+        let da = if !saved.needs[0] {
+            None
+        } else if ta {
+            Some(matmul(saved.input(1), grad, tb, true)?)
+        } else {
+            Some(matmul(grad, saved.input(1), false, !tb)?)
+        };
+        let db = if !saved.needs[1] {
+            None
+        } else if tb {
+            Some(matmul(grad, saved.input(0), true, ta)?)
+        } else {
+            Some(matmul(saved.input(0), grad, !ta, false)?)
+        };
+        Ok(vec![da, db])
+    }
+
+    fn cost(&self, inputs: &[&Tensor]) -> Cost {
+        let Ok((m, n, k)) = dims(inputs[0], inputs[1], self.transpose_a, self.transpose_b) else {
+            return Cost { flops: 0, bytes: bytes_of(inputs) };
+        };
+        cost(m, n, k, inputs[0].dtype().size())
+    }
+
+    fn keeps_input(&self, index: usize, needs: &[bool]) -> bool {
+        needs[1 - index]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::autograd::gradcheck;
+
+    #[test]
+    fn gradients_match_finite_differences() {
+        for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
+            let a = gradcheck::random(if ta { &[4, 3] } else { &[3, 4] }, 1);
+            let b = gradcheck::random(if tb { &[5, 4] } else { &[4, 5] }, 2);
+            gradcheck::op(|| Matmul { transpose_a: ta, transpose_b: tb }, &[a, b]);
+        }
+    }
+
+    #[test]
+    fn inner_extents_must_agree() {
+        let (a, b) = (gradcheck::random(&[2, 3], 1), gradcheck::random(&[2, 3], 2));
+        assert!(matmul(&a, &b, false, false).unwrap_err().to_string().contains("inner extents 3 and 2"));
+    }
+}

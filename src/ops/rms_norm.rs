@@ -1,0 +1,95 @@
+//! Root-mean-square norm (Zhang and Sennrich, arXiv 1910.07467): y = x / √(mean(x²) + eps) · weight, row by row.
+//! About 4 FLOPs an element; bytes of x and y.
+
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
+use crate::Result;
+use crate::device::{Device, cpu};
+use crate::tensor::Tensor;
+
+/// Inputs: x `[rows, d]`, weight `[d]`.
+#[derive(Clone, Debug)]
+pub struct RmsNorm {
+    eps: f64,
+    /// 1/√(mean(x²) + eps) of every row, kept for backward.
+    inverse: Option<Tensor>,
+}
+
+impl RmsNorm {
+    /// With `eps` added to the mean square.
+    pub fn new(eps: f64) -> Self {
+        RmsNorm { eps, inverse: None }
+    }
+}
+
+impl Op for RmsNorm {
+    fn name(&self) -> &'static str {
+        "rms_norm"
+    }
+
+    fn forward(&mut self, inputs: &[&Tensor], record: bool) -> Result<Tensor> {
+        let (x, weight) = (inputs[0], inputs[1]);
+        let (rows, d) = x.dims2("rms_norm")?;
+        expect_alike("rms_norm", inputs)?;
+        expect_shape("rms_norm", "the weight", weight, &[d])?;
+        let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, d])?;
+        let mut inverse = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
+        match x.device() {
+            Device::Cpu => float_type!("rms_norm", x, T => {
+                let (y, inverse) = (y.host_mut::<T>(), inverse.host_mut::<T>());
+                cpu::rms_norm::forward::<T>(x.host(), weight.host(), self.eps as T, y, inverse);
+                Ok(())
+            })?,
+        }
+        self.inverse = record.then_some(inverse);
+        Ok(y)
+    }
+
+    fn backward(&self, saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let (x, weight) = (saved.input(0), saved.input(1));
+        let inverse = self.inverse.as_ref().expect("forward was recorded");
+        let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
+        let mut dweight = Tensor::scratch(x.device(), x.dtype(), weight.shape())?;
+        match x.device() {
+            Device::Cpu => float_type!("rms_norm", x, T => {
+                let (x, inverse, dy) = (x.host::<T>(), inverse.host::<T>(), grad.host::<T>());
+                if saved.needs[0] {
+                    cpu::rms_norm::backward_input(x, weight.host(), inverse, dy, dx.host_mut());
+                }
+                if saved.needs[1] {
+                    cpu::rms_norm::backward_weight(x, inverse, dy, dweight.host_mut());
+                }
+                Ok(())
+            })?,
+        }
+        Ok(vec![saved.needs[0].then_some(dx), saved.needs[1].then_some(dweight)])
+    }
+
+    fn cost(&self, inputs: &[&Tensor]) -> Cost {
+        let len = inputs[0].len() as u64;
+        Cost { flops: 4 * len, bytes: bytes_of(inputs) + len * inputs[0].dtype().size() as u64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::autograd::gradcheck;
+
+    #[test]
+    fn gradients_match_finite_differences() {
+        for (rows, d) in [(1, 1), (3, 16), (4, 21)] {
+            gradcheck::op(|| RmsNorm::new(1e-5), &[gradcheck::random(&[rows, d], 1), gradcheck::random(&[d], 2)]);
+        }
+    }
+
+    #[test]
+    fn rows_have_unit_mean_square() {
+        let x = gradcheck::random(&[5, 37], 3);
+        let one = Tensor::full(&Device::Cpu, x.dtype(), &[37], 1.0).unwrap();
+        let y = RmsNorm::new(0.0).forward(&[&x, &one], false).unwrap().to_f64_vec().unwrap();
+        for row in y.chunks(37) {
+            let mean = row.iter().map(|v| v * v).sum::<f64>() / 37.0;
+            assert!((mean - 1.0).abs() < 1e-12, "{mean}");
+        }
+    }
+}
