@@ -30,7 +30,9 @@ impl Progress {
         let plain = !std::io::stderr().is_terminal();
         let bar = if plain { ProgressBar::hidden() } else { ProgressBar::new(total) };
         let template = "{prefix:>10} [{bar:32}] {pos}/{len} {per_sec} eta {eta} {msg}";
-        bar.set_style(ProgressStyle::with_template(template).expect("a constant template").progress_chars("=> "));
+        bar.set_style(
+            ProgressStyle::with_template(template).expect("a constant template").progress_chars("=> "),
+        );
         bar.set_prefix(name.clone());
         bar.set_length(total);
         let now = Instant::now();
@@ -56,7 +58,8 @@ impl Progress {
         let (done, seconds) = (self.bar.position(), self.start.elapsed().as_secs_f64());
         let rate = done as f64 / seconds.max(1e-9);
         let left = self.total.saturating_sub(done) as f64 / rate.max(1e-9);
-        let time = if closing.is_empty() { format!("eta {left:.0} s") } else { format!("{closing} {seconds:.1} s") };
+        let time =
+            if closing.is_empty() { format!("eta {left:.0} s") } else { format!("{closing} {seconds:.1} s") };
         let unit = self.unit;
         eprintln!("{}: {done}/{} {unit}, {rate:.1} {unit}/s, {time} {}", self.name, self.total, self.message);
     }

@@ -53,7 +53,10 @@ impl Gradients {
 /// Gradients of the one-element `loss` with respect to every leaf and trainable parameter it depends on.
 pub fn backward(loss: &Var) -> Result<Gradients> {
     if loss.value.len() != 1 {
-        return Err(Error::shape("backward", format!("the loss has shape {:?}, not one element", loss.value.shape())));
+        return Err(Error::shape(
+            "backward",
+            format!("the loss has shape {:?}, not one element", loss.value.shape()),
+        ));
     }
     let mut grads = Gradients::default();
     let one = Tensor::full(loss.value.device(), loss.value.dtype(), loss.value.shape(), 1.0)?;

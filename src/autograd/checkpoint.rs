@@ -16,7 +16,10 @@ pub(super) struct Section {
 
 /// Runs `run(inputs)` keeping none of its intermediate values; backward runs it once more. `run` may use parameters
 /// of its own and must give the same result each time (dropout by counter does).
-pub fn checkpoint(run: impl Fn(&[Var]) -> Result<Var> + Send + Sync + 'static, inputs: &[&Var]) -> Result<Var> {
+pub fn checkpoint(
+    run: impl Fn(&[Var]) -> Result<Var> + Send + Sync + 'static,
+    inputs: &[&Var],
+) -> Result<Var> {
     let values: Vec<Tensor> = inputs.iter().map(|v| v.value.clone()).collect();
     let constants: Vec<Var> = values.iter().cloned().map(Var::constant).collect();
     if !RECORDING.get() {

@@ -23,14 +23,27 @@ pub fn matmul(a: &Tensor, b: &Tensor, transpose_a: bool, transpose_b: bool) -> R
 }
 
 /// c += op(a)·op(b).
-pub fn matmul_accumulate(a: &Tensor, b: &Tensor, transpose_a: bool, transpose_b: bool, c: &mut Tensor) -> Result<()> {
+pub fn matmul_accumulate(
+    a: &Tensor,
+    b: &Tensor,
+    transpose_a: bool,
+    transpose_b: bool,
+    c: &mut Tensor,
+) -> Result<()> {
     let (m, n, _) = dims(a, b, transpose_a, transpose_b)?;
     super::expect_shape("matmul", "the accumulator", c, &[m, n])?;
     expect_alike("matmul", &[a, c])?;
     run(a, b, transpose_a, transpose_b, c, true)
 }
 
-fn run(a: &Tensor, b: &Tensor, transpose_a: bool, transpose_b: bool, c: &mut Tensor, accumulate: bool) -> Result<()> {
+fn run(
+    a: &Tensor,
+    b: &Tensor,
+    transpose_a: bool,
+    transpose_b: bool,
+    c: &mut Tensor,
+    accumulate: bool,
+) -> Result<()> {
     let (m, n, k) = dims(a, b, transpose_a, transpose_b)?;
     match a.device() {
         Device::Cpu => float_type!("matmul", a, T => {
@@ -56,7 +69,8 @@ fn dims(a: &Tensor, b: &Tensor, transpose_a: bool, transpose_b: bool) -> Result<
         (kb, n) = (n, kb);
     }
     if k != kb {
-        let problem = format!("inner extents {k} and {kb} differ, shapes {:?} and {:?}", a.shape(), b.shape());
+        let problem =
+            format!("inner extents {k} and {kb} differ, shapes {:?} and {:?}", a.shape(), b.shape());
         return Err(Error::shape("matmul", problem));
     }
     Ok((m, n, k))

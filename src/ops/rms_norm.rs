@@ -78,7 +78,10 @@ mod tests {
     #[test]
     fn gradients_match_finite_differences() {
         for (rows, d) in [(1, 1), (3, 16), (4, 21)] {
-            gradcheck::op(|| RmsNorm::new(1e-5), &[gradcheck::random(&[rows, d], 1), gradcheck::random(&[d], 2)]);
+            gradcheck::op(
+                || RmsNorm::new(1e-5),
+                &[gradcheck::random(&[rows, d], 1), gradcheck::random(&[d], 2)],
+            );
         }
     }
 

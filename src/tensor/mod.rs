@@ -1,7 +1,7 @@
 //! Tensors: a shape over a device's buffer. Always contiguous and row-major; reshapes and runs of rows share the
 //! buffer. A tensor is cheap to clone, and writing to one that shares its buffer copies it first.
 
-use crate::device::{Device, DType, Element, Storage, cpu};
+use crate::device::{DType, Device, Element, Storage, cpu};
 use crate::{Error, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,7 +27,10 @@ impl Tensor {
     /// A tensor of `shape` from host data; an error when the lengths differ.
     pub fn from_slice<T: Element>(device: &Device, data: &[T], shape: &[usize]) -> Result<Self> {
         if data.len() != shape.iter().product::<usize>() {
-            return Err(Error::shape("from_slice", format!("{} elements cannot have shape {shape:?}", data.len())));
+            return Err(Error::shape(
+                "from_slice",
+                format!("{} elements cannot have shape {shape:?}", data.len()),
+            ));
         }
         let storage = match device {
             Device::Cpu => Storage::Cpu(cpu::Buffer::copy_of(data)),

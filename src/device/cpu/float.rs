@@ -116,7 +116,13 @@ impl Float for f32 {
         let power = |n: f32| f32::from_bits((((n as i32) + 127) << 23) as u32);
         let result = p * power(half) * power(n - half);
         let result = if self < -87.4 { 0.0 } else { result };
-        if self > 88.72 { f32::INFINITY } else if self.is_nan() { self } else { result }
+        if self > 88.72 {
+            f32::INFINITY
+        } else if self.is_nan() {
+            self
+        } else {
+            result
+        }
     }
 }
 

@@ -120,7 +120,10 @@ impl<T: Float> Kernel for Narrow<'_, T> {
 fn narrow<T: Float>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], accumulate: bool) {
     let (n, k) = (b.columns, a.columns);
     if k == 0 {
-        return if accumulate {} else { c.fill(T::ZERO) };
+        return if accumulate {
+        } else {
+            c.fill(T::ZERO)
+        };
     }
     let (row, column) = b.strides();
     let at = |j: usize, i: usize| b.data[i * row as usize + j * column as usize];
@@ -144,7 +147,9 @@ mod tests {
     #[test]
     fn rows_have_the_same_bits_in_any_batch() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        for (n, k) in [(1, 5), (2, 700), (3, 64), (5, 3), (17, 700), (64, 48), (64, 1100), (300, 2), (130, 600)] {
+        for (n, k) in
+            [(1, 5), (2, 700), (3, 64), (5, 3), (17, 700), (64, 48), (64, 1100), (300, 2), (130, 600)]
+        {
             let (a, b) = (random(&mut rng, 700 * k), random(&mut rng, n * k));
             let mut whole = vec![f32::NAN; 700 * n];
             matmul(Matrix::new(&a, 700, k), Matrix::transposed(&b, k, n), &mut whole, false);
@@ -160,9 +165,12 @@ mod tests {
     #[test]
     fn products_agree_with_f64() {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
-        for (m, n, k, ta, tb) in
-            [(1, 1, 1, false, true), (7, 3, 90, false, false), (80, 40, 33, true, false), (5, 90, 64, true, true)]
-        {
+        for (m, n, k, ta, tb) in [
+            (1, 1, 1, false, true),
+            (7, 3, 90, false, false),
+            (80, 40, 33, true, false),
+            (5, 90, 64, true, true),
+        ] {
             let (a, b, c) = (random(&mut rng, m * k), random(&mut rng, n * k), random(&mut rng, m * n));
             let left = if ta { Matrix::transposed(&a, m, k) } else { Matrix::new(&a, m, k) };
             let right = if tb { Matrix::transposed(&b, k, n) } else { Matrix::new(&b, k, n) };
