@@ -1,1 +1,20 @@
-//! Readers, splits, negatives and the synthetic catalogue.
+//!
+//! A [`Dataset`] is items with text and users with time-ordered events over dense item numbers `0..items`.
+//! [`load`] reads a folder (raw or imported), [`save`] writes an imported one, [`Split`] says which steps are
+//! trained, validated and tested.
+
+mod dataset;
+mod filters;
+mod folder;
+mod negatives;
+mod splits;
+mod stats;
+mod table;
+mod tsv;
+
+pub use dataset::{Dataset, Event, Feedback, Item, TextSource, User};
+pub use filters::{FilterReport, Filters};
+pub use folder::{LoadOptions, Loaded, Source, load, save};
+pub use negatives::{NegativeKind, NegativeSampler, met_items};
+pub use splits::{LeShare, Part, Protocol, Split};
+pub use stats::Stats;

@@ -1,0 +1,359 @@
+//! Data sets on disk: finding the tables of a folder, reading them with their filters, and writing an imported one.
+//!
+//! A raw folder holds `interactions.tsv` (or `events.tsv`) and, if the items have text, `items.tsv`; each may be
+//! gzipped. An imported folder holds the same two tables, filtered and in canonical order, and `dataset.json`
+//! with counts, hashes and where they came from; reading it back checks the hashes.
+
+use super::dataset::{Dataset, TextSource};
+use super::filters::{FilterReport, Filters};
+use super::tsv::{self, TextWish};
+use crate::{Error, Result, files};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+const FORMAT: &str = "lea-dataset-1";
+const MANIFEST: &str = "dataset.json";
+const JOINER: &str = ", ";
+
+/// How to read a data set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoadOptions {
+    /// Item columns that form the text. `None`: as imported, else those called `title`, `name` or `text`. Empty: no
+    /// text.
+    pub text: Option<Vec<String>>,
+    /// What stands between two columns; `None`: as imported, else `", "`.
+    pub joiner: Option<String>,
+    /// The items table, where it does not lie beside the interactions under the name `items.tsv`.
+    pub items: Option<PathBuf>,
+    /// See [`Filters::drop_repeats`].
+    pub drop_repeats: bool,
+    /// See [`Filters::min_length`].
+    pub min_length: usize,
+    /// See [`Filters::core`].
+    pub core: usize,
+}
+
+impl LoadOptions {
+    /// The filters among the options.
+    pub fn filters(&self) -> Filters {
+        Filters { drop_repeats: self.drop_repeats, min_length: self.min_length, core: self.core }
+    }
+}
+
+/// A file that a data set was read from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// File name without its folder.
+    pub file: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Hex SHA-256 of the file as it lies on disk.
+    pub sha256: String,
+}
+
+/// A data set and how it came to be.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The data set after the filters.
+    pub dataset: Dataset,
+    /// The filters applied.
+    pub filters: Filters,
+    /// What they dropped.
+    pub dropped: FilterReport,
+    /// The files read.
+    pub sources: Vec<Source>,
+}
+
+/// `dataset.json` of an imported folder.
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    format: String,
+    name: String,
+    users: usize,
+    items: usize,
+    interactions: usize,
+    text: TextSource,
+    hash: String,
+    interactions_hash: String,
+    filters: Filters,
+    dropped: FilterReport,
+    sources: Vec<Source>,
+}
+
+/// Reads the data set at `path`: a raw folder, an imported folder, or an interactions table.
+///
+/// # Errors
+/// Tables that are missing, ambiguous or malformed, an imported folder whose tables no longer match its hashes, and
+/// filters that leave no user.
+pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
+    let tables = Tables::find(path, options)?;
+    let manifest = if path.is_dir() { read_manifest(&path.join(MANIFEST))? } else { None };
+    let imported = manifest.as_ref().map(|manifest| &manifest.text);
+    let text = TextWish {
+        columns: options.text.as_deref().or(imported.map(|text| text.columns.as_slice())),
+        lists: if options.text.is_none() { imported.map(|text| text.lists.as_slice()) } else { None },
+        joiner: options.joiner.as_deref().or(imported.map(|text| text.joiner.as_str())).unwrap_or(JOINER),
+    };
+    let name = manifest.as_ref().map_or_else(|| name_of(path), |manifest| manifest.name.clone());
+    let mut dataset = tsv::read(&name, &tables.interactions, tables.items.as_deref(), text)?;
+    if let Some(manifest) = &manifest {
+        check_hashes(&path.join(MANIFEST), manifest, &dataset)?;
+    }
+    let filters = options.filters();
+    let dropped = filters.apply(&mut dataset);
+    if dataset.users.is_empty() {
+        return Err(Error::setting(
+            format!("the filters leave no user of {} ({})", path.display(), dropped.line().unwrap_or_default()),
+            "lower --min-length or --core",
+        ));
+    }
+    let sources = tables.sources()?;
+    Ok(Loaded { dataset, filters, dropped, sources })
+}
+
+/// The tables of a data set.
+struct Tables {
+    interactions: PathBuf,
+    items: Option<PathBuf>,
+}
+
+impl Tables {
+    fn find(path: &Path, options: &LoadOptions) -> Result<Self> {
+        if !path.exists() {
+            let problem = format!("{} does not exist", path.display());
+            return Err(Error::setting(problem, "give a data folder or an interactions table with --data"));
+        }
+        if !path.is_dir() {
+            return Ok(Tables { interactions: path.to_path_buf(), items: options.items.clone() });
+        }
+        let Some(interactions) = only_one(path, &["interactions", "events"])? else {
+            return Err(Error::setting(
+                format!("{} holds no interactions.tsv, interactions.tsv.gz, events.tsv or events.tsv.gz", path.display()),
+                "name the table so, or give its path itself",
+            ));
+        };
+        let items = match &options.items {
+            Some(items) => Some(items.clone()),
+            None => only_one(path, &["items"])?,
+        };
+        Ok(Tables { interactions, items })
+    }
+
+    fn sources(&self) -> Result<Vec<Source>> {
+        std::iter::once(&self.interactions).chain(&self.items).map(|path| source(path)).collect()
+    }
+}
+
+/// The table in `folder` with one of the `stems`, plain or gzipped; two of them are an error.
+fn only_one(folder: &Path, stems: &[&str]) -> Result<Option<PathBuf>> {
+    let names = stems.iter().flat_map(|stem| [format!("{stem}.tsv"), format!("{stem}.tsv.gz")]);
+    let mut found: Vec<PathBuf> = names.map(|name| folder.join(name)).filter(|path| path.is_file()).collect();
+    if let [first, second, ..] = found.as_slice() {
+        let problem = format!("{} and {} are both there, and either could be meant", first.display(), second.display());
+        return Err(Error::setting(problem, "remove one, or give the path of the table itself"));
+    }
+    Ok(found.pop())
+}
+
+fn name_of(path: &Path) -> String {
+    let folder = if path.is_dir() { Some(path) } else { path.parent().filter(|p| !p.as_os_str().is_empty()) };
+    let absolute = folder.and_then(|folder| folder.canonicalize().ok());
+    absolute.as_deref().and_then(Path::file_name).map_or("data".into(), |name| name.to_string_lossy().into_owned())
+}
+
+fn source(path: &Path) -> Result<Source> {
+    let mut file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+    let mut digest = Sha256::new();
+    let bytes = std::io::copy(&mut file, &mut digest).map_err(|e| Error::io(path, e))?;
+    let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Source { file, bytes, sha256 })
+}
+
+fn read_manifest(path: &Path) -> Result<Option<Manifest>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let remedy = "import the data again";
+    let manifest: Manifest = serde_json::from_str(&files::read_text(path)?)
+        .map_err(|e| Error::invalid(path, format!("line {}", e.line()), e.to_string(), remedy))?;
+    if manifest.format != FORMAT {
+        let problem = format!("{:?} where {FORMAT:?} is expected", manifest.format);
+        return Err(Error::invalid(path, "format", problem, remedy));
+    }
+    Ok(Some(manifest))
+}
+
+fn check_hashes(path: &Path, manifest: &Manifest, dataset: &Dataset) -> Result<()> {
+    let same_text = manifest.text == dataset.text;
+    let matches = manifest.interactions_hash == dataset.interactions_hash();
+    if matches && (!same_text || manifest.hash == dataset.hash()) {
+        return Ok(());
+    }
+    let place = if matches { "hash" } else { "interactions_hash" };
+    let problem = "the tables beside it are not those that were imported";
+    Err(Error::invalid(path, place, problem, "import the data again, or remove dataset.json to read the tables as they are"))
+}
+
+/// Writes `loaded` into `folder` as `interactions.tsv`, `items.tsv` and, last, `dataset.json`. With `overwrite` an
+/// earlier import's files are replaced; otherwise the folder must be new or empty.
+///
+/// # Errors
+/// A folder with content, ids or texts with a tab or line break, and whatever the file system refuses.
+pub fn save(loaded: &Loaded, folder: &Path, overwrite: bool) -> Result<()> {
+    let dataset = &loaded.dataset;
+    check_cells(dataset)?;
+    if overwrite {
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        // Whatever happens from here on, an old manifest must not vouch for new tables, nor an old gzipped table
+        // stand beside them.
+        for stale in [MANIFEST, "interactions.tsv.gz", "items.tsv.gz"] {
+            remove_if_there(&folder.join(stale))?;
+        }
+    } else {
+        files::new_folder(folder)?;
+    }
+    files::write_atomic(&folder.join("items.tsv"), |out| write_items(dataset, out))?;
+    files::write_atomic(&folder.join("interactions.tsv"), |out| write_interactions(dataset, out))?;
+    let manifest = Manifest {
+        format: FORMAT.into(),
+        name: dataset.name.clone(),
+        users: dataset.users.len(),
+        items: dataset.items.len(),
+        interactions: dataset.interactions(),
+        text: dataset.text.clone(),
+        hash: dataset.hash(),
+        interactions_hash: dataset.interactions_hash(),
+        filters: loaded.filters,
+        dropped: loaded.dropped,
+        sources: loaded.sources.clone(),
+    };
+    files::write_atomic(&folder.join(MANIFEST), |out| {
+        serde_json::to_writer_pretty(&mut *out, &manifest)?;
+        out.write_all(b"\n")
+    })
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, e)),
+        _ => Ok(()),
+    }
+}
+
+fn check_cells(dataset: &Dataset) -> Result<()> {
+    let items = dataset.items.iter().flat_map(|item| std::iter::once(&item.id).chain(&item.fields));
+    let mut cells = items.chain(dataset.users.iter().map(|user| &user.id)).chain(&dataset.columns);
+    match cells.find(|cell| cell.contains(['\t', '\n', '\r'])) {
+        None => Ok(()),
+        Some(cell) => {
+            let problem = format!("{cell:?} holds a tab or a line break, which a table cannot");
+            Err(Error::setting(problem, "replace it by a space before importing"))
+        }
+    }
+}
+
+fn write_items(dataset: &Dataset, out: &mut dyn Write) -> std::io::Result<()> {
+    let header: Vec<&str> = std::iter::once("item_id").chain(dataset.columns.iter().map(String::as_str)).collect();
+    writeln!(out, "{}", header.join("\t"))?;
+    for item in &dataset.items {
+        write!(out, "{}", item.id)?;
+        for field in &item.fields {
+            write!(out, "\t{field}")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn write_interactions(dataset: &Dataset, out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(out, "user_id\titem_id\tposition\tkind")?;
+    for user in &dataset.users {
+        for (position, event) in user.events.iter().enumerate() {
+            let item = &dataset.items[event.item as usize].id;
+            writeln!(out, "{}\t{item}\t{position}\t{}", user.id, event.kind.name())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(dir: &Path) -> PathBuf {
+        let folder = dir.join("raw");
+        std::fs::create_dir(&folder).unwrap();
+        let interactions = "session_id\titem_id\ttime\tcat\nb\tx\t9\tview\nb\ty\t3\tview\na\tz\t1\taddtocart\nb\ty\t4\tview\n";
+        std::fs::write(folder.join("events.tsv"), interactions).unwrap();
+        std::fs::write(folder.join("items.tsv"), "name\titem_id\ttags\nAlpha\tx\tred\nBeta\ty\t\nGamma\tz\t\"q\n").unwrap();
+        folder
+    }
+
+    fn options(text: &[&str]) -> LoadOptions {
+        LoadOptions { text: Some(text.iter().map(|t| t.to_string()).collect()), ..Default::default() }
+    }
+
+    #[test]
+    fn an_imported_folder_reads_back_as_the_same_data_set() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = LoadOptions { drop_repeats: true, joiner: Some(" / ".into()), ..options(&["name", "tags"]) };
+        let loaded = load(&raw(dir.path()), &wanted).unwrap();
+        assert_eq!(loaded.dropped.repeats, 1);
+        assert_eq!(loaded.dataset.items[2].text, "Gamma / \"q");
+        let out = dir.path().join("imported");
+        save(&loaded, &out, false).unwrap();
+        let again = load(&out, &LoadOptions::default()).unwrap();
+        assert_eq!(again.dataset, loaded.dataset);
+        assert_eq!(again.dataset.hash(), loaded.dataset.hash());
+        let renamed = load(&out, &options(&["tags"])).unwrap();
+        assert_eq!(renamed.dataset.items[0].text, "red");
+        assert_eq!(renamed.dataset.interactions_hash(), loaded.dataset.interactions_hash());
+        assert!(save(&loaded, &out, false).unwrap_err().to_string().contains("--overwrite"));
+        save(&renamed, &out, true).unwrap();
+        assert_eq!(load(&out, &LoadOptions::default()).unwrap().dataset, renamed.dataset);
+    }
+
+    #[test]
+    fn an_import_whose_tables_changed_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("imported");
+        save(&load(&raw(dir.path()), &LoadOptions::default()).unwrap(), &out, false).unwrap();
+        let table = out.join("items.tsv");
+        std::fs::write(&table, std::fs::read_to_string(&table).unwrap().replace("Beta", "Betta")).unwrap();
+        let message = load(&out, &LoadOptions::default()).unwrap_err().to_string();
+        assert!(message.contains("dataset.json: hash: the tables beside it are not those"), "{message}");
+        std::fs::write(out.join(MANIFEST), "{").unwrap();
+        assert!(load(&out, &LoadOptions::default()).unwrap_err().to_string().contains("import the data again"));
+    }
+
+    #[test]
+    fn missing_ambiguous_and_emptied_data_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let message = |path: &Path, options: &LoadOptions| load(path, options).unwrap_err().to_string();
+        let plain = LoadOptions::default();
+        assert!(message(&dir.path().join("nowhere"), &plain).contains("does not exist"));
+        assert!(message(dir.path(), &plain).contains("holds no interactions.tsv"));
+        let folder = raw(dir.path());
+        assert!(message(&folder, &LoadOptions { min_length: 9, ..plain.clone() }).contains("lower --min-length"));
+        assert!(message(&folder, &options(&["brand"])).contains("(found: name, tags)"));
+        std::fs::write(folder.join("interactions.tsv"), "user_id\titem_id\tposition\nu\tx\t0\n").unwrap();
+        assert!(message(&folder, &plain).contains("both there"));
+        let direct = load(&folder.join("interactions.tsv"), &plain).unwrap();
+        assert_eq!((direct.dataset.items.len(), direct.dataset.name.as_str()), (1, "raw"));
+        assert!(message(&folder.join("interactions.tsv"), &options(&["name"])).contains("no items table"));
+    }
+
+    #[test]
+    fn a_cell_with_a_tab_leaves_no_folder_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut loaded = load(&raw(dir.path()), &LoadOptions::default()).unwrap();
+        loaded.dataset.items[0].fields[0] = "a\tb".into();
+        let out = dir.path().join("imported");
+        assert!(save(&loaded, &out, false).unwrap_err().to_string().contains("holds a tab"));
+        assert!(!out.exists());
+    }
+}
