@@ -27,7 +27,19 @@ fn statistics_are_the_published_ones() {
         ("lfm-hetrec2k", &["name"], 1091, 3685, 52670, 19.0, 48.28, 5, 900, 1.95, 100.0),
         ("lfm-hetrec2k", &["name", "top_tags"], 1091, 3685, 52670, 19.0, 48.28, 5, 900, 9.03, 100.0),
         ("amazon-industrial", &["title"], 9791, 5317, 68186, 6.0, 6.96, 5, 97, 13.3, 100.0),
-        ("amazon-industrial", &["title", "brand_category"], 9791, 5317, 68186, 6.0, 6.96, 5, 97, 24.76, 100.0),
+        (
+            "amazon-industrial",
+            &["title", "brand_category"],
+            9791,
+            5317,
+            68186,
+            6.0,
+            6.96,
+            5,
+            97,
+            24.76,
+            100.0,
+        ),
         ("amazon-software", &["title"], 1351, 778, 9322, 6.0, 6.9, 5, 50, 7.73, 100.0),
         ("amazon-software", &["title", "brand_category"], 1351, 778, 9322, 6.0, 6.9, 5, 50, 9.13, 100.0),
         ("amazon-scientific", &["text"], 8442, 4385, 59427, 6.0, 7.04, 5, 80, 25.91, 100.0),
@@ -40,7 +52,11 @@ fn statistics_are_the_published_ones() {
         assert_eq!((stats.users, stats.items, stats.interactions), (users, items, interactions), "{name}");
         assert_eq!((stats.median_length, stats.min_length, stats.max_length), (median, min, max), "{name}");
         assert!(near(stats.mean_length, mean) && near(stats.text_coverage, coverage), "{name}: {stats:?}");
-        assert!(near(stats.mean_words, words), "{name} {text:?}: {} words, published {words}", stats.mean_words);
+        assert!(
+            near(stats.mean_words, words),
+            "{name} {text:?}: {} words, published {words}",
+            stats.mean_words
+        );
     }
 }
 

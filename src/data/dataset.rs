@@ -89,7 +89,9 @@ impl TextSource {
     /// Composes the text of every item out of its cells; `columns` names the cells. Empty cells are left out
     /// together with their joiner.
     pub(super) fn compose(&self, columns: &[String], items: &mut [Item]) {
-        let cell = |name: &String| columns.iter().position(|column| column == name).map(|c| (c, self.lists.contains(name)));
+        let cell = |name: &String| {
+            columns.iter().position(|column| column == name).map(|c| (c, self.lists.contains(name)))
+        };
         let chosen: Vec<(usize, bool)> = self.columns.iter().filter_map(cell).collect();
         for item in items {
             let part = |&(c, list): &(usize, bool)| {
@@ -207,7 +209,11 @@ pub(super) mod tests {
 
     /// A data set with `items` items and the given users' item numbers, for the tests of this folder.
     pub(crate) fn small(items: usize, users: &[&[u32]]) -> Dataset {
-        let item = |i: usize| Item { id: format!("i{i}"), text: format!("item {i}"), fields: vec![format!("item {i}")] };
+        let item = |i: usize| Item {
+            id: format!("i{i}"),
+            text: format!("item {i}"),
+            fields: vec![format!("item {i}")],
+        };
         let user = |(u, events): (usize, &&[u32])| User {
             id: format!("u{u}"),
             events: events.iter().map(|&item| Event { item, kind: Feedback::Other }).collect(),

@@ -41,7 +41,8 @@ impl FilterReport {
             (self.core_items, "items outside the k-core"),
             (self.events, "events in all"),
         ];
-        let parts: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        let parts: Vec<String> =
+            parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
         (!parts.is_empty()).then(|| format!("dropped {}", parts.join(", ")))
     }
 }
@@ -70,7 +71,11 @@ impl Filters {
         let mut kept = vec![true; items];
         loop {
             let mut counts = vec![0usize; items];
-            dataset.users.iter().flat_map(|user| &user.events).for_each(|event| counts[event.item as usize] += 1);
+            dataset
+                .users
+                .iter()
+                .flat_map(|user| &user.events)
+                .for_each(|event| counts[event.item as usize] += 1);
             let (users_now, mut changed) = (dataset.users.len(), false);
             for (keep, count) in kept.iter_mut().zip(&counts) {
                 changed |= *keep && *count < self.core;
@@ -91,7 +96,17 @@ impl Filters {
 /// Takes the items that are not `kept` out of the catalogue; no event may name one.
 fn renumber(dataset: &mut Dataset, kept: &[bool]) {
     let mut next = 0;
-    let number: Vec<u32> = kept.iter().map(|&keep| if keep { next += 1; next - 1 } else { u32::MAX }).collect();
+    let number: Vec<u32> = kept
+        .iter()
+        .map(|&keep| {
+            if keep {
+                next += 1;
+                next - 1
+            } else {
+                u32::MAX
+            }
+        })
+        .collect();
     let mut keep = kept.iter();
     dataset.items.retain(|_| *keep.next().unwrap_or(&true));
     for event in dataset.users.iter_mut().flat_map(|user| &mut user.events) {
@@ -115,7 +130,10 @@ mod tests {
         assert_eq!(items(&dataset), [vec![0, 1, 0], vec![1, 2]]);
         assert_eq!(report, FilterReport { repeats: 4, short_users: 1, events: 5, ..Default::default() });
         assert_eq!(dataset.items.len(), 3);
-        assert_eq!(report.line().unwrap(), "dropped 4 adjacent repeats, 1 users as too short, 5 events in all");
+        assert_eq!(
+            report.line().unwrap(),
+            "dropped 4 adjacent repeats, 1 users as too short, 5 events in all"
+        );
     }
 
     #[test]

@@ -106,7 +106,11 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
     let dropped = filters.apply(&mut dataset);
     if dataset.users.is_empty() {
         return Err(Error::setting(
-            format!("the filters leave no user of {} ({})", path.display(), dropped.line().unwrap_or_default()),
+            format!(
+                "the filters leave no user of {} ({})",
+                path.display(),
+                dropped.line().unwrap_or_default()
+            ),
             "lower --min-length or --core",
         ));
     }
@@ -131,7 +135,10 @@ impl Tables {
         }
         let Some(interactions) = only_one(path, &["interactions", "events"])? else {
             return Err(Error::setting(
-                format!("{} holds no interactions.tsv, interactions.tsv.gz, events.tsv or events.tsv.gz", path.display()),
+                format!(
+                    "{} holds no interactions.tsv, interactions.tsv.gz, events.tsv or events.tsv.gz",
+                    path.display()
+                ),
                 "name the table so, or give its path itself",
             ));
         };
@@ -152,7 +159,8 @@ fn only_one(folder: &Path, stems: &[&str]) -> Result<Option<PathBuf>> {
     let names = stems.iter().flat_map(|stem| [format!("{stem}.tsv"), format!("{stem}.tsv.gz")]);
     let mut found: Vec<PathBuf> = names.map(|name| folder.join(name)).filter(|path| path.is_file()).collect();
     if let [first, second, ..] = found.as_slice() {
-        let problem = format!("{} and {} are both there, and either could be meant", first.display(), second.display());
+        let problem =
+            format!("{} and {} are both there, and either could be meant", first.display(), second.display());
         return Err(Error::setting(problem, "remove one, or give the path of the table itself"));
     }
     Ok(found.pop())
@@ -161,7 +169,10 @@ fn only_one(folder: &Path, stems: &[&str]) -> Result<Option<PathBuf>> {
 fn name_of(path: &Path) -> String {
     let folder = if path.is_dir() { Some(path) } else { path.parent().filter(|p| !p.as_os_str().is_empty()) };
     let absolute = folder.and_then(|folder| folder.canonicalize().ok());
-    absolute.as_deref().and_then(Path::file_name).map_or("data".into(), |name| name.to_string_lossy().into_owned())
+    absolute
+        .as_deref()
+        .and_then(Path::file_name)
+        .map_or("data".into(), |name| name.to_string_lossy().into_owned())
 }
 
 fn source(path: &Path) -> Result<Source> {
@@ -195,7 +206,12 @@ fn check_hashes(path: &Path, manifest: &Manifest, dataset: &Dataset) -> Result<(
     }
     let place = if matches { "hash" } else { "interactions_hash" };
     let problem = "the tables beside it are not those that were imported";
-    Err(Error::invalid(path, place, problem, "import the data again, or remove dataset.json to read the tables as they are"))
+    Err(Error::invalid(
+        path,
+        place,
+        problem,
+        "import the data again, or remove dataset.json to read the tables as they are",
+    ))
 }
 
 /// Writes `loaded` into `folder` as `interactions.tsv`, `items.tsv` and, last, `dataset.json`. With `overwrite` an
@@ -257,7 +273,8 @@ fn check_cells(dataset: &Dataset) -> Result<()> {
 }
 
 fn write_items(dataset: &Dataset, out: &mut dyn Write) -> std::io::Result<()> {
-    let header: Vec<&str> = std::iter::once("item_id").chain(dataset.columns.iter().map(String::as_str)).collect();
+    let header: Vec<&str> =
+        std::iter::once("item_id").chain(dataset.columns.iter().map(String::as_str)).collect();
     writeln!(out, "{}", header.join("\t"))?;
     for item in &dataset.items {
         write!(out, "{}", item.id)?;
@@ -289,7 +306,11 @@ mod tests {
         std::fs::create_dir(&folder).unwrap();
         let interactions = "session_id\titem_id\ttime\tcat\nb\tx\t9\tview\nb\ty\t3\tview\na\tz\t1\taddtocart\nb\ty\t4\tview\n";
         std::fs::write(folder.join("events.tsv"), interactions).unwrap();
-        std::fs::write(folder.join("items.tsv"), "name\titem_id\ttags\nAlpha\tx\tred\nBeta\ty\t\nGamma\tz\t\"q\n").unwrap();
+        std::fs::write(
+            folder.join("items.tsv"),
+            "name\titem_id\ttags\nAlpha\tx\tred\nBeta\ty\t\nGamma\tz\t\"q\n",
+        )
+        .unwrap();
         folder
     }
 
@@ -300,7 +321,8 @@ mod tests {
     #[test]
     fn an_imported_folder_reads_back_as_the_same_data_set() {
         let dir = tempfile::tempdir().unwrap();
-        let wanted = LoadOptions { drop_repeats: true, joiner: Some(" / ".into()), ..options(&["name", "tags"]) };
+        let wanted =
+            LoadOptions { drop_repeats: true, joiner: Some(" / ".into()), ..options(&["name", "tags"]) };
         let loaded = load(&raw(dir.path()), &wanted).unwrap();
         assert_eq!(loaded.dropped.repeats, 1);
         assert_eq!(loaded.dataset.items[2].text, "Gamma / \"q");
@@ -327,7 +349,9 @@ mod tests {
         let message = load(&out, &LoadOptions::default()).unwrap_err().to_string();
         assert!(message.contains("dataset.json: hash: the tables beside it are not those"), "{message}");
         std::fs::write(out.join(MANIFEST), "{").unwrap();
-        assert!(load(&out, &LoadOptions::default()).unwrap_err().to_string().contains("import the data again"));
+        assert!(
+            load(&out, &LoadOptions::default()).unwrap_err().to_string().contains("import the data again")
+        );
     }
 
     #[test]
@@ -338,7 +362,9 @@ mod tests {
         assert!(message(&dir.path().join("nowhere"), &plain).contains("does not exist"));
         assert!(message(dir.path(), &plain).contains("holds no interactions.tsv"));
         let folder = raw(dir.path());
-        assert!(message(&folder, &LoadOptions { min_length: 9, ..plain.clone() }).contains("lower --min-length"));
+        assert!(
+            message(&folder, &LoadOptions { min_length: 9, ..plain.clone() }).contains("lower --min-length")
+        );
         assert!(message(&folder, &options(&["brand"])).contains("(found: name, tags)"));
         std::fs::write(folder.join("interactions.tsv"), "user_id\titem_id\tposition\nu\tx\t0\n").unwrap();
         assert!(message(&folder, &plain).contains("both there"));

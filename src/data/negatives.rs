@@ -70,7 +70,8 @@ impl NegativeSampler {
     ) -> Result<()> {
         let left = self.sums.len().saturating_sub(met.len());
         if count > left {
-            let problem = format!("{count} negatives are asked for, but user {user} has not met only {left} items");
+            let problem =
+                format!("{count} negatives are asked for, but user {user} has not met only {left} items");
             return Err(Error::setting(problem, "ask for fewer negatives, or give a larger catalogue"));
         }
         let mut rng = self.start.clone();
@@ -96,7 +97,8 @@ impl NegativeSampler {
                 return item;
             }
         }
-        let weight = |item: u32| self.sums[item as usize] - item.checked_sub(1).map_or(0, |i| self.sums[i as usize]);
+        let weight =
+            |item: u32| self.sums[item as usize] - item.checked_sub(1).map_or(0, |i| self.sums[i as usize]);
         let left: Vec<u32> = (0..self.sums.len() as u32).filter(|&item| allowed(item)).collect();
         let mut at = rng.random_range(0..left.iter().map(|&item| weight(item)).sum::<u64>());
         for &item in &left {

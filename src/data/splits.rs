@@ -39,7 +39,9 @@ impl std::str::FromStr for Protocol {
         match name {
             "sqn" => Ok(Protocol::Sqn),
             "leave-one-out" => Ok(Protocol::LeaveOneOut),
-            _ => Err(Error::setting(format!("no protocol is called {name:?}"), "choose sqn or leave-one-out")),
+            _ => {
+                Err(Error::setting(format!("no protocol is called {name:?}"), "choose sqn or leave-one-out"))
+            }
         }
     }
 }
@@ -111,7 +113,10 @@ impl Split {
         let users = dataset.users.len();
         if users < 3 {
             let problem = format!("{} has {users} users", dataset.name);
-            return Err(Error::setting(problem, "give at least three, so that training, validation and test have one each"));
+            return Err(Error::setting(
+                problem,
+                "give at least three, so that training, validation and test have one each",
+            ));
         }
         let mut order: Vec<u32> = (0..users as u32).collect();
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
@@ -174,7 +179,8 @@ impl Split {
     }
 
     fn stored(&self, hash: String) -> Stored {
-        let of = |part| (0u32..).zip(&self.parts).filter(|(_, p)| **p == part).map(|(user, _)| user).collect();
+        let of =
+            |part| (0u32..).zip(&self.parts).filter(|(_, p)| **p == part).map(|(user, _)| user).collect();
         Stored {
             format: FORMAT.into(),
             protocol: self.protocol,
@@ -211,13 +217,23 @@ impl Split {
         }
         if stored.data != dataset.interactions_hash() {
             let problem = "the split was made for other data, or for other filters";
-            return Err(Error::invalid(path, "data", problem, "give the data it was made for, or make the split again"));
+            return Err(Error::invalid(
+                path,
+                "data",
+                problem,
+                "give the data it was made for, or make the split again",
+            ));
         }
         let users = dataset.users.len();
         let named = [&stored.validation, &stored.test, &stored.le.users, &stored.le.held_out];
         let expected = if stored.protocol == Protocol::Sqn { users } else { 0 };
         if stored.users != expected || named.into_iter().flatten().any(|&user| user as usize >= users) {
-            return Err(Error::invalid(path, "users", format!("they are not those of the {users} users"), remedy));
+            return Err(Error::invalid(
+                path,
+                "users",
+                format!("they are not those of the {users} users"),
+                remedy,
+            ));
         }
         let mut parts = vec![Part::Train; stored.users];
         if stored.protocol == Protocol::Sqn {
@@ -255,14 +271,18 @@ mod tests {
     fn sqn_gives_every_user_one_part_in_the_ratio_8_1_1() {
         let dataset = data(103);
         let split = Split::new(&dataset, Protocol::Sqn, 7, 0.5).unwrap();
-        let users = |part| -> Vec<usize> { (0..103).filter(|&u| !split.steps(part, u, 9).is_empty()).collect() };
+        let users =
+            |part| -> Vec<usize> { (0..103).filter(|&u| !split.steps(part, u, 9).is_empty()).collect() };
         assert_eq!(PARTS.map(|part| users(part).len()), [83, 10, 10]);
         for user in 0..103 {
             let steps: usize = PARTS.map(|part| split.steps(part, user, 9).len()).iter().sum();
             assert_eq!(steps, 8);
             assert!(PARTS.iter().all(|&part| split.steps(part, user, 1).is_empty()));
         }
-        assert_eq!(split.le.held_out.iter().map(|&u| u as usize).collect::<Vec<_>>(), users(Part::Validation));
+        assert_eq!(
+            split.le.held_out.iter().map(|&u| u as usize).collect::<Vec<_>>(),
+            users(Part::Validation)
+        );
         assert_eq!(split.le.users.len(), 42);
         assert!(split.le.users.iter().all(|&u| users(Part::Train).contains(&(u as usize))));
         assert_ne!(split.parts, Split::new(&dataset, Protocol::Sqn, 8, 0.5).unwrap().parts);
@@ -299,7 +319,12 @@ mod tests {
             assert!(Split::load(&path, &other).unwrap_err().to_string().contains("made for other data"));
             let text = std::fs::read_to_string(&path).unwrap();
             std::fs::write(&path, text.replace("\"seed\":3", "\"seed\":4")).unwrap();
-            assert!(Split::load(&path, &dataset).unwrap_err().to_string().contains("changed after it was written"));
+            assert!(
+                Split::load(&path, &dataset)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("changed after it was written")
+            );
             std::fs::write(&path, "[]").unwrap();
             assert!(Split::load(&path, &dataset).is_err());
         }
@@ -308,8 +333,12 @@ mod tests {
     #[test]
     fn senseless_shares_and_too_few_users_are_refused() {
         for share in [0.0, -0.5, 1.1, f64::NAN] {
-            assert!(Split::new(&data(20), Protocol::Sqn, 0, share).unwrap_err().to_string().contains("share"));
+            assert!(
+                Split::new(&data(20), Protocol::Sqn, 0, share).unwrap_err().to_string().contains("share")
+            );
         }
-        assert!(Split::new(&data(2), Protocol::Sqn, 0, 1.0).unwrap_err().to_string().contains("at least three"));
+        assert!(
+            Split::new(&data(2), Protocol::Sqn, 0, 1.0).unwrap_err().to_string().contains("at least three")
+        );
     }
 }

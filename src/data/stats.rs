@@ -43,7 +43,9 @@ impl Stats {
         let words: Vec<usize> = words.filter(|&words| words > 0).collect();
         let mut met = vec![false; dataset.items.len()];
         dataset.users.iter().flat_map(|user| &user.events).for_each(|event| met[event.item as usize] = true);
-        let repeats = |events: &[_]| events.windows(2).filter(|pair: &&[super::Event]| pair[0].item == pair[1].item).count();
+        let repeats = |events: &[_]| {
+            events.windows(2).filter(|pair: &&[super::Event]| pair[0].item == pair[1].item).count()
+        };
         Stats {
             name: dataset.name.clone(),
             users: lengths.len(),

@@ -44,7 +44,8 @@ impl Table {
         } else {
             Box::new(BufReader::with_capacity(1 << 16, file))
         };
-        let mut table = Table { path: path.to_path_buf(), columns: Vec::new(), input, buffer: Vec::new(), line: 0 };
+        let mut table =
+            Table { path: path.to_path_buf(), columns: Vec::new(), input, buffer: Vec::new(), line: 0 };
         table.read_header()?;
         Ok(table)
     }
@@ -197,7 +198,10 @@ mod tests {
         ];
         for (name, bytes, expected) in cases {
             let message = open(name, bytes).unwrap_err().to_string();
-            assert!(message.contains(expected) && message.contains(name) && message.contains("; "), "{message}");
+            assert!(
+                message.contains(expected) && message.contains(name) && message.contains("; "),
+                "{message}"
+            );
         }
     }
 }

@@ -33,13 +33,24 @@ pub(super) struct TextWish<'a> {
 }
 
 /// Reads an interactions table and, if given, an items table, as a data set called `name`.
-pub(super) fn read(name: &str, interactions: &Path, items: Option<&Path>, text: TextWish<'_>) -> Result<Dataset> {
+pub(super) fn read(
+    name: &str,
+    interactions: &Path,
+    items: Option<&Path>,
+    text: TextWish<'_>,
+) -> Result<Dataset> {
     let mut catalogue = match items {
         Some(path) => Catalogue::read(path, text)?,
         None => Catalogue::without_items(interactions, text)?,
     };
     let users = read_users(interactions, &mut catalogue)?;
-    Ok(Dataset { name: name.to_string(), columns: catalogue.columns, text: catalogue.text, items: catalogue.items, users })
+    Ok(Dataset {
+        name: name.to_string(),
+        columns: catalogue.columns,
+        text: catalogue.text,
+        items: catalogue.items,
+        users,
+    })
 }
 
 /// The items read so far and where to find them by id.
@@ -56,7 +67,10 @@ impl Catalogue {
     fn without_items(interactions: &Path, text: TextWish<'_>) -> Result<Self> {
         if let Some(column) = text.columns.and_then(|columns| columns.first()) {
             return Err(Error::setting(
-                format!("the text column {column:?} is asked for, but {} has no items table", interactions.display()),
+                format!(
+                    "the text column {column:?} is asked for, but {} has no items table",
+                    interactions.display()
+                ),
                 "put an items.tsv beside it, or name no text columns",
             ));
         }
@@ -82,7 +96,12 @@ impl Catalogue {
             items.push(Item { id, text: String::new(), fields });
         }
         if items.is_empty() {
-            return Err(Error::invalid(path, "line 2", "the table has no items", "add one row for every item"));
+            return Err(Error::invalid(
+                path,
+                "line 2",
+                "the table has no items",
+                "add one row for every item",
+            ));
         }
         let lists = text.lists.map_or_else(|| list_columns(&columns, &chosen, &items), <[String]>::to_vec);
         let text = TextSource { columns: chosen, lists, joiner: text.joiner.to_string() };
@@ -97,7 +116,8 @@ impl Catalogue {
             return Ok(number);
         }
         if let Some(source) = &self.source {
-            let problem = format!("item {id:?} is not among the {} of {}", self.items.len(), source.display());
+            let problem =
+                format!("item {id:?} is not among the {} of {}", self.items.len(), source.display());
             return Err(row.invalid(problem, "add the item there, or remove this row"));
         }
         let number = self.items.len() as u32;
@@ -115,10 +135,16 @@ fn text_columns(path: &Path, columns: &[String], wanted: Option<&[String]>) -> R
         }
         return Ok(wanted.to_vec());
     }
-    let found: Vec<String> = TEXT.iter().filter(|name| columns.iter().any(|c| c == *name)).map(|n| n.to_string()).collect();
+    let found: Vec<String> =
+        TEXT.iter().filter(|name| columns.iter().any(|c| c == *name)).map(|n| n.to_string()).collect();
     if found.is_empty() && !columns.is_empty() {
         let problem = format!("none of the columns {} is called title, name or text", columns.join(", "));
-        return Err(Error::invalid(path, "line 1", problem, "say with --text which of them form the item's text"));
+        return Err(Error::invalid(
+            path,
+            "line 1",
+            problem,
+            "say with --text which of them form the item's text",
+        ));
     }
     Ok(found)
 }
@@ -150,15 +176,24 @@ struct InteractionColumns {
 
 impl InteractionColumns {
     fn of(table: &Table) -> Result<Self> {
-        let user = table.require(&USER, "name the column of users user_id, or that of sessions session_id")?;
+        let user =
+            table.require(&USER, "name the column of users user_id, or that of sessions session_id")?;
         if table.find(&USER[..1]).is_some() && table.find(&USER[1..]).is_some() {
             let problem = "both user_id and session_id are there, and each could be the sequence";
-            return Err(Error::invalid(table.path(), "line 1", problem, "rename or remove the one that is not"));
+            return Err(Error::invalid(
+                table.path(),
+                "line 1",
+                problem,
+                "rename or remove the one that is not",
+            ));
         }
         let item = table.require(&ITEM, "name the column of item ids item_id")?;
         let (position, time) = (table.find(&["position"]), table.find(&TIME));
         if position.is_none() && time.is_none() {
-            table.require(&["position", TIME[0], TIME[1]], "add one, so that the events of a user have an order")?;
+            table.require(
+                &["position", TIME[0], TIME[1]],
+                "add one, so that the events of a user have an order",
+            )?;
         }
         let time = time.map(|column| (column, table.columns()[column].clone()));
         Ok(InteractionColumns { user, item, position, time, kind: table.find(&KIND) })
@@ -189,7 +224,12 @@ fn read_users(path: &Path, catalogue: &mut Catalogue) -> Result<Vec<User>> {
         found[user].1.push(((position, time), event));
     }
     if found.is_empty() {
-        return Err(Error::invalid(path, "line 2", "the table has no interactions", "add one row for every event"));
+        return Err(Error::invalid(
+            path,
+            "line 2",
+            "the table has no interactions",
+            "add one row for every event",
+        ));
     }
     Ok(found.into_iter().map(|(id, events)| User { id, events: in_order(events) }).collect())
 }
@@ -208,7 +248,10 @@ fn order_of(row: &Row<'_>, column: usize, name: &str) -> Result<(i64, f64)> {
     }
     match cell.parse::<f64>() {
         Ok(value) if value.abs() < 9e18 => Ok((value.floor() as i64, value - value.floor())),
-        _ => Err(row.invalid(format!("{name} {cell:?} is not a number"), "write it as a number, such as 17 or 1440692763.5")),
+        _ => Err(row.invalid(
+            format!("{name} {cell:?} is not a number"),
+            "write it as a number, such as 17 or 1440692763.5",
+        )),
     }
 }
 
@@ -235,7 +278,8 @@ mod tests {
     }
 
     fn sequences(dataset: &Dataset) -> Vec<(&str, Vec<&str>)> {
-        let ids = |user: &User| user.events.iter().map(|e| dataset.items[e.item as usize].id.as_str()).collect();
+        let ids =
+            |user: &User| user.events.iter().map(|e| dataset.items[e.item as usize].id.as_str()).collect();
         dataset.users.iter().map(|user| (user.id.as_str(), ids(user))).collect()
     }
 
@@ -246,7 +290,8 @@ mod tests {
         let by_both = "user_id\titem_id\tposition\ttime\nu\tx\t1\t5\nu\ty\t0\t9\nu\tz\t1\t4.5\nu\ty\t1\t5\n";
         let dataset = read_texts(by_both, Some(ITEMS), None).unwrap();
         assert_eq!(sequences(&dataset), [("u", vec!["y", "z", "x", "y"])]);
-        let nanoseconds = "session_id\titem_id\ttimestamp\n2\ta\t9007199254740993\n1\tb\t1\n2\tc\t9007199254740992\n";
+        let nanoseconds =
+            "session_id\titem_id\ttimestamp\n2\ta\t9007199254740993\n1\tb\t1\n2\tc\t9007199254740992\n";
         let dataset = read_texts(nanoseconds, None, None).unwrap();
         assert_eq!(sequences(&dataset), [("2", vec!["c", "a"]), ("1", vec!["b"])]);
     }
@@ -255,7 +300,12 @@ mod tests {
     fn the_text_is_made_of_the_chosen_columns_without_empty_ones() {
         let interactions = "user_id\titem_id\tposition\nu\tx\t1\n";
         let texts = |text: Option<&[&str]>| -> Vec<String> {
-            read_texts(interactions, Some(ITEMS), text).unwrap().items.into_iter().map(|item| item.text).collect()
+            read_texts(interactions, Some(ITEMS), text)
+                .unwrap()
+                .items
+                .into_iter()
+                .map(|item| item.text)
+                .collect()
         };
         assert_eq!(texts(None), ["Alpha", "Beta", ""]);
         assert_eq!(texts(Some(&["name", "tags"])), ["Alpha; red, blue", "Beta", "green"]);
@@ -264,7 +314,9 @@ mod tests {
 
     #[test]
     fn kinds_are_read_where_the_table_has_them() {
-        let dataset = read_texts("user_id\titem_id\ttime\tcat\nu\ta\t1\tview\nu\tb\t2\ttransaction\n", None, None).unwrap();
+        let dataset =
+            read_texts("user_id\titem_id\ttime\tcat\nu\ta\t1\tview\nu\tb\t2\ttransaction\n", None, None)
+                .unwrap();
         let kinds: Vec<Feedback> = dataset.users[0].events.iter().map(|event| event.kind).collect();
         assert_eq!(kinds, [Feedback::Click, Feedback::Buy]);
     }
@@ -279,17 +331,34 @@ mod tests {
             (row("u\tx\tNaN"), Some(ITEMS), "is not a number"),
             (row("\tx\t0"), Some(ITEMS), "line 2: the cell of the user is empty"),
             (header.to_string(), Some(ITEMS), "the table has no interactions"),
-            ("user_id\titem_id\nu\tx\n".into(), Some(ITEMS), "no column called position or timestamp or time"),
+            (
+                "user_id\titem_id\nu\tx\n".into(),
+                Some(ITEMS),
+                "no column called position or timestamp or time",
+            ),
             ("item_id\tposition\nx\t1\n".into(), Some(ITEMS), "no column called user_id or session_id"),
-            ("user_id\tsession_id\titem_id\ttime\nu\t1\tx\t1\n".into(), Some(ITEMS), "both user_id and session_id"),
-            ("user_id\titem_id\ttime\tkind\nu\tx\t1\tlikes\n".into(), Some(ITEMS), "unknown kind of feedback \"likes\""),
-            (row("u\tx\t0"), Some("item_id\tname\nx\ta\nx\tb\n"), "line 3: item \"x\" is already defined on line 2"),
+            (
+                "user_id\tsession_id\titem_id\ttime\nu\t1\tx\t1\n".into(),
+                Some(ITEMS),
+                "both user_id and session_id",
+            ),
+            (
+                "user_id\titem_id\ttime\tkind\nu\tx\t1\tlikes\n".into(),
+                Some(ITEMS),
+                "unknown kind of feedback \"likes\"",
+            ),
+            (
+                row("u\tx\t0"),
+                Some("item_id\tname\nx\ta\nx\tb\n"),
+                "line 3: item \"x\" is already defined on line 2",
+            ),
         ];
         for (interactions, items, expected) in cases {
             let message = read_texts(&interactions, items, None).unwrap_err().to_string();
             assert!(message.contains(expected) && message.contains(".tsv"), "{message}");
         }
-        let message = read_texts(&row("u\tx\t0"), Some("item_id\tprice\nx\t3\n"), None).unwrap_err().to_string();
+        let message =
+            read_texts(&row("u\tx\t0"), Some("item_id\tprice\nx\t3\n"), None).unwrap_err().to_string();
         assert!(message.contains("--text"), "{message}");
     }
 }
