@@ -13,6 +13,7 @@ pub use linear::Linear;
 pub use matmul::Matmul;
 pub use rms_norm::RmsNorm;
 
+use crate::device::{DType, Device};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -98,6 +99,24 @@ pub(crate) fn expect_alike(op: &'static str, tensors: &[&Tensor]) -> Result<()> 
         }
     }
     Ok(())
+}
+
+/// An error unless `ids` are u32 on the device of `beside` and all below `limit`.
+pub(crate) fn expect_ids(op: &'static str, ids: &Tensor, beside: &Tensor, limit: usize) -> Result<()> {
+    if ids.dtype() != DType::U32 || ids.device() != beside.device() {
+        let problem = format!("ids must be u32 on device {}, found {ids:?}", beside.device());
+        return Err(Error::shape(op, problem));
+    }
+    match ids.device() {
+        Device::Cpu => match ids.host::<u32>().iter().enumerate().find(|&(_, &id)| id as usize >= limit) {
+            None => Ok(()),
+            Some((position, id)) => {
+                let problem =
+                    format!("id {id} at position {position} is out of range, ids must be below {limit}");
+                Err(Error::shape(op, problem))
+            }
+        },
+    }
 }
 
 /// Runs `$body` with `$T` bound to the float type of `$dtype`; other types are `Error::Unsupported`.

@@ -4,6 +4,7 @@
 //! rayon, and keep one order of every sum whatever the number of threads or rows.
 
 mod buffer;
+pub mod destinations;
 pub mod elementwise;
 mod float;
 pub mod matmul;
