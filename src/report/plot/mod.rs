@@ -1,0 +1,153 @@
+//! The report's figures as SVG: line plots, histograms and bars in one style.
+//!
+//! A figure stands alone in light colours. In a page, [`stylesheet`] recolours it for a dark background: every
+//! colour here has a counterpart there, found by its hexadecimal value.
+
+mod bars;
+mod histogram;
+mod legend;
+mod lines;
+
+pub use bars::{Bar, BarGroup, Bars};
+pub use histogram::{Histogram, HistogramGroup};
+pub use lines::{Curves, Point, Series};
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use std::fmt::Write;
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
+
+const INK: RGBColor = RGBColor(0x1f, 0x23, 0x28);
+const MUTED: RGBColor = RGBColor(0x5f, 0x68, 0x74);
+const GRID: RGBColor = RGBColor(0xe4, 0xe7, 0xeb);
+
+/// Colours of series, distinguishable without red-green vision, in the order of use.
+const SERIES: [RGBColor; 8] = [
+    RGBColor(0x2a, 0x78, 0xd6),
+    RGBColor(0xeb, 0x68, 0x34),
+    RGBColor(0x1b, 0xaf, 0x7a),
+    RGBColor(0xed, 0xa1, 0x00),
+    RGBColor(0x7b, 0x61, 0xd9),
+    RGBColor(0xd9, 0x55, 0x8a),
+    RGBColor(0x5c, 0x7f, 0x2e),
+    RGBColor(0x8a, 0x5a, 0x3c),
+];
+
+/// Counterparts on a dark background: ink, muted, grid, then the series.
+const DARK: [&str; 11] = [
+    "#e6e9ee", "#9aa4b2", "#30363d", "#5a9df0", "#f08352", "#35c48f", "#e0ac36", "#a08cf2", "#e57ba6",
+    "#94b85c", "#c18f6f",
+];
+
+/// Width of every figure in pixels.
+const WIDTH: u32 = 720;
+
+/// CSS rules that recolour figures for a dark background; to be placed inside a media query.
+pub fn stylesheet() -> String {
+    let mut css = String::new();
+    for (colour, dark) in [INK, MUTED, GRID].iter().chain(&SERIES).zip(DARK) {
+        // The backend writes colours in capitals; presentation attributes yield to any rule.
+        let light = format!("#{:02X}{:02X}{:02X}", colour.0, colour.1, colour.2);
+        let _ =
+            writeln!(css, "svg [fill=\"{light}\"]{{fill:{dark}}} svg [stroke=\"{light}\"]{{stroke:{dark}}}");
+    }
+    css
+}
+
+/// Colour of the series at `index`; beyond the palette it starts again.
+fn colour(index: usize) -> RGBColor {
+    SERIES[index % SERIES.len()]
+}
+
+/// A text style of `pixels` height.
+fn text(pixels: f64, colour: RGBColor, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
+    // The backend divides font sizes by 1.24.
+    let font = ("system-ui, sans-serif", pixels * 1.24).into_font();
+    let style = TextStyle::from(font).pos(Pos::new(horizontal, vertical));
+    TextStyle { color: colour.to_backend_color(), ..style }
+}
+
+/// Estimated width in pixels of a 12 pixel text: the backend knows no fonts.
+fn width_of(text: &str) -> i32 {
+    (6.6 * text.chars().count() as f64).ceil() as i32
+}
+
+/// Draws a figure `height` pixels high that a screen reader calls `title`.
+fn figure(title: &str, height: u32, draw: impl FnOnce(&Area) -> Drawn) -> String {
+    let mut svg = String::new();
+    let drawn = {
+        let root = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
+        draw(&root).and_then(|()| root.present())
+    };
+    match drawn {
+        Ok(()) => {
+            let label = format!("<svg role=\"img\" aria-label=\"{}\" ", super::html::escape(title));
+            svg.replacen("<svg ", &label, 1)
+        }
+        // Nothing is written but a string, so only a plot without extent could come here.
+        Err(e) => format!("<p>{} could not be drawn: {}</p>", super::html::escape(title), e),
+    }
+}
+
+/// Round values that divide `low..=high` into about `parts`, and the distance between them.
+fn ticks(low: f64, high: f64, parts: usize) -> Vec<f64> {
+    let raw = (high - low) / parts as f64;
+    if !(raw.is_finite() && raw > 0.0) {
+        return vec![low];
+    }
+    let power = 10f64.powf(raw.log10().floor());
+    let step =
+        [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|step| *step >= raw * 0.999).unwrap_or(raw);
+    let (first, last) = ((low / step - 1e-9).ceil() as i64, (high / step + 1e-9).floor() as i64);
+    (first..=last).map(|i| i as f64 * step).collect()
+}
+
+/// A number as axes and bars print it: at most four significant digits, no trailing zeros; `–` if it is not finite.
+pub(super) fn short(value: f64) -> String {
+    if !value.is_finite() {
+        return "–".into();
+    }
+    let (scaled, unit) = match value.abs() {
+        size if size >= 1e9 => (value / 1e9, " G"),
+        size if size >= 1e6 => (value / 1e6, " M"),
+        size if size >= 1e4 => (value / 1e3, " k"),
+        _ => (value, ""),
+    };
+    if scaled != 0.0 && scaled.abs() < 1e-3 {
+        return format!("{scaled:.1e}");
+    }
+    let whole = if scaled.abs() < 1.0 { 0 } else { scaled.abs().log10().floor() as usize + 1 };
+    let text = format!("{scaled:.*}", 4usize.saturating_sub(whole));
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{}{unit}", if text == "-0" { "0" } else { text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_on_axes_are_short_and_free_of_rounding_noise() {
+        let shown: Vec<String> =
+            [0.1 + 0.2, 0.0, -0.0, 12.5, 250.0, 123_456.0, 2e-5, f64::INFINITY].map(short).to_vec();
+        assert_eq!(shown, ["0.3", "0", "0", "12.5", "250", "123.5 k", "2.0e-5", "–"]);
+    }
+
+    #[test]
+    fn ticks_are_round_and_within_the_range() {
+        let shown: Vec<String> = ticks(0.03, 0.11, 4).into_iter().map(short).collect();
+        assert_eq!(shown, ["0.04", "0.06", "0.08", "0.1"]);
+        assert_eq!(ticks(1.0, 1.0, 4), [1.0]);
+        assert_eq!(ticks(0.0, f64::INFINITY, 4), [0.0]);
+    }
+
+    #[test]
+    fn every_colour_has_a_counterpart_in_the_dark() {
+        assert_eq!(DARK.len(), 3 + SERIES.len());
+        assert_eq!(stylesheet().lines().count(), DARK.len());
+        assert!(stylesheet().contains("svg [fill=\"#2A78D6\"]{fill:#5a9df0}"));
+    }
+}

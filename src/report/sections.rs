@@ -1,0 +1,260 @@
+//! The sections of the page, each absent when the report has nothing for it.
+
+use super::html::escape;
+use super::plot::{Bar, BarGroup, Bars};
+use super::{Align, Cell, ForestSavings, Metrics, Report, Table, results_table};
+use std::fmt::Write;
+
+fn section(title: &str, body: &str) -> String {
+    format!("<section>\n<h2>{}</h2>\n{body}</section>\n", escape(title))
+}
+
+fn figure(title: &str, svg: &str) -> String {
+    format!("<figure><figcaption>{}</figcaption>\n{svg}</figure>\n", escape(title))
+}
+
+/// Seconds as people say them.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if !s.is_finite() => "–".into(),
+        s if s < 60.0 => format!("{s:.1} s"),
+        s if s < 3600.0 => format!("{} min {:02} s", (s / 60.0) as u64, (s % 60.0) as u64),
+        s => format!("{} h {:02} min", (s / 3600.0) as u64, (s / 60.0 % 60.0) as u64),
+    }
+}
+
+fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// The few figures that a reader wants first.
+pub(super) fn tiles(report: &Report) -> Option<String> {
+    let mut tiles: Vec<(String, String)> = Vec::new();
+    let rows = report.metrics.iter().flat_map(|metrics| &metrics.rows);
+    if let Some(best) = rows.max_by(|a, b| a.mean.ndcg_10.total_cmp(&b.mean.ndcg_10)) {
+        let name = match best.framework.as_str() {
+            "none" => format!("{} {}", best.encoder, best.variant),
+            framework => format!("{} {framework} {}", best.encoder, best.variant),
+        };
+        tiles.push((format!("{:.4}", best.mean.ndcg_10), format!("best NDCG@10: {name}")));
+    }
+    let pairs = report.environment.iter().flat_map(|environment| &environment.pair_accuracy);
+    if let Some(pair) = pairs.min_by(|a, b| a.accuracy.total_cmp(&b.accuracy)) {
+        let label = format!("pair accuracy, {} negatives (lowest)", pair.negatives);
+        tiles.push((format!("{:.3}", pair.accuracy), label));
+    }
+    if let Some(forest) = &report.forest {
+        let predicted = format!("{:.1}×", forest.predicted_speed_up());
+        tiles.push((predicted, "fewer tokens than separate prompts".into()));
+        tiles.push((count(forest.forest.labels), "rewards labelled".into()));
+    }
+    if !report.stages.is_empty() {
+        let total = report.stages.iter().map(|stage| stage.seconds).sum();
+        tiles.push((duration(total), "wall time".into()));
+    }
+    if tiles.is_empty() {
+        return None;
+    }
+    let mut out = String::from("<div class=\"tiles\">\n");
+    for (value, label) in tiles {
+        let _ = writeln!(
+            out,
+            "<div class=\"tile\"><b>{}</b><span>{}</span></div>",
+            escape(&value),
+            escape(&label)
+        );
+    }
+    Some(out + "</div>\n")
+}
+
+/// What was run.
+pub(super) fn facts(report: &Report) -> Option<String> {
+    if report.facts.is_empty() {
+        return None;
+    }
+    let mut out = String::from("<dl class=\"facts\">\n");
+    for fact in &report.facts {
+        let _ = writeln!(out, "<dt>{}</dt><dd>{}</dd>", escape(&fact.name), escape(&fact.value));
+    }
+    Some(out + "</dl>\n")
+}
+
+/// The results table and its bars.
+pub(super) fn results(report: &Report) -> Option<String> {
+    let metrics = report.metrics.as_ref().filter(|metrics| !metrics.rows.is_empty())?;
+    let seeds = match metrics.seeds.len() {
+        n if n > 1 => format!("mean ± standard deviation over {n} seeds"),
+        _ => "one seed".to_string(),
+    };
+    let note = format!(
+        "Full ranking of the catalogue, protocol {}, {} test steps, {seeds}. The best of each column is coloured.",
+        metrics.protocol,
+        count(metrics.test_steps)
+    );
+    let bars = figure("NDCG@10 by variant", &result_bars(metrics).svg());
+    let table = results_table(metrics).to_html();
+    Some(section("Results", &format!("<p>{}</p>\n{table}{bars}", escape(&note))))
+}
+
+fn result_bars(metrics: &Metrics) -> Bars {
+    let mut variants: Vec<&str> = Vec::new();
+    let mut groups: Vec<BarGroup> = Vec::new();
+    for row in &metrics.rows {
+        // A baseline has no variants: all of them stand together, each under its own name.
+        let (group, name) = match (row.variant.as_str(), row.framework.as_str()) {
+            ("baseline", _) => ("baselines".to_string(), row.encoder.as_str()),
+            (variant, "none") => (row.encoder.clone(), variant),
+            (variant, framework) => (format!("{} · {framework}", row.encoder), variant),
+        };
+        let colour = variants.iter().position(|variant| *variant == row.variant).unwrap_or_else(|| {
+            variants.push(&row.variant);
+            variants.len() - 1
+        });
+        let deviation = row.sd.map(|sd| sd.ndcg_10);
+        let text = format!("{:.4}", row.mean.ndcg_10);
+        let bar = Bar { name: name.into(), value: row.mean.ndcg_10, deviation, text, colour };
+        match groups.last_mut().filter(|last| last.name == group) {
+            Some(last) => last.bars.push(bar),
+            None => groups.push(BarGroup { name: group, bars: vec![bar] }),
+        }
+    }
+    let whisker = metrics.rows.iter().any(|row| row.sd.is_some());
+    let value_label = if whisker { "NDCG@10 (whisker: ± one standard deviation)" } else { "NDCG@10" };
+    Bars { title: "NDCG@10 by variant".into(), value_label: value_label.into(), groups }
+}
+
+/// The learning curves.
+pub(super) fn curves(report: &Report) -> Option<String> {
+    let mut figures = String::new();
+    for curves in report.curves.iter().filter(|curves| !curves.is_empty()) {
+        figures.push_str(&figure(&curves.title, &curves.svg()));
+    }
+    (!figures.is_empty())
+        .then(|| section("Learning curves", &format!("<div class=\"figures\">\n{figures}</div>\n")))
+}
+
+/// The environment on held-out users.
+pub(super) fn environment(report: &Report) -> Option<String> {
+    let environment = report.environment.as_ref()?;
+    let mut body = format!(
+        "<p>On {} held-out users ({} steps), none of which trained the environment.</p>\n",
+        count(environment.users),
+        count(environment.steps)
+    );
+    if !environment.pair_accuracy.is_empty() {
+        body.push_str("<h3>How often the item taken next gets the higher reward</h3>\n");
+        body.push_str("<p>Against one negative at a time; 0.5 is chance.</p>\n");
+        body.push_str(&environment.pair_table().to_html());
+    }
+    if let Some(table) = environment.catalogue_table() {
+        body.push_str("<h3>The catalogue ranked by similarity to the state</h3>\n");
+        body.push_str(&table.to_html());
+    }
+    if !environment.augmented.is_empty() {
+        let note = format!(
+            "Chosen among {} candidates. Popularity far above that of the true next item means that the choice \
+             leans to popular items.",
+            count(environment.candidates)
+        );
+        let table = environment.augmented_table().to_html();
+        let _ = write!(body, "<h3>The augmented action a^e</h3>\n<p>{}</p>\n{table}", escape(&note));
+    }
+    Some(section("The language model as environment", &body))
+}
+
+/// Reward histograms.
+pub(super) fn rewards(report: &Report) -> Option<String> {
+    let mut figures = String::new();
+    for histogram in report.rewards.iter().filter(|histogram| !histogram.is_empty()) {
+        figures.push_str(&figure(&histogram.title, &histogram.svg()));
+    }
+    let note = "<p>Each group is shown as shares of its own size; the outermost bins hold what lies beyond them.</p>";
+    (!figures.is_empty())
+        .then(|| section("Rewards", &format!("{note}\n<div class=\"figures\">\n{figures}</div>\n")))
+}
+
+/// What the forest saved.
+pub(super) fn forest(report: &Report) -> Option<String> {
+    let savings = report.forest.as_ref()?;
+    let measured = match savings.measured_speed_up() {
+        Some(speed_up) => format!("{speed_up:.1}× measured"),
+        None => "separate prompts were not run".into(),
+    };
+    let note = format!(
+        "All actions of a user share one forward pass: {} rewards from {} token rows in {}. Separate prompts would \
+         need {} token rows. Speed-up: {:.1}× predicted from the token rows, {measured}.",
+        count(savings.forest.labels),
+        count(savings.forest.tokens),
+        duration(savings.forest.seconds),
+        count(savings.separate_tokens),
+        savings.predicted_speed_up()
+    );
+    let tokens = savings.separate_tokens as f64 / savings.forest.labels.max(1) as f64;
+    let tokens = [savings.forest.tokens_per_label(), tokens];
+    let mut body = format!("<p>{}</p>\n<div class=\"figures\">\n", escape(&note));
+    body.push_str(&savings_bars("Token rows a reward", "token rows a reward", tokens));
+    if let Some(separate) = savings.separate {
+        let times = [savings.forest.milliseconds_per_label(), separate.milliseconds_per_label()];
+        body.push_str(&savings_bars("Time a reward", "time a reward (ms)", times));
+    }
+    body.push_str("</div>\n");
+    body.push_str(&savings_table(savings).to_html());
+    Some(section("One forest against separate prompts", &body))
+}
+
+fn savings_bars(title: &str, value_label: &str, values: [f64; 2]) -> String {
+    let bar = |(colour, (name, value)): (usize, (&str, f64))| Bar {
+        name: name.into(),
+        value,
+        deviation: None,
+        text: super::plot::short(value),
+        colour,
+    };
+    let bars = ["forest", "separate prompts"].into_iter().zip(values).enumerate().map(bar).collect();
+    let groups = vec![BarGroup { name: String::new(), bars }];
+    figure(title, &Bars { title: title.into(), value_label: value_label.into(), groups }.svg())
+}
+
+fn savings_table(savings: &ForestSavings) -> Table {
+    let numbers = ["rewards", "token rows", "token rows a reward", "seconds", "rewards a second"];
+    let columns = [("pass", Align::Left)].into_iter().chain(numbers.map(|name| (name, Align::Right)));
+    let mut table = Table::new(columns);
+    for (name, pass) in [("forest", Some(savings.forest)), ("separate prompts, measured", savings.separate)] {
+        let Some(pass) = pass else { continue };
+        table.row(vec![
+            name.into(),
+            count(pass.labels).into(),
+            count(pass.tokens).into(),
+            format!("{:.2}", pass.tokens_per_label()).into(),
+            format!("{:.2}", pass.seconds).into(),
+            count((pass.labels as f64 / pass.seconds).round() as u64).into(),
+        ]);
+    }
+    table
+}
+
+/// Wall time of every stage.
+pub(super) fn stages(report: &Report) -> Option<String> {
+    if report.stages.is_empty() {
+        return None;
+    }
+    let total: f64 = report.stages.iter().map(|stage| stage.seconds).sum();
+    let columns = [("stage", Align::Left), ("wall time", Align::Right), ("share", Align::Right)];
+    let mut table = Table::new(columns);
+    for stage in &report.stages {
+        let share =
+            if total > 0.0 { format!("{:.0} %", 100.0 * stage.seconds / total) } else { "–".into() };
+        table.row(vec![Cell::new(&*stage.name), duration(stage.seconds).into(), share.into()]);
+    }
+    table.rule();
+    table.row(vec!["all".into(), duration(total).into(), Cell::default()]);
+    Some(section("Wall time", &table.to_html()))
+}
