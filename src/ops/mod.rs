@@ -5,10 +5,14 @@
 //! the device has no kernel, it returns [`Error::Unsupported`](crate::Error).
 
 pub mod add;
+pub mod cross_entropy;
+pub mod gather_dot;
 pub mod linear;
 pub mod matmul;
 pub mod rms_norm;
 
+pub use cross_entropy::CrossEntropy;
+pub use gather_dot::GatherDot;
 pub use linear::Linear;
 pub use matmul::Matmul;
 pub use rms_norm::RmsNorm;

@@ -4,9 +4,11 @@
 //! rayon, and keep one order of every sum whatever the number of threads or rows.
 
 mod buffer;
+pub mod cross_entropy;
 pub mod destinations;
 pub mod elementwise;
 mod float;
+pub mod gather_dot;
 pub mod matmul;
 pub mod rms_norm;
 pub mod simd;
