@@ -3,9 +3,11 @@
 //! A buffer is a flat run of elements of one type on one device. What an op does with buffers is decided in
 //! `ops`, which calls the device's kernels; no layer above `ops` tells devices apart.
 
+mod attention_index;
 pub mod cpu;
 mod dtype;
 
+pub use attention_index::{AttentionIndex, RowRanges, Tile, Tree};
 pub use dtype::{DType, Element};
 
 use crate::{Error, Result};

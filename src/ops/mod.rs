@@ -7,12 +7,14 @@
 pub mod add;
 pub mod cross_entropy;
 pub mod gather_dot;
+pub mod forest_attention;
 pub mod linear;
 pub mod matmul;
 pub mod rms_norm;
 
 pub use cross_entropy::CrossEntropy;
 pub use gather_dot::GatherDot;
+pub use forest_attention::ForestAttention;
 pub use linear::Linear;
 pub use matmul::Matmul;
 pub use rms_norm::RmsNorm;

@@ -9,6 +9,7 @@ pub mod destinations;
 pub mod elementwise;
 mod float;
 pub mod gather_dot;
+pub mod forest_attention;
 pub mod matmul;
 pub mod rms_norm;
 pub mod simd;

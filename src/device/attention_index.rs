@@ -1,0 +1,248 @@
+//! Which keys each query row of forest attention sees: the launch parameters of that kernel, built on the host so
+//! that no device ever scans for boundaries.
+
+use crate::{Error, Result};
+use std::ops::Range;
+
+/// Key ranges of one query row, in the order root, trunk, stem, leaf; each may be empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowRanges(pub [(u32, u32); 4]);
+
+impl RowRanges {
+    /// Range `i` as indices.
+    pub fn range(&self, i: usize) -> Range<usize> {
+        self.0[i].0 as usize..self.0[i].1 as usize
+    }
+
+    /// Number of keys that the row sees.
+    pub fn len(&self) -> usize {
+        (0..4).map(|i| self.range(i).len()).sum()
+    }
+
+    /// Whether it sees none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// From the first to past the last key outside the root; `None` for a row that sees the root alone.
+    fn span(&self) -> Option<(u32, u32)> {
+        let own = self.0[1..].iter().filter(|r| r.0 < r.1);
+        own.fold(None, |span: Option<(u32, u32)>, r| match span {
+            None => Some(*r),
+            Some(s) => Some((s.0.min(r.0), s.1.max(r.1))),
+        })
+    }
+
+    /// Whether two rows can share a tile: root, trunk and stem start alike, and where they end differently nothing
+    /// shared follows, so that a key has one position in the list of every row of the tile.
+    fn shares_tile(&self, other: &RowRanges) -> bool {
+        let mut ended = false;
+        let shared = (0..3).all(|i| {
+            let ((a, b), (c, d)) = (self.0[i], other.0[i]);
+            let both_empty = a >= b && c >= d;
+            let fits = both_empty || (!ended && a == c && a < b && c < d);
+            ended |= b != d && !both_empty;
+            fits
+        });
+        shared && (!ended || (self.range(3).is_empty() && other.range(3).is_empty()))
+    }
+}
+
+/// Consecutive query rows that share their root, trunk and stem keys up to where each ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tile {
+    /// The query rows.
+    pub rows: Range<usize>,
+    /// Union of root, trunk and stem over the rows; a row sees a prefix of their concatenation.
+    pub shared: [Range<usize>; 3],
+}
+
+/// Consecutive query rows and the keys outside the root that only they see. Trees have no key in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tree {
+    /// Tiles of the tree, as indices.
+    pub tiles: Range<usize>,
+    /// Its query rows.
+    pub rows: Range<usize>,
+    /// The keys that gradients of its rows reach, besides the root.
+    pub keys: Range<usize>,
+}
+
+/// Keys of every query row, cut into tiles and trees.
+#[derive(Clone, Debug)]
+pub struct AttentionIndex {
+    ranges: Vec<RowRanges>,
+    keys: usize,
+    root: Range<usize>,
+    tiles: Vec<Tile>,
+    trees: Vec<Tree>,
+}
+
+/// Most query rows of a tile.
+const TILE_ROWS: usize = 64;
+
+impl AttentionIndex {
+    /// Ranges of each query row over `keys` key rows. Root ranges must all start alike and hold no key of another
+    /// range; every row must see at least one key.
+    pub fn new(ranges: Vec<RowRanges>, keys: usize) -> Result<Self> {
+        let root = check(&ranges, keys)?;
+        let tiles = cut_tiles(&ranges);
+        let trees = cut_trees(&ranges, &tiles, keys);
+        Ok(AttentionIndex { ranges, keys, root, tiles, trees })
+    }
+
+    /// Packed causal sequences of the given lengths: queries and keys are the same rows.
+    pub fn causal(lengths: &[usize]) -> Result<Self> {
+        let mut ranges = Vec::with_capacity(lengths.iter().sum());
+        for &length in lengths {
+            let start = ranges.len() as u32;
+            ranges.extend((0..length as u32).map(|t| RowRanges([(0, 0), (start, start + t + 1), (0, 0), (0, 0)])));
+        }
+        let keys = ranges.len();
+        Self::new(ranges, keys)
+    }
+
+    /// Ranges of each query row.
+    pub fn ranges(&self) -> &[RowRanges] {
+        &self.ranges
+    }
+
+    /// Number of query rows.
+    pub fn rows(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Number of key rows.
+    pub fn keys(&self) -> usize {
+        self.keys
+    }
+
+    /// Keys of the root, shared by all trees.
+    pub fn root(&self) -> Range<usize> {
+        self.root.clone()
+    }
+
+    /// Tiles, in the order of their rows; together all rows.
+    pub fn tiles(&self) -> &[Tile] {
+        &self.tiles
+    }
+
+    /// Trees, in the order of their rows and of their keys; together all rows.
+    pub fn trees(&self) -> &[Tree] {
+        &self.trees
+    }
+
+    /// Number of (query, key) pairs.
+    pub fn pairs(&self) -> u64 {
+        self.ranges.iter().map(|r| r.len() as u64).sum()
+    }
+}
+
+/// Checks the ranges and returns the root's keys.
+fn check(ranges: &[RowRanges], keys: usize) -> Result<Range<usize>> {
+    let fail = |row: usize, why: &str| {
+        Err(Error::shape("forest_attention", format!("row {row} with ranges {:?}: {why}", ranges[row].0)))
+    };
+    let mut root = 0..0;
+    for (row, r) in ranges.iter().enumerate() {
+        if r.0.iter().any(|&(start, end)| start > end || end as usize > keys) {
+            return fail(row, &format!("a range is reversed or past the {keys} keys"));
+        }
+        if r.is_empty() {
+            return fail(row, "it sees no key");
+        }
+        let own = r.range(0);
+        if own.is_empty() {
+            continue;
+        }
+        if !root.is_empty() && root.start != own.start {
+            return fail(row, &format!("its root does not start at key {}", root.start));
+        }
+        root = own.start..root.end.max(own.end);
+    }
+    for (row, r) in ranges.iter().enumerate() {
+        let overlaps = |i| {
+            let own = r.range(i);
+            !own.is_empty() && own.start < root.end && own.end > root.start
+        };
+        if (1..4).any(overlaps) {
+            return fail(row, &format!("trunk, stem or leaf overlap the root {root:?}"));
+        }
+    }
+    Ok(root)
+}
+
+fn cut_tiles(ranges: &[RowRanges]) -> Vec<Tile> {
+    let mut tiles: Vec<Tile> = Vec::new();
+    for (row, r) in ranges.iter().enumerate() {
+        let fits = tiles.last().is_some_and(|tile| {
+            let mine = &ranges[tile.rows.start..tile.rows.end];
+            mine.len() < TILE_ROWS && mine.iter().all(|other| other.shares_tile(r))
+        });
+        let shared = [r.range(0), r.range(1), r.range(2)];
+        match tiles.last_mut() {
+            Some(tile) if fits => {
+                tile.rows.end = row + 1;
+                for (union, own) in tile.shared.iter_mut().zip(shared) {
+                    union.end = union.end.max(own.end);
+                }
+            }
+            _ => tiles.push(Tile { rows: row..row + 1, shared }),
+        }
+    }
+    tiles
+}
+
+/// Joins tiles whose keys meet. Where keys do not ascend with the rows, all become one tree.
+fn cut_trees(ranges: &[RowRanges], tiles: &[Tile], keys: usize) -> Vec<Tree> {
+    let mut trees: Vec<Tree> = Vec::new();
+    for (i, tile) in tiles.iter().enumerate() {
+        let spans = ranges[tile.rows.clone()].iter().filter_map(RowRanges::span);
+        let span = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        let last_key = trees.last().map_or(0, |t| t.keys.end);
+        let span = span.map_or(last_key..last_key, |(start, end)| start as usize..end as usize);
+        let joins = !span.is_empty() && trees.last().is_some_and(|t| !t.keys.is_empty() && span.start < t.keys.end);
+        if joins && trees.last().is_some_and(|t| span.start < t.keys.start) {
+            let all = Tree { tiles: 0..tiles.len(), rows: 0..ranges.len(), keys: 0..keys };
+            return vec![all];
+        }
+        match trees.last_mut() {
+            Some(tree) if joins => {
+                tree.tiles.end = i + 1;
+                tree.rows.end = tile.rows.end;
+                tree.keys.end = tree.keys.end.max(span.end);
+            }
+            _ => trees.push(Tree { tiles: i..i + 1, rows: tile.rows.clone(), keys: span }),
+        }
+    }
+    trees
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causal_sequences_are_one_tree_each() {
+        let index = AttentionIndex::causal(&[3, 1, 70]).unwrap();
+        let trees: Vec<_> = index.trees().iter().map(|t| (t.rows.clone(), t.keys.clone())).collect();
+        assert_eq!(trees, [(0..3, 0..3), (3..4, 3..4), (4..74, 4..74)]);
+        assert_eq!(index.pairs(), 6 + 1 + 70 * 71 / 2);
+        assert_eq!(index.tiles().iter().map(|t| t.rows.len()).collect::<Vec<_>>(), [3, 1, 64, 6]);
+    }
+
+    #[test]
+    fn ranges_that_make_no_sense_are_errors() {
+        let row = |r| AttentionIndex::new(vec![RowRanges(r)], 4).unwrap_err().to_string();
+        assert!(row([(0, 0); 4]).contains("sees no key"));
+        assert!(row([(0, 2), (1, 3), (0, 0), (0, 0)]).contains("overlap the root"));
+        assert!(row([(0, 0), (3, 5), (0, 0), (0, 0)]).contains("past the 4 keys"));
+    }
+
+    #[test]
+    fn keys_that_descend_with_the_rows_are_one_tree() {
+        let rows = vec![RowRanges([(0, 0), (2, 4), (0, 0), (0, 0)]), RowRanges([(0, 0), (0, 3), (0, 0), (0, 0)])];
+        let index = AttentionIndex::new(rows, 4).unwrap();
+        assert_eq!(index.trees(), [Tree { tiles: 0..2, rows: 0..2, keys: 0..4 }]);
+    }
+}

@@ -1,0 +1,226 @@
+//! Forest attention: softmax(scale·q·Kᵀ)·V where a query row sees its ancestors and itself, at most four ranges of
+//! key rows (root, trunk, stem, leaf). Causal text, packed users and single prompts are all forests.
+//! FLOPs 4·head_dim·heads a (query, key) pair; bytes of q, k, v and the output.
+
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
+use crate::device::cpu::forest_attention as kernel;
+pub use crate::device::cpu::forest_attention::Heads;
+pub use crate::device::{AttentionIndex, RowRanges};
+use crate::device::Device;
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+use std::sync::Arc;
+
+/// Inputs: q `[rows, heads·head_dim]`, k and v `[keys, kv_heads·head_dim]`; output like q.
+#[derive(Clone, Debug)]
+pub struct ForestAttention {
+    index: Arc<AttentionIndex>,
+    heads: Heads,
+    scale: f64,
+    /// Log-sum-exp `[rows, heads]`, kept for backward.
+    lse: Option<Tensor>,
+}
+
+impl ForestAttention {
+    /// Attention of `heads` query heads over `kv_heads` key heads of width `head_dim`, scores times `scale`.
+    pub fn new(index: Arc<AttentionIndex>, heads: usize, kv_heads: usize, head_dim: usize, scale: f64) -> Self {
+        ForestAttention { index, heads: Heads { heads, kv_heads, head_dim }, scale, lse: None }
+    }
+
+    fn check(&self, inputs: &[&Tensor]) -> Result<()> {
+        let Heads { heads, kv_heads, head_dim } = self.heads;
+        if heads == 0 || kv_heads == 0 || head_dim == 0 || !heads.is_multiple_of(kv_heads) {
+            let problem = format!("{heads} query heads over {kv_heads} key heads of width {head_dim}");
+            return Err(Error::shape("forest_attention", problem));
+        }
+        expect_alike("forest_attention", inputs)?;
+        expect_shape("forest_attention", "q", inputs[0], &[self.index.rows(), self.heads.q_width()])?;
+        for (name, x) in [("k", inputs[1]), ("v", inputs[2])] {
+            expect_shape("forest_attention", name, x, &[self.index.keys(), self.heads.kv_width()])?;
+        }
+        Ok(())
+    }
+}
+
+fn cpu_inputs<'a, T: crate::device::cpu::Float>(
+    op: &ForestAttention,
+    inputs: [&'a Tensor; 3],
+) -> kernel::Inputs<'a, T> {
+    let [q, k, v] = inputs.map(Tensor::host::<T>);
+    kernel::Inputs { q, k, v, heads: op.heads, scale: T::of(op.scale) }
+}
+
+impl Op for ForestAttention {
+    fn name(&self) -> &'static str {
+        "forest_attention"
+    }
+
+    fn forward(&mut self, inputs: &[&Tensor], record: bool) -> Result<Tensor> {
+        self.check(inputs)?;
+        let q = inputs[0];
+        let mut out = Tensor::scratch(q.device(), q.dtype(), q.shape())?;
+        let mut lse = Tensor::scratch(q.device(), q.dtype(), &[self.index.rows(), self.heads.heads])?;
+        match q.device() {
+            Device::Cpu => float_type!("forest_attention", q, T => {
+                let inputs = cpu_inputs::<T>(self, [inputs[0], inputs[1], inputs[2]]);
+                kernel::forward(inputs, &self.index, out.host_mut(), lse.host_mut());
+                Ok(())
+            })?,
+        }
+        self.lse = record.then_some(lse);
+        Ok(out)
+    }
+
+    fn backward(&self, saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let inputs = [saved.input(0), saved.input(1), saved.input(2)];
+        let lse = self.lse.as_ref().expect("forward was recorded");
+        let like = |x: &Tensor| Tensor::scratch(x.device(), x.dtype(), x.shape());
+        let (mut dq, mut dk, mut dv) = (like(inputs[0])?, like(inputs[1])?, like(inputs[2])?);
+        match grad.device() {
+            Device::Cpu => float_type!("forest_attention", grad, T => {
+                let (out, lse, dout) = (saved.output().host::<T>(), lse.host(), grad.host());
+                let outputs = kernel::Outputs { out, lse, dout };
+                let inputs = cpu_inputs::<T>(self, inputs);
+                kernel::backward(inputs, outputs, &self.index, dq.host_mut(), dk.host_mut(), dv.host_mut());
+                Ok(())
+            })?,
+        }
+        let needs = saved.needs;
+        Ok(vec![needs[0].then_some(dq), needs[1].then_some(dk), needs[2].then_some(dv)])
+    }
+
+    fn cost(&self, inputs: &[&Tensor]) -> Cost {
+        let flops = 4 * self.index.pairs() * self.heads.q_width() as u64;
+        Cost { flops, bytes: bytes_of(inputs) + bytes_of(&inputs[..1]) }
+    }
+
+    fn keeps_output(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::autograd::gradcheck;
+    use crate::device::DType;
+
+    /// Two trees under a root of three rows: trunks, a stem, leaves of one and of three rows.
+    fn forest() -> AttentionIndex {
+        let root = (0, 3);
+        let mut rows: Vec<RowRanges> = (0..3).map(|i| RowRanges([(0, i + 1), (0, 0), (0, 0), (0, 0)])).collect();
+        for trunk in [20u32, 2] {
+            let start = rows.len() as u32;
+            rows.extend((0..trunk).map(|t| RowRanges([root, (start, start + t + 1), (0, 0), (0, 0)])));
+            for t in [0, trunk - 1] {
+                let stem = rows.len() as u32;
+                let seen = (start, start + t + 1);
+                rows.extend((0..2).map(|i| RowRanges([root, seen, (stem, stem + i + 1), (0, 0)])));
+                for length in [1u32, 1, 3, 1, 1] {
+                    let leaf = rows.len() as u32;
+                    let own = |i| RowRanges([root, seen, (stem, stem + 2), (leaf, leaf + i + 1)]);
+                    rows.extend((0..length).map(own));
+                }
+            }
+        }
+        let keys = rows.len();
+        AttentionIndex::new(rows, keys).unwrap()
+    }
+
+    fn plain(q: &[f64], k: &[f64], v: &[f64], index: &AttentionIndex, heads: Heads, scale: f64) -> Vec<f64> {
+        let hd = heads.head_dim;
+        let mut out = vec![0.0; q.len()];
+        for (row, ranges) in index.ranges().iter().enumerate() {
+            let keys: Vec<usize> = (0..4).flat_map(|i| ranges.range(i)).collect();
+            for head in 0..heads.heads {
+                let q = &q[row * heads.q_width() + head * hd..][..hd];
+                let at = |key: usize| key * heads.kv_width() + head / heads.group() * hd;
+                let dot = |key| q.iter().zip(&k[at(key)..][..hd]).map(|(a, b)| a * b).sum::<f64>();
+                let weights: Vec<f64> = keys.iter().map(|&key| (scale * dot(key)).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                for (&key, w) in keys.iter().zip(&weights) {
+                    for d in 0..hd {
+                        out[row * heads.q_width() + head * hd + d] += w / total * v[at(key) + d];
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn outputs_agree_with_a_plain_loop() {
+        let index = Arc::new(forest());
+        assert!(index.trees().len() >= 3);
+        for (heads, kv_heads, hd) in [(1, 1, 1), (4, 2, 5), (2, 2, 16), (6, 3, 48), (4, 1, 33)] {
+            let layout = Heads { heads, kv_heads, head_dim: hd };
+            let n = index.rows();
+            let q = gradcheck::random(&[n, layout.q_width()], 1);
+            let k = gradcheck::random(&[n, layout.kv_width()], 2);
+            let v = gradcheck::random(&[n, layout.kv_width()], 3);
+            let [q64, k64, v64] = [&q, &k, &v].map(|x| x.to_f64_vec().unwrap());
+            let want = plain(&q64, &k64, &v64, &index, layout, 0.7);
+            for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
+                let cast = |x: &Tensor| {
+                    Tensor::from_f64(&Device::Cpu, dtype, &x.to_f64_vec().unwrap(), x.shape()).unwrap()
+                };
+                let mut op = ForestAttention::new(index.clone(), heads, kv_heads, hd, 0.7);
+                let out = op.forward(&[&cast(&q), &cast(&k), &cast(&v)], false).unwrap().to_f64_vec().unwrap();
+                for (i, (got, want)) in out.iter().zip(&want).enumerate() {
+                    let close = (got - want).abs() <= tolerance;
+                    assert!(close, "{dtype} {layout:?} at {i}: {got} and {want}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_match_finite_differences() {
+        let index = Arc::new(forest());
+        let n = index.rows();
+        for (heads, kv_heads, hd) in [(2, 1, 3), (1, 1, 17)] {
+            let inputs = [(1, heads), (2, kv_heads), (3, kv_heads)];
+            let inputs = inputs.map(|(seed, heads)| gradcheck::random(&[n, heads * hd], seed));
+            gradcheck::op(|| ForestAttention::new(index.clone(), heads, kv_heads, hd, 0.5), &inputs);
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_same_bits_in_any_forest() {
+        // The last tree of the forest alone under the same root: its rows must not notice.
+        let whole = forest();
+        let last = whole.trees().last().unwrap().clone();
+        let shift = (last.keys.start - 3) as u32;
+        let moved = |r: &RowRanges| {
+            let mut r = *r;
+            for range in &mut r.0[1..] {
+                *range = if range.0 == range.1 { (0, 0) } else { (range.0 - shift, range.1 - shift) };
+            }
+            r
+        };
+        let mut rows = whole.ranges()[..3].to_vec();
+        rows.extend(whole.ranges()[last.rows.clone()].iter().map(moved));
+        let keys = rows.len();
+        let alone = Arc::new(AttentionIndex::new(rows, keys).unwrap());
+        let (heads, kv_heads, hd) = (4, 2, 24);
+        let run = |index: &Arc<AttentionIndex>, pick: &dyn Fn(&Tensor) -> Tensor| {
+            let inputs = [(1, heads), (2, kv_heads), (3, kv_heads)].map(|(seed, heads)| {
+                let x = gradcheck::random(&[whole.rows(), heads * hd], seed).to_f64_vec().unwrap();
+                let x: Vec<f32> = x.iter().map(|&x| x as f32).collect();
+                pick(&Tensor::from_slice(&Device::Cpu, &x, &[whole.rows(), heads * hd]).unwrap())
+            });
+            let mut op = ForestAttention::new(index.clone(), heads, kv_heads, hd, 0.3);
+            op.forward(&[&inputs[0], &inputs[1], &inputs[2]], false).unwrap()
+        };
+        let all = run(&Arc::new(whole.clone()), &|x| x.clone());
+        let part = run(&alone, &|x| {
+            let width = x.shape()[1];
+            let x = x.to_vec::<f32>().unwrap();
+            let mut rows = x[..3 * width].to_vec();
+            rows.extend_from_slice(&x[last.rows.start * width..last.rows.end * width]);
+            Tensor::from_slice(&Device::Cpu, &rows, &[rows.len() / width, width]).unwrap()
+        });
+        let own = part.rows(3..part.shape()[0]).unwrap().to_vec::<f32>().unwrap();
+        assert_eq!(own, all.rows(last.rows).unwrap().to_vec::<f32>().unwrap());
+    }
+}
