@@ -96,7 +96,9 @@ impl AttentionIndex {
         let mut ranges = Vec::with_capacity(lengths.iter().sum());
         for &length in lengths {
             let start = ranges.len() as u32;
-            ranges.extend((0..length as u32).map(|t| RowRanges([(0, 0), (start, start + t + 1), (0, 0), (0, 0)])));
+            ranges.extend(
+                (0..length as u32).map(|t| RowRanges([(0, 0), (start, start + t + 1), (0, 0), (0, 0)])),
+            );
         }
         let keys = ranges.len();
         Self::new(ranges, keys)
@@ -201,7 +203,8 @@ fn cut_trees(ranges: &[RowRanges], tiles: &[Tile], keys: usize) -> Vec<Tree> {
         let span = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
         let last_key = trees.last().map_or(0, |t| t.keys.end);
         let span = span.map_or(last_key..last_key, |(start, end)| start as usize..end as usize);
-        let joins = !span.is_empty() && trees.last().is_some_and(|t| !t.keys.is_empty() && span.start < t.keys.end);
+        let joins =
+            !span.is_empty() && trees.last().is_some_and(|t| !t.keys.is_empty() && span.start < t.keys.end);
         if joins && trees.last().is_some_and(|t| span.start < t.keys.start) {
             let all = Tree { tiles: 0..tiles.len(), rows: 0..ranges.len(), keys: 0..keys };
             return vec![all];
@@ -241,7 +244,8 @@ mod tests {
 
     #[test]
     fn keys_that_descend_with_the_rows_are_one_tree() {
-        let rows = vec![RowRanges([(0, 0), (2, 4), (0, 0), (0, 0)]), RowRanges([(0, 0), (0, 3), (0, 0), (0, 0)])];
+        let rows =
+            vec![RowRanges([(0, 0), (2, 4), (0, 0), (0, 0)]), RowRanges([(0, 0), (0, 3), (0, 0), (0, 0)])];
         let index = AttentionIndex::new(rows, 4).unwrap();
         assert_eq!(index.trees(), [Tree { tiles: 0..2, rows: 0..2, keys: 0..4 }]);
     }

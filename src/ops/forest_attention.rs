@@ -3,10 +3,10 @@
 //! FLOPs 4·head_dim·heads a (query, key) pair; bytes of q, k, v and the output.
 
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
+use crate::device::Device;
 use crate::device::cpu::forest_attention as kernel;
 pub use crate::device::cpu::forest_attention::Heads;
 pub use crate::device::{AttentionIndex, RowRanges};
-use crate::device::Device;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -23,7 +23,13 @@ pub struct ForestAttention {
 
 impl ForestAttention {
     /// Attention of `heads` query heads over `kv_heads` key heads of width `head_dim`, scores times `scale`.
-    pub fn new(index: Arc<AttentionIndex>, heads: usize, kv_heads: usize, head_dim: usize, scale: f64) -> Self {
+    pub fn new(
+        index: Arc<AttentionIndex>,
+        heads: usize,
+        kv_heads: usize,
+        head_dim: usize,
+        scale: f64,
+    ) -> Self {
         ForestAttention { index, heads: Heads { heads, kv_heads, head_dim }, scale, lse: None }
     }
 
@@ -108,7 +114,8 @@ mod tests {
     /// Two trees under a root of three rows: trunks, a stem, leaves of one and of three rows.
     fn forest() -> AttentionIndex {
         let root = (0, 3);
-        let mut rows: Vec<RowRanges> = (0..3).map(|i| RowRanges([(0, i + 1), (0, 0), (0, 0), (0, 0)])).collect();
+        let mut rows: Vec<RowRanges> =
+            (0..3).map(|i| RowRanges([(0, i + 1), (0, 0), (0, 0), (0, 0)])).collect();
         for trunk in [20u32, 2] {
             let start = rows.len() as u32;
             rows.extend((0..trunk).map(|t| RowRanges([root, (start, start + t + 1), (0, 0), (0, 0)])));
@@ -165,7 +172,8 @@ mod tests {
                     Tensor::from_f64(&Device::Cpu, dtype, &x.to_f64_vec().unwrap(), x.shape()).unwrap()
                 };
                 let mut op = ForestAttention::new(index.clone(), heads, kv_heads, hd, 0.7);
-                let out = op.forward(&[&cast(&q), &cast(&k), &cast(&v)], false).unwrap().to_f64_vec().unwrap();
+                let out =
+                    op.forward(&[&cast(&q), &cast(&k), &cast(&v)], false).unwrap().to_f64_vec().unwrap();
                 for (i, (got, want)) in out.iter().zip(&want).enumerate() {
                     let close = (got - want).abs() <= tolerance;
                     assert!(close, "{dtype} {layout:?} at {i}: {got} and {want}");

@@ -6,15 +6,15 @@
 
 pub mod add;
 pub mod cross_entropy;
-pub mod gather_dot;
 pub mod forest_attention;
+pub mod gather_dot;
 pub mod linear;
 pub mod matmul;
 pub mod rms_norm;
 
 pub use cross_entropy::CrossEntropy;
-pub use gather_dot::GatherDot;
 pub use forest_attention::ForestAttention;
+pub use gather_dot::GatherDot;
 pub use linear::Linear;
 pub use matmul::Matmul;
 pub use rms_norm::RmsNorm;

@@ -54,7 +54,15 @@ impl<T: Float> Kernel for TreeBackward<'_, T> {
                         let (rows, count) = block_rows(tile, first);
                         let row_keys = rows.map(|row| RowKeys::of(self.index, row));
                         let transposed = (&keys_t, &values_t);
-                        self.score_grads::<FMA>(&rows, &row_keys, (head, kv_head), transposed, &mut p, &mut ds, stride);
+                        self.score_grads::<FMA>(
+                            &rows,
+                            &row_keys,
+                            (head, kv_head),
+                            transposed,
+                            &mut p,
+                            &mut ds,
+                            stride,
+                        );
                         self.query_grads::<FMA>(tile, (rows, count), &row_keys, (head, kv_head), &ds, stride);
                         for r in 0..count {
                             let (p, ds) = (&p[r * stride..], &ds[r * stride..]);

@@ -133,7 +133,8 @@ pub(super) fn weighted_sum<T: Float, const FMA: bool>(
     while d + LANES <= head_dim {
         let mut sums = [[T::ZERO; LANES]; BLOCK];
         for (j, key) in tile.shared.iter().cloned().flatten().take(shared).enumerate() {
-            let row: &[T; LANES] = rows[key * width + head * head_dim + d..][..LANES].try_into().expect("lanes");
+            let row: &[T; LANES] =
+                rows[key * width + head * head_dim + d..][..LANES].try_into().expect("lanes");
             for r in 0..BLOCK {
                 let w = weights[r * stride + j];
                 for l in 0..LANES {
@@ -151,7 +152,11 @@ pub(super) fn weighted_sum<T: Float, const FMA: bool>(
             out[r * head_dim + d..(r + 1) * head_dim].fill(T::ZERO);
             for (j, key) in tile.shared.iter().cloned().flatten().take(shared).enumerate() {
                 let row = &head_of(rows, key, width, head, head_dim)[d..];
-                simd::axpy::<T, FMA>(weights[r * stride + j], row, &mut out[r * head_dim + d..(r + 1) * head_dim]);
+                simd::axpy::<T, FMA>(
+                    weights[r * stride + j],
+                    row,
+                    &mut out[r * head_dim + d..(r + 1) * head_dim],
+                );
             }
         }
     }
