@@ -9,6 +9,8 @@ mod folder;
 mod negatives;
 mod splits;
 mod stats;
+mod synth;
+mod synth_words;
 mod table;
 mod tsv;
 
@@ -18,3 +20,4 @@ pub use folder::{LoadOptions, Loaded, Source, load, save};
 pub use negatives::{NegativeKind, NegativeSampler, met_items};
 pub use splits::{LeShare, Part, Protocol, Split};
 pub use stats::Stats;
+pub use synth::{SynthConfig, synthesise};
