@@ -1,3 +1,14 @@
-fn main() {
-    println!("lea");
+//! The `lea` program: parses the command line and hands over to [`lea::cli`].
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match lea::cli::run(lea::cli::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,1 +1,36 @@
 //! The command line, one file a subcommand.
+
+pub mod data;
+mod output;
+
+use crate::Result;
+use clap::{Parser, Subcommand};
+
+/// Offline environments from decoder-only language models, and lean recommenders trained on their labels.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lea",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands, in the order of the pipeline.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Import a data set, describe one, or make a synthetic one
+    Data(data::DataCommand),
+}
+
+/// Runs what the command line asks for.
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Data(args) => data::run(args),
+    }
+}

@@ -6,6 +6,7 @@
 
 use super::dataset::{Dataset, TextSource};
 use super::filters::{FilterReport, Filters};
+use super::synth::SynthConfig;
 use super::tsv::{self, TextWish};
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
@@ -63,8 +64,18 @@ pub struct Loaded {
     pub filters: Filters,
     /// What they dropped.
     pub dropped: FilterReport,
-    /// The files read.
+    /// The files read; none if the data was made.
     pub sources: Vec<Source>,
+    /// The configuration of a synthetic data set.
+    pub synthetic: Option<SynthConfig>,
+}
+
+impl Loaded {
+    /// A data set that was made by [`synthesise`](super::synthesise).
+    pub(super) fn made(dataset: Dataset, config: SynthConfig) -> Self {
+        let (filters, dropped) = (Filters::default(), FilterReport::default());
+        Loaded { dataset, filters, dropped, sources: Vec::new(), synthetic: Some(config) }
+    }
 }
 
 /// `dataset.json` of an imported folder.
@@ -81,6 +92,8 @@ struct Manifest {
     filters: Filters,
     dropped: FilterReport,
     sources: Vec<Source>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    synthetic: Option<SynthConfig>,
 }
 
 /// Reads the data set at `path`: a raw folder, an imported folder, or an interactions table.
@@ -115,7 +128,8 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
         ));
     }
     let sources = tables.sources()?;
-    Ok(Loaded { dataset, filters, dropped, sources })
+    let synthetic = manifest.and_then(|manifest| manifest.synthetic);
+    Ok(Loaded { dataset, filters, dropped, sources, synthetic })
 }
 
 /// The tables of a data set.
@@ -246,6 +260,7 @@ pub fn save(loaded: &Loaded, folder: &Path, overwrite: bool) -> Result<()> {
         filters: loaded.filters,
         dropped: loaded.dropped,
         sources: loaded.sources.clone(),
+        synthetic: loaded.synthetic,
     };
     files::write_atomic(&folder.join(MANIFEST), |out| {
         serde_json::to_writer_pretty(&mut *out, &manifest)?;

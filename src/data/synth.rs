@@ -23,6 +23,7 @@
 //! The log alone shows a rare item too seldom to place it; its text places it at once.
 
 use super::dataset::{Dataset, Event, Feedback, Item, TextSource, User};
+use super::folder::Loaded;
 use super::synth_words::{KINDS, MAKERS, MATERIALS, MOODS, PLACES, SENTENCES};
 use crate::{Error, Result};
 use rand::seq::SliceRandom;
@@ -62,7 +63,10 @@ impl SynthConfig {
             return Err(Error::setting(problem, "choose 50 to 100000 items"));
         }
         if self.users == 0 || u32::try_from(self.users).is_err() {
-            return Err(Error::setting(format!("{} synthetic users", self.users), "choose 1 to 4294967295 users"));
+            return Err(Error::setting(
+                format!("{} synthetic users", self.users),
+                "choose 1 to 4294967295 users",
+            ));
         }
         if !(self.mean_length > SHORTEST as f64 && self.mean_length <= self.items as f64 / 4.0) {
             let problem = format!("a mean length of {} events for {} items", self.mean_length, self.items);
@@ -88,18 +92,19 @@ struct Attributes {
 ///
 /// # Errors
 /// Sizes out of range.
-pub fn synthesise(config: &SynthConfig) -> Result<Dataset> {
+pub fn synthesise(config: &SynthConfig) -> Result<Loaded> {
     config.check()?;
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     let shop = Shop::draw(config.items, &mut rng);
     let users = (0..config.users).map(|number| draw_user(number, config, &shop, &mut rng)).collect();
-    Ok(Dataset {
+    let dataset = Dataset {
         name: "synthetic".into(),
         columns: ["text", "kind", "material", "mood", "maker", "place"].map(String::from).to_vec(),
         text: TextSource { columns: vec!["text".into()], lists: Vec::new(), joiner: ", ".into() },
         items: shop.items,
         users,
-    })
+    };
+    Ok(Loaded::made(dataset, *config))
 }
 
 /// The catalogue and what the process knows about it.
@@ -240,19 +245,21 @@ mod tests {
     #[test]
     fn the_same_seed_makes_the_same_data_and_another_makes_other() {
         let config = SynthConfig { users: 50, ..Default::default() };
-        let hash = |config| synthesise(&config).unwrap().hash();
+        let hash = |config| synthesise(&config).unwrap().dataset.hash();
         assert_eq!(hash(config), hash(config));
         assert_ne!(hash(config), hash(SynthConfig { seed: 2, ..config }));
     }
 
     #[test]
     fn sizes_lengths_and_kinds_are_as_configured() {
-        let dataset = synthesise(&SynthConfig { items: 300, users: 2000, mean_length: 9.0, seed: 4 }).unwrap();
+        let dataset =
+            synthesise(&SynthConfig { items: 300, users: 2000, mean_length: 9.0, seed: 4 }).unwrap().dataset;
         assert_eq!((dataset.items.len(), dataset.users.len()), (300, 2000));
         let mean = dataset.interactions() as f64 / 2000.0;
         assert!((mean - 9.0).abs() < 0.5, "mean length {mean}");
         let events: Vec<Event> = dataset.users.iter().flat_map(|user| user.events.clone()).collect();
-        let buys = events.iter().filter(|event| event.kind == Feedback::Buy).count() as f64 / events.len() as f64;
+        let buys =
+            events.iter().filter(|event| event.kind == Feedback::Buy).count() as f64 / events.len() as f64;
         assert!((0.2..0.8).contains(&buys), "share of buys {buys}");
         for user in &dataset.users {
             let different: HashSet<u32> = user.events.iter().map(|event| event.item).collect();
@@ -263,7 +270,7 @@ mod tests {
 
     #[test]
     fn the_text_names_every_attribute_and_no_two_items_share_all_of_them() {
-        let dataset = synthesise(&SynthConfig { users: 1, ..Default::default() }).unwrap();
+        let dataset = synthesise(&SynthConfig { users: 1, ..Default::default() }).unwrap().dataset;
         let mut seen = HashSet::new();
         for item in &dataset.items {
             assert!(item.fields[1..].iter().all(|word| item.text.contains(word.as_str())), "{}", item.text);

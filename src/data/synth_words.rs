@@ -2,8 +2,9 @@
 
 /// Things sold. The process makes each of them lead to others, see [`super::synth`].
 pub(super) const KINDS: [&str; 24] = [
-    "lamp", "chair", "table", "shelf", "rug", "curtain", "vase", "bowl", "kettle", "teapot", "cup", "plate", "knife",
-    "board", "apron", "blanket", "pillow", "basket", "mirror", "clock", "candle", "frame", "stool", "desk",
+    "lamp", "chair", "table", "shelf", "rug", "curtain", "vase", "bowl", "kettle", "teapot", "cup", "plate",
+    "knife", "board", "apron", "blanket", "pillow", "basket", "mirror", "clock", "candle", "frame", "stool",
+    "desk",
 ];
 
 /// Material families and the words for them; a text names the word, taste goes by the family.
@@ -30,8 +31,26 @@ pub(super) const MOODS: [[&str; 3]; 8] = [
 
 /// Makers.
 pub(super) const MAKERS: [&str; 20] = [
-    "Norvik", "Calder", "Ashby", "Tamura", "Velasco", "Brandt", "Okoye", "Linden", "Marchetti", "Sorensen", "Haddad",
-    "Pereira", "Kowalski", "Dumont", "Iyer", "Rowan", "Esposito", "Falk", "Nakano", "Quill",
+    "Norvik",
+    "Calder",
+    "Ashby",
+    "Tamura",
+    "Velasco",
+    "Brandt",
+    "Okoye",
+    "Linden",
+    "Marchetti",
+    "Sorensen",
+    "Haddad",
+    "Pereira",
+    "Kowalski",
+    "Dumont",
+    "Iyer",
+    "Rowan",
+    "Esposito",
+    "Falk",
+    "Nakano",
+    "Quill",
 ];
 
 /// Where a thing belongs.

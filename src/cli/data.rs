@@ -1,0 +1,180 @@
+//! `lea data import|stats|synth`.
+
+use super::output;
+use crate::Result;
+use crate::data::{LoadOptions, Loaded, Stats, SynthConfig, load, save, synthesise};
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// Where the data is and how to read it; flags that are given stand over a configuration's `[data]`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DataArgs {
+    /// A folder with interactions.tsv[.gz] and items.tsv[.gz], an imported folder, or an interactions table
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// How to read it
+    #[command(flatten)]
+    pub read: ReadArgs,
+}
+
+/// How to read a data set.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ReadArgs {
+    /// Items table, if it is not items.tsv beside the interactions
+    #[arg(long, value_name = "FILE")]
+    pub items: Option<PathBuf>,
+    /// Item columns that form the text, separated by commas [default: those called title, name, text]
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    pub text: Option<Vec<String>>,
+    /// What stands between two text columns [default: ", "]
+    #[arg(long, value_name = "TEXT")]
+    pub joiner: Option<String>,
+    /// Drop an event that repeats the item of the event before it
+    #[arg(long)]
+    pub drop_repeats: bool,
+    /// Drop users with fewer events
+    #[arg(long, value_name = "N")]
+    pub min_length: Option<usize>,
+    /// Drop users and items with fewer events, until none is left
+    #[arg(long, value_name = "K")]
+    pub core: Option<usize>,
+}
+
+impl ReadArgs {
+    /// `options` with the flags that are given put over them.
+    pub fn over(&self, options: LoadOptions) -> LoadOptions {
+        let text =
+            self.text.as_ref().map(|columns| columns.iter().filter(|c| !c.is_empty()).cloned().collect());
+        LoadOptions {
+            text: text.or(options.text),
+            joiner: self.joiner.clone().or(options.joiner),
+            items: self.items.clone().or(options.items),
+            drop_repeats: self.drop_repeats || options.drop_repeats,
+            min_length: self.min_length.unwrap_or(options.min_length),
+            core: self.core.unwrap_or(options.core),
+        }
+    }
+}
+
+impl DataArgs {
+    /// Reads the data set, telling on standard error what the filters dropped.
+    pub fn load(&self, options: LoadOptions) -> Result<Loaded> {
+        let loaded = load(&self.data, &self.read.over(options))?;
+        if let Some(line) = loaded.dropped.line() {
+            eprintln!("{}: {line}", loaded.dataset.name);
+        }
+        Ok(loaded)
+    }
+}
+
+/// `lea data`.
+#[derive(Debug, Args)]
+pub struct DataCommand {
+    /// What to do with the data.
+    #[command(subcommand)]
+    pub action: DataAction,
+}
+
+/// The subcommands of `lea data`.
+#[derive(Debug, Subcommand)]
+pub enum DataAction {
+    /// Read a data set, filter it, and write it as plain tables with counts and hashes
+    Import {
+        /// The data set
+        #[command(flatten)]
+        data: DataArgs,
+        /// Folder to write
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Replace an earlier import in that folder
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Print users, items, interactions, lengths and text coverage
+    Stats {
+        /// The data set
+        #[command(flatten)]
+        data: DataArgs,
+        /// Print one line of JSON instead
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a synthetic catalogue whose users go by what the items' texts say
+    Synth {
+        /// Folder to write
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Number of items
+        #[arg(long, default_value_t = SynthConfig::default().items)]
+        items: usize,
+        /// Number of users
+        #[arg(long, default_value_t = SynthConfig::default().users)]
+        users: usize,
+        /// Mean events a user
+        #[arg(long, default_value_t = SynthConfig::default().mean_length)]
+        mean_length: f64,
+        /// Seed of everything drawn
+        #[arg(long, default_value_t = SynthConfig::default().seed)]
+        seed: u64,
+        /// Replace an earlier data set in that folder
+        #[arg(long)]
+        overwrite: bool,
+    },
+}
+
+/// Runs `lea data`.
+pub fn run(args: DataCommand) -> Result<()> {
+    match args.action {
+        DataAction::Import { data, out, overwrite } => {
+            let loaded = data.load(LoadOptions::default())?;
+            save(&loaded, &out, overwrite)?;
+            print_stats(&Stats::of(&loaded.dataset))?;
+            output::line(format_args!("written to {}", out.display()))
+        }
+        DataAction::Stats { data, json } => {
+            let stats = Stats::of(&data.load(LoadOptions::default())?.dataset);
+            if json { output::line(serde_json::json!(stats)) } else { print_stats(&stats) }
+        }
+        DataAction::Synth { out, items, users, mean_length, seed, overwrite } => {
+            let loaded = synthesise(&SynthConfig { items, users, mean_length, seed })?;
+            save(&loaded, &out, overwrite)?;
+            print_stats(&Stats::of(&loaded.dataset))?;
+            output::line(format_args!("written to {}", out.display()))
+        }
+    }
+}
+
+fn print_stats(stats: &Stats) -> Result<()> {
+    let text = if stats.text.is_empty() { "none".to_string() } else { stats.text.join(" + ") };
+    let rows = [
+        ("data set", stats.name.clone()),
+        ("users", stats.users.to_string()),
+        ("items", format!("{} ({} met by a user)", stats.items, stats.items_met)),
+        ("interactions", format!("{} ({} adjacent repeats)", stats.interactions, stats.adjacent_repeats)),
+        ("length", format!("median {:.1}, mean {:.2}", stats.median_length, stats.mean_length)),
+        ("", format!("min {}, max {}", stats.min_length, stats.max_length)),
+        ("text", text),
+        ("items with text", format!("{:.1} %", stats.text_coverage)),
+        ("words a text", format!("{:.2}", stats.mean_words)),
+    ];
+    rows.iter().try_for_each(|(name, value)| output::line(format_args!("{name:<16} {value}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_flags_stand_over_the_configuration_and_others_keep_it() {
+        let configured = LoadOptions {
+            text: Some(vec!["title".into()]),
+            drop_repeats: true,
+            min_length: 3,
+            ..Default::default()
+        };
+        assert_eq!(ReadArgs::default().over(configured.clone()), configured);
+        let flags = ReadArgs { text: Some(vec![String::new()]), min_length: Some(5), ..Default::default() };
+        let both = flags.over(configured);
+        assert_eq!((both.text, both.min_length, both.drop_repeats), (Some(Vec::new()), 5, true));
+    }
+}
