@@ -1,0 +1,352 @@
+//! Settings of one recommender training.
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// The network that reads a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+#[value(rename_all = "kebab-case")]
+pub enum EncoderKind {
+    /// Causal self-attention (Kang and McAuley, arXiv 1808.09781).
+    #[value(name = "sasrec")]
+    #[serde(rename = "sasrec")]
+    SasRec,
+    /// A gated recurrent unit (Hidasi et al., arXiv 1511.06939).
+    #[value(name = "gru4rec")]
+    #[serde(rename = "gru4rec")]
+    Gru4Rec,
+}
+
+impl EncoderKind {
+    /// The name used in files, tables and flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            EncoderKind::SasRec => "sasrec",
+            EncoderKind::Gru4Rec => "gru4rec",
+        }
+    }
+}
+
+/// How a recommender learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[value(rename_all = "lowercase")]
+pub enum Framework {
+    /// Full softmax cross-entropy alone.
+    Supervised,
+    /// Self-supervised Q-learning (Xin et al., arXiv 2006.05779).
+    Sqn,
+    /// SQN with sampled negative actions (Xin et al., arXiv 2111.03474).
+    Snqn,
+    /// SNQN with the cross-entropy weighted by the advantage (same paper).
+    Sa2c,
+}
+
+impl Framework {
+    /// The name used in files, tables and flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Framework::Supervised => "supervised",
+            Framework::Sqn => "sqn",
+            Framework::Snqn => "snqn",
+            Framework::Sa2c => "sa2c",
+        }
+    }
+
+    /// Whether there is a Q head.
+    pub fn has_q(self) -> bool {
+        self != Framework::Supervised
+    }
+
+    /// Whether negative actions are trained.
+    pub fn has_negatives(self) -> bool {
+        matches!(self, Framework::Snqn | Framework::Sa2c)
+    }
+}
+
+/// The usual combinations of what is taken from the LE. Each switch can also be set by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Variant {
+    /// Nothing.
+    Base,
+    /// The state.
+    State,
+    /// The rewards.
+    Reward,
+    /// Both.
+    StateReward,
+    /// Both, and augmented actions.
+    Lea,
+}
+
+impl Variant {
+    /// The name used in files, tables and flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Variant::Base => "base",
+            Variant::State => "state",
+            Variant::Reward => "reward",
+            Variant::StateReward => "state_reward",
+            Variant::Lea => "lea",
+        }
+    }
+}
+
+/// What is done to the LE's rewards before they enter the Q-loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[value(rename_all = "lowercase")]
+pub enum RewardScale {
+    /// Nothing.
+    Raw,
+    /// σ(r).
+    Sigmoid,
+    /// σ((r − μ)/σ_r), with mean and deviation of the observed actions of the training steps.
+    Standardised,
+}
+
+/// The state that follows an augmented action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[value(rename_all = "lowercase")]
+pub enum NextState {
+    /// The one that followed the observed action.
+    Observed,
+    /// The one that the augmented action itself leads to: the history with the action appended, and the LE's hidden
+    /// vector at its leaf.
+    Leaf,
+}
+
+/// Settings of one recommender training; every field has a default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RecConfig {
+    /// The encoder.
+    pub encoder: EncoderKind,
+    /// How it learns.
+    pub framework: Framework,
+    /// The Q head reads the LE's state.
+    pub state: bool,
+    /// The Q-loss uses the LE's rewards, of observed actions and of negatives.
+    pub reward: bool,
+    /// Weight α of the cross-entropy of augmented actions.
+    pub alpha: f64,
+    /// Weight β of the Q-loss of augmented actions.
+    pub beta: f64,
+    /// Items that the encoder reads at most, H.
+    pub history: usize,
+    /// Width of embeddings and hidden vectors.
+    pub width: usize,
+    /// Attention blocks, or stacked recurrent layers.
+    pub blocks: usize,
+    /// Attention heads; SASRec only.
+    pub heads: usize,
+    /// Dropout probability.
+    pub dropout: f64,
+    /// The supervised head is the item embedding itself.
+    pub tied: bool,
+    /// What is done to the LE's rewards.
+    pub reward_scale: RewardScale,
+    /// The state that follows an augmented action.
+    pub augmented_next: NextState,
+    /// Negative actions a step; of labelled ones at most as many as there are labels.
+    pub negatives: usize,
+    /// Weight of the mean Q-loss of the negatives.
+    pub negative_weight: f64,
+    /// Discount γ.
+    pub discount: f64,
+    /// SA2C: optimiser steps before the advantage weighs the cross-entropy.
+    pub advantage_warmup: u64,
+    /// SA2C: the advantage is clipped to 0..this.
+    pub advantage_clip: f64,
+    /// Steps of the data in one optimiser step.
+    pub batch_steps: usize,
+    /// Epochs at most.
+    pub epochs: usize,
+    /// Epochs without a better validation NDCG@10 after which training stops.
+    pub patience: usize,
+    /// Learning rate of AdamW.
+    pub learning_rate: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Norm to which gradients are clipped; 0 for no clipping.
+    pub clip_norm: f64,
+    /// Seed of initial weights, batches, dropout and negatives.
+    pub seed: u64,
+}
+
+impl Default for RecConfig {
+    fn default() -> Self {
+        RecConfig {
+            encoder: EncoderKind::SasRec,
+            framework: Framework::Snqn,
+            state: false,
+            reward: false,
+            alpha: 0.0,
+            beta: 0.0,
+            history: 10,
+            width: 64,
+            blocks: 1,
+            heads: 1,
+            dropout: 0.5,
+            tied: true,
+            reward_scale: RewardScale::Standardised,
+            augmented_next: NextState::Observed,
+            negatives: 10,
+            negative_weight: 1.0,
+            discount: 0.5,
+            advantage_warmup: 2000,
+            advantage_clip: 10.0,
+            batch_steps: 512,
+            epochs: 100,
+            patience: 5,
+            learning_rate: 1e-3,
+            weight_decay: 0.0,
+            clip_norm: 0.0,
+            seed: 0,
+        }
+    }
+}
+
+impl RecConfig {
+    /// Sets what is taken from the LE as `variant` says; `lea` keeps α and β that are set, else takes 0.1 for both.
+    /// A supervised recommender has no Q head, and takes only the augmented cross-entropy.
+    pub fn with_variant(mut self, variant: Variant) -> Self {
+        let q = self.framework.has_q();
+        self.state = q && matches!(variant, Variant::State | Variant::StateReward | Variant::Lea);
+        self.reward = q && matches!(variant, Variant::Reward | Variant::StateReward | Variant::Lea);
+        let weight = |set: f64, on: bool| match on {
+            true if set == 0.0 => 0.1,
+            true => set,
+            false => 0.0,
+        };
+        self.alpha = weight(self.alpha, variant == Variant::Lea);
+        self.beta = weight(self.beta, variant == Variant::Lea && q);
+        self
+    }
+
+    /// The name of this combination for tables: a [`Variant`]'s, or the switches that are on, as in "state+alpha".
+    pub fn variant_name(&self) -> String {
+        let (augmented, q) = (self.alpha > 0.0, self.beta > 0.0);
+        let variant = match (self.state, self.reward, augmented, q) {
+            (false, false, false, false) => Variant::Base,
+            (true, false, false, false) => Variant::State,
+            (false, true, false, false) => Variant::Reward,
+            (true, true, false, false) => Variant::StateReward,
+            (true, true, true, true) => Variant::Lea,
+            _ => {
+                let on = [(self.state, "state"), (self.reward, "reward"), (augmented, "alpha"), (q, "beta")];
+                let on: Vec<&str> = on.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
+                return on.join("+");
+            }
+        };
+        variant.name().into()
+    }
+
+    /// Whether any label is read.
+    pub fn needs_labels(&self) -> bool {
+        self.state || self.reward || self.alpha > 0.0 || self.beta > 0.0
+    }
+
+    /// Refuses settings that make no sense together.
+    ///
+    /// # Errors
+    /// One that names the setting, its value and what to choose.
+    pub fn validate(&self) -> Result<()> {
+        let at_least_one = [
+            ("history", self.history),
+            ("width", self.width),
+            ("blocks", self.blocks),
+            ("heads", self.heads),
+            ("batch_steps", self.batch_steps),
+            ("epochs", self.epochs),
+            ("patience", self.patience),
+        ];
+        for (name, value) in at_least_one {
+            if value == 0 {
+                return Err(Error::setting(format!("{name} is 0"), "set it to 1 or more"));
+            }
+        }
+        if !self.width.is_multiple_of(self.heads) {
+            let problem = format!("heads = {} does not divide width = {}", self.heads, self.width);
+            return Err(Error::setting(problem, "choose a number of heads that divides the width"));
+        }
+        let ranges = [
+            ("dropout", self.dropout, 0.0..1.0),
+            ("discount", self.discount, 0.0..1.0),
+            ("alpha", self.alpha, 0.0..f64::INFINITY),
+            ("beta", self.beta, 0.0..f64::INFINITY),
+            ("negative_weight", self.negative_weight, 0.0..f64::INFINITY),
+            ("advantage_clip", self.advantage_clip, 0.0..f64::INFINITY),
+            ("learning_rate", self.learning_rate, 0.0..f64::INFINITY),
+            ("weight_decay", self.weight_decay, 0.0..f64::INFINITY),
+            ("clip_norm", self.clip_norm, 0.0..f64::INFINITY),
+        ];
+        for (name, value, range) in ranges {
+            if !range.contains(&value) {
+                let remedy = format!("choose one from {} to below {}", range.start, range.end);
+                return Err(Error::setting(format!("{name} is {value}"), remedy));
+            }
+        }
+        if self.framework.has_negatives() && self.negatives == 0 {
+            let problem = format!("{} trains on negative actions, and negatives is 0", self.framework.name());
+            return Err(Error::setting(problem, "ask for at least one, or choose sqn"));
+        }
+        if !self.framework.has_q() && (self.state || self.reward || self.beta > 0.0) {
+            return Err(Error::setting(
+                "a supervised recommender has no Q head that could read the LE's state or rewards",
+                "switch state, reward and beta off, or choose sqn, snqn or sa2c",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VARIANTS: [Variant; 5] =
+        [Variant::Base, Variant::State, Variant::Reward, Variant::StateReward, Variant::Lea];
+
+    #[test]
+    fn a_variant_sets_the_switches_that_name_it() {
+        for variant in VARIANTS {
+            let config = RecConfig::default().with_variant(variant);
+            config.validate().unwrap();
+            assert_eq!(config.variant_name(), variant.name());
+            assert_eq!(config.needs_labels(), variant != Variant::Base);
+        }
+        let alone = RecConfig { alpha: 0.3, state: true, ..RecConfig::default() };
+        assert_eq!(alone.variant_name(), "state+alpha");
+        assert_eq!(RecConfig { alpha: 0.3, ..RecConfig::default() }.with_variant(Variant::Lea).alpha, 0.3);
+    }
+
+    #[test]
+    fn every_variant_of_a_supervised_recommender_is_valid() {
+        for variant in VARIANTS {
+            let config = RecConfig { framework: Framework::Supervised, ..RecConfig::default() };
+            config.with_variant(variant).validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn senseless_settings_are_named() {
+        let base = RecConfig::default;
+        let cases = [
+            (RecConfig { heads: 3, ..base() }, "heads = 3"),
+            (RecConfig { history: 0, ..base() }, "history is 0"),
+            (RecConfig { dropout: 1.0, ..base() }, "dropout is 1"),
+            (RecConfig { learning_rate: f64::NAN, ..base() }, "learning_rate is NaN"),
+            (RecConfig { negatives: 0, ..base() }, "negatives is 0"),
+            (RecConfig { framework: Framework::Supervised, beta: 0.1, ..base() }, "no Q head"),
+        ];
+        for (config, message) in cases {
+            let found = config.validate().unwrap_err().to_string();
+            assert!(found.contains(message), "{found}");
+        }
+    }
+}
