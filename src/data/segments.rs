@@ -36,8 +36,7 @@ mod tests {
     #[test]
     fn a_long_history_is_cut_with_half_overlap() {
         let of = |reads, owns| Segment { reads, owns };
-        let expected =
-            [of(0..10, 0..10), of(5..15, 10..15), of(10..20, 15..20), of(15..23, 20..23)];
+        let expected = [of(0..10, 0..10), of(5..15, 10..15), of(10..20, 15..20), of(15..23, 20..23)];
         assert_eq!(segments(23, 10), expected);
         assert_eq!(segments(10, 10), [of(0..10, 0..10)]);
         assert_eq!(segments(3, 10), [of(0..3, 0..3)]);

@@ -123,8 +123,7 @@ mod tests {
         batch.push(&user(8, &long), 10);
         assert_eq!(batch.lengths, [2, 10, 10, 10, 8]);
         assert_eq!(batch.steps(), 2 + 23);
-        let expected: Vec<(u32, u32)> =
-            [(7, 0), (7, 1)].into_iter().chain((0..23).map(|t| (8, t))).collect();
+        let expected: Vec<(u32, u32)> = [(7, 0), (7, 1)].into_iter().chain((0..23).map(|t| (8, t))).collect();
         assert_eq!(batch.places, expected);
         for (i, &(user, t)) in batch.places.iter().enumerate() {
             let input = batch.items[batch.rows[i] as usize];
@@ -138,8 +137,10 @@ mod tests {
 
     #[test]
     fn an_epoch_holds_every_user_once_within_the_budget() {
-        let users: Vec<UserSteps> =
-            (0..50).map(|u| user(u, &vec![0; 2 + (u as usize * 7) % 13])).chain([user(50, &[0; 40])]).collect();
+        let users: Vec<UserSteps> = (0..50)
+            .map(|u| user(u, &vec![0; 2 + (u as usize * 7) % 13]))
+            .chain([user(50, &[0; 40])])
+            .collect();
         let batches = epoch_batches(&users, 20, 3, 1);
         let mut seen: Vec<usize> = batches.iter().flatten().copied().collect();
         seen.sort_unstable();
