@@ -1,1 +1,9 @@
 //! The Llama-family decoder and its forests.
+
+mod bpe;
+mod config;
+mod tokenizer;
+pub mod weights;
+
+pub use config::DecoderConfig;
+pub use tokenizer::Tokenizer;

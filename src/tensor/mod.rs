@@ -1,6 +1,8 @@
 //! Tensors: a shape over a device's buffer. Always contiguous and row-major; reshapes and runs of rows share the
 //! buffer. A tensor is cheap to clone, and writing to one that shares its buffer copies it first.
 
+pub mod file;
+
 use crate::device::{DType, Device, Element, Storage, cpu};
 use crate::{Error, Result};
 use std::ops::Range;

@@ -1,0 +1,283 @@
+//! Named tensors in `.safetensors` files: memory-mapped reading with checks, atomic writing.
+
+use super::Tensor;
+use crate::device::{DType, Device, Element};
+use crate::{Error, Result, files};
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use safetensors::{SafeTensorError, SafeTensors};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Bytes before the header: its length.
+const LENGTH_BYTES: usize = 8;
+
+/// An open `.safetensors` file. Its header has been checked against the file's length, no tensor has been read.
+#[derive(Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    map: Mmap,
+    header: Metadata,
+    data_start: usize,
+}
+
+impl TensorFile {
+    /// Maps the file and checks its header: the magic, offsets that neither overlap nor leave gaps, and the length.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|e| Error::io(path, e))?;
+        // SAFETY: the map is only read. Another process that cuts the file short meanwhile is outside of what
+        // any memory-mapped reader can guard against.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+        let (header_len, header) = SafeTensors::read_metadata(&map).map_err(|e| damaged(path, &e))?;
+        Ok(TensorFile { path: path.to_path_buf(), map, header, data_start: LENGTH_BYTES + header_len })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names of all tensors, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names = self.header.offset_keys();
+        names.sort();
+        names
+    }
+
+    /// Shape of a tensor; `None` where the file has none of that name.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.header.info(name).map(|info| &info.shape[..])
+    }
+
+    /// A value of the header's string-to-string metadata.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.header.metadata().as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// The tensor `name` as float type `dtype` on `device`, from f16, bf16, f32 or f64. A tensor that is missing,
+    /// has another shape than `shape` or another type is an error.
+    pub fn read(&self, name: &str, shape: &[usize], device: &Device, dtype: DType) -> Result<Tensor> {
+        let info = self.info(name, shape)?;
+        let bytes = self.bytes(info);
+        match info.dtype {
+            Dtype::F32 => convert(chunks::<f32, 4>(bytes, f32::from_le_bytes), shape, device, dtype),
+            Dtype::F16 => convert(chunks::<f16, 2>(bytes, f16::from_le_bytes), shape, device, dtype),
+            Dtype::BF16 => convert(chunks::<bf16, 2>(bytes, bf16::from_le_bytes), shape, device, dtype),
+            Dtype::F64 => {
+                let values = chunks::<f64, 8>(bytes, f64::from_le_bytes).collect::<Vec<_>>();
+                Tensor::from_f64(device, dtype, &values, shape)
+            }
+            other => Err(self.wrong(name, format!("the type is {other:?}, expected F32, F16, BF16 or F64"))),
+        }
+    }
+
+    /// The tensor `name` of type U32 as host values; errors as for [`TensorFile::read`].
+    pub fn read_ids(&self, name: &str, shape: &[usize]) -> Result<Vec<u32>> {
+        let info = self.info(name, shape)?;
+        if info.dtype != Dtype::U32 {
+            return Err(self.wrong(name, format!("the type is {:?}, expected U32", info.dtype)));
+        }
+        Ok(chunks::<u32, 4>(self.bytes(info), u32::from_le_bytes).collect())
+    }
+
+    fn info(&self, name: &str, shape: &[usize]) -> Result<&TensorInfo> {
+        let Some(info) = self.header.info(name) else {
+            return Err(self.wrong(name, "the tensor is missing".into()));
+        };
+        if info.shape != shape {
+            return Err(self.wrong(name, format!("the shape is {:?}, expected {shape:?}", info.shape)));
+        }
+        Ok(info)
+    }
+
+    fn bytes(&self, info: &TensorInfo) -> &[u8] {
+        let (start, end) = info.data_offsets;
+        &self.map[self.data_start + start..self.data_start + end]
+    }
+
+    fn wrong(&self, name: &str, problem: String) -> Error {
+        let remedy = "check that the files of the folder belong together, or fetch them again";
+        Error::invalid(&self.path, format!("tensor {name}"), problem, remedy)
+    }
+}
+
+fn chunks<T, const N: usize>(bytes: &[u8], from: fn([u8; N]) -> T) -> impl Iterator<Item = T> {
+    bytes.as_chunks::<N>().0.iter().map(move |chunk| from(*chunk))
+}
+
+fn convert<T: Into<f32> + Into<f64>>(
+    values: impl Iterator<Item = T>,
+    shape: &[usize],
+    device: &Device,
+    dtype: DType,
+) -> Result<Tensor> {
+    match dtype {
+        DType::F32 => Tensor::from_slice(device, &values.map(Into::<f32>::into).collect::<Vec<_>>(), shape),
+        _ => Tensor::from_f64(device, dtype, &values.map(Into::into).collect::<Vec<_>>(), shape),
+    }
+}
+
+fn damaged(path: &Path, error: &SafeTensorError) -> Error {
+    let remedy = "the file is damaged or incomplete: fetch or write it again";
+    let header = |problem: String| Error::invalid(path, "header", problem, remedy);
+    match error {
+        SafeTensorError::HeaderTooSmall => header("the file is shorter than 8 bytes".into()),
+        SafeTensorError::HeaderTooLarge
+        | SafeTensorError::InvalidHeader(_)
+        | SafeTensorError::InvalidHeaderDeserialization(_) => {
+            header(format!("this is no safetensors file ({error})"))
+        }
+        SafeTensorError::InvalidHeaderLength => header("the file ends inside its header".into()),
+        SafeTensorError::InvalidOffset(name) => {
+            Error::invalid(path, format!("tensor {name}"), "its bytes overlap another's or leave a gap", remedy)
+        }
+        SafeTensorError::MetadataIncompleteBuffer => {
+            header("the file is shorter or longer than its header says".into())
+        }
+        other => header(other.to_string()),
+    }
+}
+
+/// Writes named tensors and string metadata to one `.safetensors` file, atomically. The same tensors and metadata
+/// give the same bytes, in whatever order they are named.
+pub fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>) -> Result<()> {
+    let mut sorted: Vec<&(String, Tensor)> = tensors.iter().collect();
+    // Wide types first: every tensor is then aligned to its type.
+    sorted.sort_by_key(|(name, tensor)| (std::cmp::Reverse(tensor.dtype().size()), name));
+    let mut header = serde_json::Map::new();
+    if !metadata.is_empty() {
+        header.insert("__metadata__".into(), json!(metadata));
+    }
+    let mut offset = 0;
+    for (name, tensor) in &sorted {
+        let end = offset + tensor.len() * tensor.dtype().size();
+        let entry = json!({
+            "dtype": tensor.dtype().to_string().to_uppercase(),
+            "shape": tensor.shape(),
+            "data_offsets": [offset, end],
+        });
+        if header.insert(name.clone(), entry).is_some() {
+            return Err(Error::shape("write", format!("{}: two tensors named {name}", path.display())));
+        }
+        offset = end;
+    }
+    let mut header = serde_json::Value::Object(header).to_string();
+    // The data begin at a multiple of eight bytes.
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    let mut contents = Vec::with_capacity(sorted.len());
+    for (_, tensor) in sorted {
+        contents.push(to_bytes(tensor)?);
+    }
+    files::write_atomic(path, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(header.as_bytes())?;
+        contents.iter().try_for_each(|bytes| out.write_all(bytes))
+    })
+}
+
+fn to_bytes(tensor: &Tensor) -> Result<Vec<u8>> {
+    fn of<T: Element, const N: usize>(tensor: &Tensor, to: fn(T) -> [u8; N]) -> Result<Vec<u8>> {
+        Ok(tensor.to_vec::<T>()?.into_iter().flat_map(to).collect())
+    }
+    match tensor.dtype() {
+        DType::F32 => of(tensor, f32::to_le_bytes),
+        DType::F64 => of(tensor, f64::to_le_bytes),
+        DType::F16 => of(tensor, f16::to_le_bytes),
+        DType::BF16 => of(tensor, bf16::to_le_bytes),
+        DType::U32 => of(tensor, u32::to_le_bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Vec<(String, Tensor)> {
+        let cpu = Device::Cpu;
+        let halves = [1.5, -0.25].map(f16::from_f32);
+        let brains = [3.0, -2.0, 0.5].map(bf16::from_f32);
+        vec![
+            ("ids".into(), Tensor::from_ids(&cpu, &[7, 9]).unwrap()),
+            ("half".into(), Tensor::from_slice(&cpu, &halves, &[2]).unwrap()),
+            ("brain".into(), Tensor::from_slice(&cpu, &brains, &[3, 1]).unwrap()),
+            ("single".into(), Tensor::from_slice(&cpu, &[0.1f32, 0.2], &[1, 2]).unwrap()),
+            ("double".into(), Tensor::from_slice(&cpu, &[0.1f64], &[1]).unwrap()),
+        ]
+    }
+
+    #[test]
+    fn every_type_reads_back_as_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.safetensors");
+        let metadata = BTreeMap::from([("a".to_string(), "1".to_string()), ("b".to_string(), "2".to_string())]);
+        write(&path, &sample(), &metadata).unwrap();
+        let file = TensorFile::open(&path).unwrap();
+        let read = |name, shape: &[usize]| {
+            file.read(name, shape, &Device::Cpu, DType::F64).and_then(|t| t.to_vec::<f64>()).unwrap()
+        };
+        assert_eq!(read("half", &[2]), [1.5, -0.25]);
+        assert_eq!(read("brain", &[3, 1]), [3.0, -2.0, 0.5]);
+        assert_eq!(read("double", &[1]), [0.1]);
+        let single = file.read("single", &[1, 2], &Device::Cpu, DType::F32).unwrap();
+        assert_eq!(single.to_vec::<f32>().unwrap(), [0.1, 0.2]);
+        assert_eq!(file.read_ids("ids", &[2]).unwrap(), [7, 9]);
+        assert_eq!((file.metadata("b"), file.metadata("c")), (Some("2"), None));
+        assert_eq!(file.names(), ["brain", "double", "half", "ids", "single"]);
+    }
+
+    #[test]
+    fn bytes_do_not_depend_on_the_order_of_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        let mut tensors = sample();
+        write(&a, &tensors, &BTreeMap::new()).unwrap();
+        tensors.reverse();
+        write(&b, &tensors, &BTreeMap::new()).unwrap();
+        assert_eq!(std::fs::read(a).unwrap(), std::fs::read(b).unwrap());
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_an_error_and_never_a_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+        write(&whole, &sample(), &BTreeMap::new()).unwrap();
+        let bytes = std::fs::read(&whole).unwrap();
+        for len in 0..bytes.len() {
+            std::fs::write(&cut, &bytes[..len]).unwrap();
+            let error = TensorFile::open(&cut).unwrap_err().to_string();
+            assert!(error.contains("cut"), "{len}: {error}");
+        }
+    }
+
+    #[test]
+    fn overlapping_offsets_are_an_error_that_names_the_tensor() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let header = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},
+            "b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#;
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend([0; 12]);
+        std::fs::write(&path, bytes).unwrap();
+        let error = TensorFile::open(&path).unwrap_err().to_string();
+        assert!(error.contains("tensor b") && error.contains("overlap"), "{error}");
+    }
+
+    #[test]
+    fn missing_tensors_and_wrong_shapes_name_what_was_expected() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        write(&path, &sample(), &BTreeMap::new()).unwrap();
+        let file = TensorFile::open(&path).unwrap();
+        let message = |name, shape: &[usize]| {
+            file.read(name, shape, &Device::Cpu, DType::F32).unwrap_err().to_string()
+        };
+        assert!(message("absent", &[2]).contains("tensor absent: the tensor is missing"));
+        assert!(message("half", &[3]).contains("the shape is [2], expected [3]"));
+        assert!(message("ids", &[2]).contains("the type is U32"));
+        assert!(file.read_ids("half", &[2]).unwrap_err().to_string().contains("expected U32"));
+    }
+}
