@@ -237,9 +237,11 @@ impl File {
         {
             let Some(rope) = rope.as_ref().filter(|v| !v.is_null()) else { continue };
             let kind = rope.get("rope_type").or_else(|| rope.get("type"));
-            let kind = kind.map_or("default".to_string(), |k| k.as_str().map_or(k.to_string(), str::to_string));
+            let kind =
+                kind.map_or("default".to_string(), |k| k.as_str().map_or(k.to_string(), str::to_string));
             if kind != "default" {
-                let problem = format!("rotary scaling of type {kind:?} is not supported, only \"default\" is");
+                let problem =
+                    format!("rotary scaling of type {kind:?} is not supported, only \"default\" is");
                 return Err(Error::invalid(path, key, problem, "choose a decoder without rotary scaling"));
             }
             theta = theta.or_else(|| rope.get("rope_theta").and_then(Value::as_f64));
@@ -252,7 +254,12 @@ impl File {
             None if heads > 0 && self.hidden_size.is_multiple_of(heads) => self.hidden_size / heads,
             None => {
                 let problem = format!("{heads} does not divide hidden_size, {}", self.hidden_size);
-                return Err(Error::invalid(path, "num_attention_heads", problem, "correct it or add head_dim"));
+                return Err(Error::invalid(
+                    path,
+                    "num_attention_heads",
+                    problem,
+                    "correct it or add head_dim",
+                ));
             }
         };
         Ok(DecoderConfig {

@@ -143,10 +143,7 @@ fn assemble(learned: bpe::Learned, split: ByteLevel) -> tokenizers::Result<token
 }
 
 /// Ids of the `bos_token` and `eos_token` that `tokenizer_config.json` names, where the file is there.
-fn named_specials(
-    tokenizer: &tokenizers::Tokenizer,
-    path: &Path,
-) -> Result<(Option<u32>, Option<u32>)> {
+fn named_specials(tokenizer: &tokenizers::Tokenizer, path: &Path) -> Result<(Option<u32>, Option<u32>)> {
     if !path.exists() {
         return Ok((None, None));
     }

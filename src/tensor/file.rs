@@ -131,9 +131,12 @@ fn damaged(path: &Path, error: &SafeTensorError) -> Error {
             header(format!("this is no safetensors file ({error})"))
         }
         SafeTensorError::InvalidHeaderLength => header("the file ends inside its header".into()),
-        SafeTensorError::InvalidOffset(name) => {
-            Error::invalid(path, format!("tensor {name}"), "its bytes overlap another's or leave a gap", remedy)
-        }
+        SafeTensorError::InvalidOffset(name) => Error::invalid(
+            path,
+            format!("tensor {name}"),
+            "its bytes overlap another's or leave a gap",
+            remedy,
+        ),
         SafeTensorError::MetadataIncompleteBuffer => {
             header("the file is shorter or longer than its header says".into())
         }
@@ -212,7 +215,8 @@ mod tests {
     fn every_type_reads_back_as_written() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.safetensors");
-        let metadata = BTreeMap::from([("a".to_string(), "1".to_string()), ("b".to_string(), "2".to_string())]);
+        let metadata =
+            BTreeMap::from([("a".to_string(), "1".to_string()), ("b".to_string(), "2".to_string())]);
         write(&path, &sample(), &metadata).unwrap();
         let file = TensorFile::open(&path).unwrap();
         let read = |name, shape: &[usize]| {
@@ -272,9 +276,8 @@ mod tests {
         let path = dir.path().join("x");
         write(&path, &sample(), &BTreeMap::new()).unwrap();
         let file = TensorFile::open(&path).unwrap();
-        let message = |name, shape: &[usize]| {
-            file.read(name, shape, &Device::Cpu, DType::F32).unwrap_err().to_string()
-        };
+        let message =
+            |name, shape: &[usize]| file.read(name, shape, &Device::Cpu, DType::F32).unwrap_err().to_string();
         assert!(message("absent", &[2]).contains("tensor absent: the tensor is missing"));
         assert!(message("half", &[3]).contains("the shape is [2], expected [3]"));
         assert!(message("ids", &[2]).contains("the type is U32"));
