@@ -9,6 +9,7 @@ mod document;
 mod html;
 mod json;
 mod metrics;
+mod number;
 pub mod plot;
 mod quality;
 mod results;

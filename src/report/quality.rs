@@ -1,5 +1,6 @@
 //! What tells whether the labels of a language-model environment are worth anything, on held-out users.
 
+use super::number::{count, fraction};
 use super::{Align, Cell, METRIC_NAMES, Scores, Table, json::nan_if_null};
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +60,7 @@ impl EnvironmentQuality {
         let mut table = Table::new(columns);
         for pair in &self.pair_accuracy {
             let accuracy = format!("{:.3}", pair.accuracy);
-            table.row(vec![(&*pair.negatives).into(), accuracy.into(), pair.pairs.to_string().into()]);
+            table.row(vec![(&*pair.negatives).into(), accuracy.into(), count(pair.pairs).into()]);
         }
         table
     }
@@ -68,7 +69,7 @@ impl EnvironmentQuality {
     pub fn catalogue_table(&self) -> Option<Table> {
         let scores = self.catalogue?.to_array();
         let mut table = Table::new(METRIC_NAMES.iter().map(|name| (*name, Align::Right)));
-        table.row(scores.iter().map(|score| Cell::new(format!("{score:.4}"))).collect());
+        table.row(scores.iter().map(|score| Cell::new(fraction(*score))).collect());
         Some(table)
     }
 

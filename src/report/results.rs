@@ -1,5 +1,6 @@
 //! The results table: a row a recommender, HR and NDCG at 5, 10 and 20.
 
+use super::number::fraction;
 use super::{Align, Cell, METRIC_NAMES, Metrics, MetricsRow, Table};
 
 /// Position of NDCG@10 in [`METRIC_NAMES`], by which variants are compared with their base.
@@ -19,8 +20,7 @@ pub fn results_table(metrics: &Metrics) -> Table {
     let mut group = None;
     for row in &metrics.rows {
         // All baselines share one group, whatever their names.
-        let this =
-            if row.variant == "baseline" { ("", "baseline") } else { (&*row.encoder, &*row.framework) };
+        let this = if row.variant == "baseline" { "" } else { row.encoder.as_str() };
         if group.is_some_and(|group| group != this) {
             table.rule();
         }
@@ -63,12 +63,6 @@ fn change(base: &MetricsRow, row: &MetricsRow) -> Cell {
     let higher = pairs.iter().filter(|higher| **higher).count();
     let detail = if pairs.len() > 1 { format!(" ({higher}/{} seeds)", pairs.len()) } else { String::new() };
     Cell::new(format!("{:+.1} %", 100.0 * (after / before - 1.0))).with_detail(detail)
-}
-
-/// A score as the field prints it: four decimals, no zero before the point.
-fn fraction(value: f64) -> String {
-    let text = format!("{value:.4}");
-    text.strip_prefix('0').map_or(text.clone(), str::to_string)
 }
 
 #[cfg(test)]

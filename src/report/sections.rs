@@ -1,6 +1,7 @@
 //! The sections of the page, each absent when the report has nothing for it.
 
 use super::html::escape;
+use super::number::{count, duration, fraction, short};
 use super::plot::{Bar, BarGroup, Bars};
 use super::{Align, Cell, ForestSavings, Metrics, Report, Table, results_table};
 use std::fmt::Write;
@@ -11,28 +12,6 @@ fn section(title: &str, body: &str) -> String {
 
 fn figure(title: &str, svg: &str) -> String {
     format!("<figure><figcaption>{}</figcaption>\n{svg}</figure>\n", escape(title))
-}
-
-/// Seconds as people say them.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if !s.is_finite() => "–".into(),
-        s if s < 60.0 => format!("{s:.1} s"),
-        s if s < 3600.0 => format!("{} min {:02} s", (s / 60.0) as u64, (s % 60.0) as u64),
-        s => format!("{} h {:02} min", (s / 3600.0) as u64, (s / 60.0 % 60.0) as u64),
-    }
-}
-
-fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// The few figures that a reader wants first.
@@ -99,36 +78,45 @@ pub(super) fn results(report: &Report) -> Option<String> {
         metrics.protocol,
         count(metrics.test_steps)
     );
-    let bars = figure("NDCG@10 by variant", &result_bars(metrics).svg());
+    let figures: String = [("NDCG@10", 3), ("HR@10", 2)]
+        .map(|(name, position)| {
+            figure(&format!("{name} by variant"), &result_bars(metrics, name, position).svg())
+        })
+        .concat();
     let table = results_table(metrics).to_html();
-    Some(section("Results", &format!("<p>{}</p>\n{table}{bars}", escape(&note))))
+    Some(section(
+        "Results",
+        &format!("<p>{}</p>\n{table}<div class=\"figures\">\n{figures}</div>\n", escape(&note)),
+    ))
 }
 
-fn result_bars(metrics: &Metrics) -> Bars {
-    let mut variants: Vec<&str> = Vec::new();
+/// Bars of the metric called `name`, which stands at `position` in a row's scores.
+fn result_bars(metrics: &Metrics, name: &str, position: usize) -> Bars {
     let mut groups: Vec<BarGroup> = Vec::new();
     for row in &metrics.rows {
         // A baseline has no variants: all of them stand together, each under its own name.
-        let (group, name) = match (row.variant.as_str(), row.framework.as_str()) {
+        let (group, bar) = match (row.variant.as_str(), row.framework.as_str()) {
             ("baseline", _) => ("baselines".to_string(), row.encoder.as_str()),
             (variant, "none") => (row.encoder.clone(), variant),
             (variant, framework) => (format!("{} · {framework}", row.encoder), variant),
         };
-        let colour = variants.iter().position(|variant| *variant == row.variant).unwrap_or_else(|| {
-            variants.push(&row.variant);
-            variants.len() - 1
-        });
-        let deviation = row.sd.map(|sd| sd.ndcg_10);
-        let text = format!("{:.4}", row.mean.ndcg_10);
-        let bar = Bar { name: name.into(), value: row.mean.ndcg_10, deviation, text, colour };
+        let value = row.mean.to_array()[position];
+        let bar = Bar {
+            name: bar.into(),
+            value,
+            deviation: row.sd.map(|sd| sd.to_array()[position]),
+            text: fraction(value),
+            highlight: row.variant == "lea",
+        };
         match groups.last_mut().filter(|last| last.name == group) {
             Some(last) => last.bars.push(bar),
             None => groups.push(BarGroup { name: group, bars: vec![bar] }),
         }
     }
     let whisker = metrics.rows.iter().any(|row| row.sd.is_some());
-    let value_label = if whisker { "NDCG@10 (whisker: ± one standard deviation)" } else { "NDCG@10" };
-    Bars { title: "NDCG@10 by variant".into(), value_label: value_label.into(), groups }
+    let value_label =
+        if whisker { format!("{name} (whisker: ± one standard deviation)") } else { name.to_string() };
+    Bars { title: format!("{name} by variant"), value_label, groups }
 }
 
 /// The learning curves.
@@ -145,18 +133,17 @@ pub(super) fn curves(report: &Report) -> Option<String> {
 pub(super) fn environment(report: &Report) -> Option<String> {
     let environment = report.environment.as_ref()?;
     let mut body = format!(
-        "<p>On {} held-out users ({} steps), none of which trained the environment.</p>\n",
+        "<p>On {} held-out users ({} steps), none of which trained the environment.</p>\n<div class=\"figures\">\n",
         count(environment.users),
         count(environment.steps)
     );
+    let mut block = |title: &str, note: &str, table: Table| {
+        let note = if note.is_empty() { String::new() } else { format!("<p>{}</p>\n", escape(note)) };
+        let _ = write!(body, "<div>\n<h3>{}</h3>\n{note}{}</div>\n", escape(title), table.to_html());
+    };
     if !environment.pair_accuracy.is_empty() {
-        body.push_str("<h3>How often the item taken next gets the higher reward</h3>\n");
-        body.push_str("<p>Against one negative at a time; 0.5 is chance.</p>\n");
-        body.push_str(&environment.pair_table().to_html());
-    }
-    if let Some(table) = environment.catalogue_table() {
-        body.push_str("<h3>The catalogue ranked by similarity to the state</h3>\n");
-        body.push_str(&table.to_html());
+        let note = "Against one negative at a time; 0.5 is chance.";
+        block("How often the item taken next gets the higher reward", note, environment.pair_table());
     }
     if !environment.augmented.is_empty() {
         let note = format!(
@@ -164,9 +151,12 @@ pub(super) fn environment(report: &Report) -> Option<String> {
              leans to popular items.",
             count(environment.candidates)
         );
-        let table = environment.augmented_table().to_html();
-        let _ = write!(body, "<h3>The augmented action a^e</h3>\n<p>{}</p>\n{table}", escape(&note));
+        block("The augmented action a^e", &note, environment.augmented_table());
     }
+    if let Some(table) = environment.catalogue_table() {
+        block("The catalogue ranked by similarity to the state", "", table);
+    }
+    body.push_str("</div>\n");
     Some(section("The language model as environment", &body))
 }
 
@@ -211,14 +201,14 @@ pub(super) fn forest(report: &Report) -> Option<String> {
 }
 
 fn savings_bars(title: &str, value_label: &str, values: [f64; 2]) -> String {
-    let bar = |(colour, (name, value)): (usize, (&str, f64))| Bar {
+    let bar = |(name, value): (&str, f64)| Bar {
         name: name.into(),
         value,
         deviation: None,
-        text: super::plot::short(value),
-        colour,
+        text: short(value),
+        highlight: name == "forest",
     };
-    let bars = ["forest", "separate prompts"].into_iter().zip(values).enumerate().map(bar).collect();
+    let bars = ["forest", "separate prompts"].into_iter().zip(values).map(bar).collect();
     let groups = vec![BarGroup { name: String::new(), bars }];
     figure(title, &Bars { title: title.into(), value_label: value_label.into(), groups }.svg())
 }

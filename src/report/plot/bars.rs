@@ -1,6 +1,7 @@
 //! Horizontal bars from zero, in groups, each with its value and, where there is one, its deviation.
 
-use super::{Area, Drawn, GRID, INK, MUTED, WIDTH, colour, figure, short, text, ticks, width_of};
+use super::{Area, Drawn, GRID, INK, MUTED, NEUTRAL, WIDTH, colour, figure, text, ticks, width_of};
+use crate::report::number::short;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
@@ -20,8 +21,8 @@ pub struct Bar {
     pub deviation: Option<f64>,
     /// Text at its end.
     pub text: String,
-    /// Position of its colour in the palette.
-    pub colour: usize,
+    /// Drawn in colour; the others are grey.
+    pub highlight: bool,
 }
 
 /// Bars under one heading.
@@ -57,8 +58,8 @@ impl Bars {
 
     fn draw(&self, root: &Area, bottom: i32) -> Drawn {
         let bars = || self.groups.iter().flat_map(|group| &group.bars);
-        let left = 12 + bars().map(|bar| width_of(&bar.name)).max().unwrap_or(0).min(260);
-        let right = WIDTH as i32 - 20 - bars().map(|bar| width_of(&bar.text)).max().unwrap_or(0).min(200);
+        let left = 12 + bars().map(|bar| width_of(&bar.name)).max().unwrap_or(0).min(200);
+        let right = WIDTH as i32 - 20 - bars().map(|bar| width_of(&bar.text)).max().unwrap_or(0).min(120);
         let ends = bars().map(|bar| bar.value + bar.deviation.unwrap_or(0.0)).filter(|end| end.is_finite());
         let highest = ends.fold(0.0, f64::max);
         let highest = if highest > 0.0 { highest } else { 1.0 };
@@ -92,8 +93,9 @@ fn draw_bar(root: &Area, bar: &Bar, top: i32, left: i32, x: &dyn Fn(f64) -> i32)
     let name = text(12.0, MUTED, HPos::Right, VPos::Center);
     root.draw(&Text::new(bar.name.clone(), (left - 8, middle), name))?;
     // A value without a finite length has its text only.
+    let fill = if bar.highlight { colour(0) } else { NEUTRAL };
     let value = if bar.value.is_finite() { bar.value } else { 0.0 };
-    root.draw(&Rectangle::new([(left, top), (x(value), top + BAR)], colour(bar.colour).filled()))?;
+    root.draw(&Rectangle::new([(left, top), (x(value), top + BAR)], fill.filled()))?;
     let mut end = x(value);
     if let Some(deviation) = bar.deviation.filter(|d| d.is_finite() && *d > 0.0) {
         let (from, to) = (x(value - deviation), x(value + deviation));
@@ -112,7 +114,7 @@ mod tests {
     use super::*;
 
     fn bar(name: &str, value: f64) -> Bar {
-        Bar { name: name.into(), value, deviation: None, text: short(value), colour: 0 }
+        Bar { name: name.into(), value, deviation: None, text: short(value), highlight: false }
     }
 
     fn lengths(bars: Vec<Bar>) -> Vec<f64> {

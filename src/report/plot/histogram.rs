@@ -1,7 +1,8 @@
 //! Overlaid histograms: the rewards of positives against those of negatives.
 
-use super::{Area, Drawn, GRID, MUTED, colour, figure, legend, short, text};
+use super::{Area, Drawn, GRID, MUTED, colour, figure, legend, text};
 use crate::report::json::nan_if_null;
+use crate::report::number::short;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,8 @@
 //! Line plots: learning curves, several series with a legend.
 
-use super::{Area, Drawn, GRID, MUTED, colour, figure, legend, short, text};
+use super::{Area, Drawn, GRID, MUTED, colour, figure, legend, text};
 use crate::report::json::nan_if_null;
+use crate::report::number::short;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 use serde::{Deserialize, Serialize};

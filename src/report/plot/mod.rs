@@ -23,6 +23,8 @@ type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 const INK: RGBColor = RGBColor(0x1f, 0x23, 0x28);
 const MUTED: RGBColor = RGBColor(0x5f, 0x68, 0x74);
 const GRID: RGBColor = RGBColor(0xe4, 0xe7, 0xeb);
+/// Bars that only serve comparison.
+const NEUTRAL: RGBColor = RGBColor(0xa9, 0xb4, 0xc2);
 
 /// Colours of series, distinguishable without red-green vision, in the order of use.
 const SERIES: [RGBColor; 8] = [
@@ -36,19 +38,19 @@ const SERIES: [RGBColor; 8] = [
     RGBColor(0x8a, 0x5a, 0x3c),
 ];
 
-/// Counterparts on a dark background: ink, muted, grid, then the series.
-const DARK: [&str; 11] = [
-    "#e6e9ee", "#9aa4b2", "#30363d", "#5a9df0", "#f08352", "#35c48f", "#e0ac36", "#a08cf2", "#e57ba6",
-    "#94b85c", "#c18f6f",
+/// Counterparts on a dark background: ink, muted, grid, neutral, then the series.
+const DARK: [&str; 12] = [
+    "#e6e9ee", "#9aa4b2", "#30363d", "#5b6675", "#5a9df0", "#f08352", "#35c48f", "#e0ac36", "#a08cf2",
+    "#e57ba6", "#94b85c", "#c18f6f",
 ];
 
 /// Width of every figure in pixels.
-const WIDTH: u32 = 720;
+const WIDTH: u32 = 560;
 
 /// CSS rules that recolour figures for a dark background; to be placed inside a media query.
 pub fn stylesheet() -> String {
     let mut css = String::new();
-    for (colour, dark) in [INK, MUTED, GRID].iter().chain(&SERIES).zip(DARK) {
+    for (colour, dark) in [INK, MUTED, GRID, NEUTRAL].iter().chain(&SERIES).zip(DARK) {
         // The backend writes colours in capitals; presentation attributes yield to any rule.
         let light = format!("#{:02X}{:02X}{:02X}", colour.0, colour.1, colour.2);
         let _ =
@@ -105,48 +107,21 @@ fn ticks(low: f64, high: f64, parts: usize) -> Vec<f64> {
     (first..=last).map(|i| i as f64 * step).collect()
 }
 
-/// A number as axes and bars print it: at most four significant digits, no trailing zeros; `–` if it is not finite.
-pub(super) fn short(value: f64) -> String {
-    if !value.is_finite() {
-        return "–".into();
-    }
-    let (scaled, unit) = match value.abs() {
-        size if size >= 1e9 => (value / 1e9, " G"),
-        size if size >= 1e6 => (value / 1e6, " M"),
-        size if size >= 1e4 => (value / 1e3, " k"),
-        _ => (value, ""),
-    };
-    if scaled != 0.0 && scaled.abs() < 1e-3 {
-        return format!("{scaled:.1e}");
-    }
-    let whole = if scaled.abs() < 1.0 { 0 } else { scaled.abs().log10().floor() as usize + 1 };
-    let text = format!("{scaled:.*}", 4usize.saturating_sub(whole));
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    format!("{}{unit}", if text == "-0" { "0" } else { text })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_on_axes_are_short_and_free_of_rounding_noise() {
-        let shown: Vec<String> =
-            [0.1 + 0.2, 0.0, -0.0, 12.5, 250.0, 123_456.0, 2e-5, f64::INFINITY].map(short).to_vec();
-        assert_eq!(shown, ["0.3", "0", "0", "12.5", "250", "123.5 k", "2.0e-5", "–"]);
-    }
-
-    #[test]
     fn ticks_are_round_and_within_the_range() {
-        let shown: Vec<String> = ticks(0.03, 0.11, 4).into_iter().map(short).collect();
-        assert_eq!(shown, ["0.04", "0.06", "0.08", "0.1"]);
+        let shown: Vec<String> = ticks(0.03, 0.11, 4).iter().map(|tick| format!("{tick:.2}")).collect();
+        assert_eq!(shown, ["0.04", "0.06", "0.08", "0.10"]);
         assert_eq!(ticks(1.0, 1.0, 4), [1.0]);
         assert_eq!(ticks(0.0, f64::INFINITY, 4), [0.0]);
     }
 
     #[test]
     fn every_colour_has_a_counterpart_in_the_dark() {
-        assert_eq!(DARK.len(), 3 + SERIES.len());
+        assert_eq!(DARK.len(), 4 + SERIES.len());
         assert_eq!(stylesheet().lines().count(), DARK.len());
         assert!(stylesheet().contains("svg [fill=\"#2A78D6\"]{fill:#5a9df0}"));
     }
