@@ -4,12 +4,14 @@
 //! no gradient (top-k, optimiser steps) is a plain function on tensors. An op never copies to another device: where
 //! the device has no kernel, it returns [`Error::Unsupported`](crate::Error).
 
+pub mod adamw;
 pub mod add;
 pub mod cross_entropy;
 pub mod forest_attention;
 pub mod gather_dot;
 pub mod linear;
 pub mod matmul;
+pub mod retrieve;
 pub mod rms_norm;
 
 pub use cross_entropy::CrossEntropy;
@@ -17,6 +19,7 @@ pub use forest_attention::ForestAttention;
 pub use gather_dot::GatherDot;
 pub use linear::Linear;
 pub use matmul::Matmul;
+pub use retrieve::retrieve;
 pub use rms_norm::RmsNorm;
 
 use crate::device::{DType, Device};

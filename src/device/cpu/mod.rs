@@ -3,6 +3,8 @@
 //! Kernels are generic over [`Float`] (f32 for work, f64 for references), take plain slices, split rows over
 //! rayon, and keep one order of every sum whatever the number of threads or rows.
 
+pub mod adamw;
+pub mod best;
 mod buffer;
 pub mod cross_entropy;
 pub mod destinations;
@@ -11,6 +13,7 @@ mod float;
 pub mod forest_attention;
 pub mod gather_dot;
 pub mod matmul;
+pub mod retrieve;
 pub mod rms_norm;
 pub mod simd;
 
