@@ -7,3 +7,5 @@ pub mod weights;
 
 pub use config::DecoderConfig;
 pub use tokenizer::Tokenizer;
+pub mod forest;
+pub use forest::Forest;
