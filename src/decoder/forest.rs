@@ -84,7 +84,14 @@ impl Rows {
     }
 
     /// Appends a run of rows that see `before`, then each other causally as range number `own`; returns the run.
-    fn push_run(&mut self, tokens: &[u32], depth: u32, before: RowRanges, own: usize, key_base: u32) -> (u32, u32) {
+    fn push_run(
+        &mut self,
+        tokens: &[u32],
+        depth: u32,
+        before: RowRanges,
+        own: usize,
+        key_base: u32,
+    ) -> (u32, u32) {
         let start = key_base + self.len();
         for (i, &token) in tokens.iter().enumerate() {
             let mut ranges = before;
@@ -121,7 +128,8 @@ impl Forest {
             trunks.push(trunk.0 as usize..trunk.1 as usize);
             for branch in &tree.branches {
                 if branch.at >= tree.trunk.len() {
-                    let problem = format!("a branch at row {} of a trunk of {} rows", branch.at, tree.trunk.len());
+                    let problem =
+                        format!("a branch at row {} of a trunk of {} rows", branch.at, tree.trunk.len());
                     return Err(Error::shape("forest", problem));
                 }
                 let seen_trunk = (trunk.0, trunk.0 + branch.at as u32 + 1);
