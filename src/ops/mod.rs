@@ -6,21 +6,33 @@
 
 pub mod adamw;
 pub mod add;
+pub mod concat_columns;
+pub mod concat_rows;
 pub mod cross_entropy;
+pub mod embedding;
 pub mod forest_attention;
 pub mod gather_dot;
+pub mod layer_norm;
 pub mod linear;
 pub mod matmul;
 pub mod retrieve;
 pub mod rms_norm;
+pub mod rope;
+pub mod swiglu;
 
+pub use concat_columns::ConcatColumns;
+pub use concat_rows::ConcatRows;
 pub use cross_entropy::CrossEntropy;
+pub use embedding::Embedding;
 pub use forest_attention::ForestAttention;
 pub use gather_dot::GatherDot;
+pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use matmul::Matmul;
 pub use retrieve::retrieve;
 pub use rms_norm::RmsNorm;
+pub use rope::{Rope, RopeTable};
+pub use swiglu::SwiGlu;
 
 use crate::device::{DType, Device};
 use crate::tensor::Tensor;

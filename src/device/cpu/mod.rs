@@ -6,16 +6,23 @@
 pub mod adamw;
 pub mod best;
 mod buffer;
+pub mod column_sums;
+pub mod concat;
 pub mod cross_entropy;
 pub mod destinations;
 pub mod elementwise;
+pub mod embedding;
 mod float;
 pub mod forest_attention;
 pub mod gather_dot;
+pub mod layer_norm;
+pub mod map;
 pub mod matmul;
 pub mod retrieve;
 pub mod rms_norm;
+pub mod rope;
 pub mod simd;
+pub mod swiglu;
 
 pub use buffer::Buffer;
 pub use float::Float;
