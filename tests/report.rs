@@ -169,7 +169,8 @@ fn missing_sections_are_left_out() {
     let headings = |report: &Report| report.html().matches("<h2>").count();
     assert_eq!(headings(&full()), 6);
     assert_eq!(headings(&Report { title: "only a title".into(), ..Report::default() }), 0);
-    let cases: [(&str, fn(&mut Report)); 6] = [
+    type Remove = fn(&mut Report);
+    let cases: [(&str, Remove); 6] = [
         ("<h2>Results</h2>", |report| report.metrics = None),
         ("<h2>Learning curves</h2>", |report| report.curves.clear()),
         ("<h2>The language model as environment</h2>", |report| report.environment = None),
