@@ -1,1 +1,7 @@
 //! Layers, optimisers and losses.
+
+mod optim;
+mod schedule;
+
+pub use optim::{AdamW, AdamWConfig, StepInfo};
+pub use schedule::{Decay, Schedule};
