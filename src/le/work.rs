@@ -1,0 +1,111 @@
+//! Histories cut into trunks: the unit of LE training and labelling.
+
+use crate::data::{Dataset, Event, segments};
+use std::ops::Range;
+
+/// One trunk: a segment of a user's history and the steps that belong to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// The user.
+    pub user: u32,
+    /// Items that the trunk reads.
+    pub history: Vec<u32>,
+    /// Trunk rows whose steps count.
+    pub owned: Range<usize>,
+    /// Step t of the first of them.
+    pub first_step: usize,
+    /// The observed action of each.
+    pub actions: Vec<u32>,
+}
+
+impl Work {
+    /// The trunks of a user's leading `events`; step t is row t's, its action the item of event t + 1.
+    pub fn of_user(user: u32, events: &[Event], history: usize) -> Vec<Work> {
+        let steps = events.len().saturating_sub(1);
+        if steps == 0 {
+            return Vec::new();
+        }
+        let items = |range: Range<usize>| events[range].iter().map(|e| e.item).collect();
+        let cut = segments(steps, history).into_iter();
+        cut.map(|s| Work {
+            user,
+            owned: s.owns.start - s.reads.start..s.owns.end - s.reads.start,
+            first_step: s.owns.start,
+            actions: items(s.owns.start + 1..s.owns.end + 1),
+            history: items(s.reads),
+        })
+        .collect()
+    }
+
+    /// Number of steps.
+    pub fn steps(&self) -> usize {
+        self.owned.len()
+    }
+
+    /// Rows of the forest that this trunk fills with `actions` a step, each of `leaf` rows, behind `stem` rows.
+    pub fn rows(&self, actions: usize, leaf: usize, stem: usize) -> usize {
+        self.history.len() + self.steps() * (stem + actions * leaf)
+    }
+}
+
+/// Cuts `works` into packs of at most `budget` rows, in order; one work alone may exceed it.
+pub fn packs(works: &[Work], budget: usize, rows: impl Fn(&Work) -> usize) -> Vec<Range<usize>> {
+    let mut packs: Vec<Range<usize>> = Vec::new();
+    let mut filled = 0;
+    for (i, work) in works.iter().enumerate() {
+        let rows = rows(work);
+        match packs.last_mut() {
+            Some(pack) if filled + rows <= budget => pack.end = i + 1,
+            _ => {
+                packs.push(i..i + 1);
+                filled = 0;
+            }
+        }
+        filled += rows;
+    }
+    packs
+}
+
+/// Number of events of each item among `events`.
+pub fn item_counts<'a>(dataset: &Dataset, events: impl Iterator<Item = &'a [Event]>) -> Vec<u32> {
+    let mut counts = vec![0; dataset.items.len()];
+    events.flatten().for_each(|event| counts[event.item as usize] += 1);
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Feedback;
+
+    #[test]
+    fn every_step_of_a_long_history_has_one_trunk_and_its_action() {
+        let events: Vec<Event> = (0..12).map(|item| Event { item, kind: Feedback::Other }).collect();
+        let works = Work::of_user(3, &events, 4);
+        let mut steps = Vec::new();
+        for work in &works {
+            assert!(work.history.len() <= 4);
+            for (i, row) in work.owned.clone().enumerate() {
+                let step = work.first_step + i;
+                assert_eq!(work.history[row], step as u32);
+                assert_eq!(work.actions[i], step as u32 + 1);
+                steps.push(step);
+            }
+        }
+        assert_eq!(steps, (0..11).collect::<Vec<_>>());
+        assert!(Work::of_user(3, &events[..1], 4).is_empty());
+    }
+
+    #[test]
+    fn packs_hold_the_budget_and_every_work_once() {
+        let events: Vec<Event> = (0..30).map(|item| Event { item, kind: Feedback::Other }).collect();
+        let works: Vec<Work> = (2..30).flat_map(|n| Work::of_user(n, &events[..n as usize], 100)).collect();
+        let rows = |w: &Work| w.rows(3, 1, 0);
+        let cut = packs(&works, 50, rows);
+        assert_eq!(cut.iter().flat_map(|p| p.clone()).collect::<Vec<_>>(), (0..works.len()).collect::<Vec<_>>());
+        for pack in cut {
+            let filled: usize = works[pack.clone()].iter().map(rows).sum();
+            assert!(filled <= 50 || pack.len() == 1);
+        }
+    }
+}
