@@ -3,7 +3,7 @@
 use super::{Var, apply, backward};
 use crate::Result;
 use crate::device::{DType, Device};
-use crate::ops::{Matmul, Op};
+use crate::ops::{Matmul, Op, Reshape};
 use crate::tensor::Tensor;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -60,27 +60,7 @@ fn loss_at(f: &impl Fn(&[Var]) -> Result<Var>, inputs: &[Tensor], (i, j, delta):
 /// A random linear functional of the output, so that every element's gradient counts.
 fn project(output: &Var) -> Var {
     let len = output.value().len();
-    let flat = apply(Flatten(output.value().shape().to_vec()), &[output]).expect("flatten");
+    let flat = apply(Reshape::new(&[1, len]), &[output]).expect("flatten");
     let weights = Var::constant(random(&[len, 1], 77));
     apply(Matmul::default(), &[&flat, &weights]).expect("matmul")
-}
-
-struct Flatten(Vec<usize>);
-
-impl Op for Flatten {
-    fn name(&self) -> &'static str {
-        "flatten"
-    }
-    fn forward(&mut self, inputs: &[&Tensor], _record: bool) -> Result<Tensor> {
-        inputs[0].reshape(&[1, inputs[0].len()])
-    }
-    fn backward(&self, _saved: &crate::ops::Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        Ok(vec![Some(grad.reshape(&self.0)?)])
-    }
-    fn cost(&self, _inputs: &[&Tensor]) -> crate::ops::Cost {
-        crate::ops::Cost::default()
-    }
-    fn keeps_input(&self, _index: usize, _needs: &[bool]) -> bool {
-        false
-    }
 }

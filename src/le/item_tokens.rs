@@ -7,7 +7,7 @@
 use super::config::ItemTokenConfig;
 use crate::autograd::{Param, Var, apply, backward};
 use crate::decoder::{Decoder, Rows, Tokenizer};
-use crate::nn::{AdamW, AdamWConfig, Schedule};
+use crate::nn::{AdamW, AdamWConfig, Decay, Schedule};
 use crate::ops::{CrossEntropy, DotWeights, Embedding};
 use crate::progress::{MetricsLog, Progress};
 use crate::tensor::Tensor;
@@ -122,7 +122,7 @@ fn train_batch(
     let tokens = Param::trainable("items", Tensor::from_f64(&device, decoder.dtype(), initial, &shape)?);
     let optimiser = AdamWConfig { lr: config.learning_rate, weight_decay: 0.0, ..AdamWConfig::default() };
     let mut optimiser = AdamW::new(vec![tokens.clone()], optimiser)?;
-    let schedule = Schedule::cosine(0, config.epochs as u64, 0.1);
+    let schedule = Schedule { warmup: 0, total: config.epochs as u64, kind: Decay::Cosine, floor: 0.1 };
     let rows: f64 = texts.iter().map(|t| t.len() as f64).sum();
     losses.tokens += rows;
     for epoch in 0..=config.epochs {
@@ -141,7 +141,7 @@ fn train_batch(
             losses.after += value;
             break;
         }
-        optimiser.step(backward(&loss)?, schedule.factor(epoch as u64))?;
+        optimiser.step(backward(&loss)?, schedule.scale(epoch as u64))?;
     }
     tokens.value().to_f64_vec()
 }

@@ -1,0 +1,178 @@
+//! Step 2: adapters, score head and item tokens, trained jointly on the LE's users.
+
+use super::config::FitConfig;
+use super::environment::Environment;
+use super::losses::{FitBatch, FitLosses, losses};
+use super::negatives::FitNegatives;
+use super::trunk::Trunks;
+use super::work::{Work, packs};
+use crate::autograd::{backward, no_grad};
+use crate::nn::{AdamW, AdamWConfig, Decay, Schedule};
+use crate::progress::{MetricsLog, Progress};
+use crate::{Error, Result};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// Norm that gradients are clipped to.
+const CLIP_NORM: f64 = 1.0;
+/// The cosine's end, as a share of the learning rate.
+const FLOOR: f64 = 0.1;
+
+/// Means over one epoch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FitEpoch {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// L_sm.
+    pub state_loss: f64,
+    /// L_rm.
+    pub reward_loss: f64,
+    /// Pairs in the right order, against the negatives trained on.
+    pub pair_accuracy: f64,
+}
+
+/// What LE training learns from.
+pub struct FitData<'a> {
+    /// Trunks of the LE's users.
+    pub works: &'a [Work],
+    /// Training events of every item.
+    pub counts: &'a [u32],
+    /// Items that a user met in training, ascending.
+    pub met: &'a dyn Fn(u32) -> Vec<u32>,
+}
+
+/// Trains `env` in place: its adapters, its head, and its item tokens where they are trainable.
+pub fn fit(
+    env: &Environment,
+    data: &FitData,
+    config: &FitConfig,
+    seed: u64,
+    log: &mut MetricsLog,
+) -> Result<Vec<FitEpoch>> {
+    let negatives = FitNegatives::new(config, data.counts, seed);
+    let rows = |w: &Work| w.rows(1 + config.negatives, env.leaf_len(), env.prompt.stem.len());
+    let steps_per_epoch = packs(data.works, config.batch_tokens, rows).len() as u64;
+    if steps_per_epoch == 0 {
+        return Err(Error::setting(
+            "the LE's users have no step to train on",
+            "raise the LE's share of users, or give users with at least two events",
+        ));
+    }
+    let total = steps_per_epoch * config.epochs as u64;
+    let schedule = Schedule {
+        warmup: (total as f64 * config.warmup) as u64,
+        total,
+        kind: Decay::Cosine,
+        floor: FLOOR,
+    };
+    let mut optimiser = optimiser(env, config)?;
+    let mut progress = Progress::new("fit", total, "steps");
+    let mut epochs = Vec::new();
+    let mut step = 0;
+    for epoch in 1..=config.epochs {
+        let mut works = data.works.to_vec();
+        works.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ (epoch as u64) << 32));
+        let mut sums = Sums::default();
+        for pack in packs(&works, config.batch_tokens, rows) {
+            let works = &works[pack];
+            let drawn = draw(env, data, config, &negatives, works, epoch)?;
+            let shared_negatives = negatives.draw_shared(step, config.state_negatives);
+            let batch = FitBatch { works, negatives: drawn, shared_negatives, dropout_step: Some(step) };
+            let losses = losses(env, config, &batch)?;
+            sums.add(&losses);
+            let info = optimiser.step(backward(&losses.total)?, schedule.scale(step))?;
+            step += 1;
+            log.write(&json!({
+                "step": "fit", "epoch": epoch, "batch": step, "state_loss": losses.state,
+                "reward_loss": losses.reward, "pair_accuracy": losses.pair_accuracy, "grad_norm": info.grad_norm,
+            }))?;
+            progress.message(sums.line());
+            progress.advance(1);
+        }
+        epochs.push(sums.epoch(epoch));
+    }
+    progress.finish();
+    Ok(epochs)
+}
+
+fn optimiser(env: &Environment, config: &FitConfig) -> Result<AdamW> {
+    let adamw = AdamWConfig {
+        lr: config.learning_rate,
+        weight_decay: config.weight_decay,
+        clip_norm: Some(CLIP_NORM),
+        ..AdamWConfig::default()
+    };
+    let mut adapters = env.decoder.lora_params();
+    adapters.push(env.head.clone());
+    let items = vec![env.items.clone()];
+    AdamW::new(adapters, adamw)?.with_group(items, config.item_learning_rate / config.learning_rate)
+}
+
+/// Negatives of every step of `works`; from the second phase on some of them out of the step's candidates, found
+/// with the LE as it stands.
+fn draw(
+    env: &Environment,
+    data: &FitData,
+    config: &FitConfig,
+    negatives: &FitNegatives,
+    works: &[Work],
+    epoch: usize,
+) -> Result<Vec<Vec<u32>>> {
+    let met: Vec<Vec<u32>> = works.iter().map(|w| (data.met)(w.user)).collect();
+    let count = config.hard_candidates.min(env.catalogue());
+    let hard = negatives.wants_candidates() && epoch >= config.hard_from && count > 0;
+    let candidates = if hard {
+        let trunks = Trunks::run(env, works)?;
+        let exclude: Vec<Vec<u32>> =
+            works.iter().zip(&met).flat_map(|(w, met)| vec![met.clone(); w.steps()]).collect();
+        let directions = no_grad(|| env.item_directions(None))?;
+        trunks.candidates(env, directions.value(), count, &exclude)?.0
+    } else {
+        Vec::new()
+    };
+    let mut drawn = Vec::new();
+    for (work, met) in works.iter().zip(&met) {
+        for i in 0..work.steps() {
+            let from = drawn.len() * count;
+            let own = candidates.get(from..from + count).unwrap_or(&[]);
+            drawn.push(negatives.draw(work, i, met, epoch as u32, own)?);
+        }
+    }
+    Ok(drawn)
+}
+
+#[derive(Default)]
+struct Sums {
+    steps: f64,
+    state: f64,
+    reward: f64,
+    pairs: f64,
+}
+
+impl Sums {
+    fn add(&mut self, losses: &FitLosses) {
+        let n = losses.steps as f64;
+        self.steps += n;
+        self.state += losses.state * n;
+        self.reward += losses.reward * n;
+        self.pairs += losses.pair_accuracy * n;
+    }
+
+    fn epoch(&self, epoch: usize) -> FitEpoch {
+        let n = self.steps.max(1.0);
+        FitEpoch {
+            epoch,
+            state_loss: self.state / n,
+            reward_loss: self.reward / n,
+            pair_accuracy: self.pairs / n,
+        }
+    }
+
+    fn line(&self) -> String {
+        let e = self.epoch(0);
+        format!("state {:.3} reward {:.3} pairs {:.3}", e.state_loss, e.reward_loss, e.pair_accuracy)
+    }
+}

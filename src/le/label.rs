@@ -1,0 +1,191 @@
+//! Step 3, the labelling pass: at every step of every user a state, the rewards of the observed action and of sampled
+//! negatives, and an augmented action.
+//!
+//! A pack of users is one forest: its trunks and stems run once and leave their keys and values resident; their states
+//! name the candidates; then all leaves of the pack stream through, in chunks if there are more than a pack holds.
+
+use super::config::{Augment, LabelConfig};
+use super::environment::Environment;
+use super::label_files::LabelBlock;
+use super::quality::steps_of;
+use super::score::{leaf_states, rewards, to_f32};
+use super::trunk::{Trunks, excluded};
+use super::work::{Work, packs};
+use crate::Result;
+use crate::autograd::no_grad;
+use crate::data::NegativeSampler;
+use crate::tensor::Tensor;
+
+/// Labels users with one LE.
+pub struct Labeller<'a> {
+    env: Environment,
+    config: &'a LabelConfig,
+    temperature: f64,
+    negatives: NegativeSampler,
+    met: &'a (dyn Fn(u32) -> Vec<u32> + Sync),
+    item_directions: Tensor,
+}
+
+/// What the forest saved, in rows of the decoder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenCount {
+    /// Labels: rewards of actions.
+    pub labels: u64,
+    /// Rows that ran.
+    pub forest: u64,
+    /// Rows that separate prompts would have run.
+    pub separate: u64,
+}
+
+impl<'a> Labeller<'a> {
+    /// A labeller with `env`, whose adapters are merged here. `temperature` scales similarities where they are added
+    /// to rewards; `met` are the items, ascending, that are no negatives of a user.
+    pub fn new(
+        env: &Environment,
+        config: &'a LabelConfig,
+        temperature: f64,
+        negatives: NegativeSampler,
+        met: &'a (dyn Fn(u32) -> Vec<u32> + Sync),
+    ) -> Result<Self> {
+        let env = env.merged()?;
+        let item_directions = no_grad(|| env.item_directions(None))?.into_value();
+        Ok(Labeller { env, config, temperature, negatives, met, item_directions })
+    }
+
+    /// Candidates a step.
+    fn candidates(&self) -> usize {
+        self.config.candidates.min(self.env.catalogue())
+    }
+
+    /// Packs of `works` within the configured number of rows.
+    pub fn packs(&self, works: &[Work]) -> Vec<std::ops::Range<usize>> {
+        let actions = 1 + self.config.negatives + self.candidates();
+        packs(works, self.config.pack_tokens, |w| w.rows(actions, self.env.leaf_len(), self.env.prompt.stem.len()))
+    }
+
+    /// Labels one pack. `history` tells the items of a user ahead of a trunk, which are no candidates.
+    pub fn label(
+        &self,
+        works: &[Work],
+        history: &dyn Fn(&Work) -> Vec<u32>,
+        block: &mut LabelBlock,
+    ) -> Result<TokenCount> {
+        let trunks = Trunks::run(&self.env, works)?;
+        let observed: Vec<u32> = works.iter().flat_map(|w| w.actions.iter().copied()).collect();
+        let (candidates, similarities) = self.find_candidates(&trunks, works, history)?;
+        let (k, n) = (self.config.negatives, self.candidates());
+        let mut actions = Vec::with_capacity(observed.len() * (1 + k + n));
+        let mut starts = vec![0];
+        for (step, (user, t)) in steps_of(works).enumerate() {
+            let mut list = vec![observed[step]];
+            self.negatives.sample(&(self.met)(user), (user, t, 0), k, &mut list)?;
+            list.extend(candidates[step * n..(step + 1) * n].iter().filter(|&&id| id != u32::MAX));
+            actions.extend(list.iter().map(|&action| (step, action)));
+            starts.push(actions.len());
+        }
+        let rewards = rewards(&self.env, &trunks, &actions, self.config.pack_tokens)?;
+        let mut augmented = Vec::new();
+        for (step, (user, t)) in steps_of(works).enumerate() {
+            let own = starts[step]..starts[step + 1];
+            let (list, rewards) = (&actions[own.clone()], &rewards[own]);
+            block.user.push(user);
+            block.t.push(t);
+            block.action.push(list[0].1);
+            block.reward.push(rewards[0]);
+            block.negatives.extend(list[1..=k].iter().map(|a| a.1));
+            block.negative_rewards.extend(&rewards[1..=k]);
+            if n > 0 {
+                let similarities = &similarities[step * n..][..list.len() - 1 - k];
+                let best = choose(self.config.augment, &rewards[1 + k..], similarities, self.temperature);
+                // A step whose history is the whole catalogue has no candidate: its own action augments it.
+                let best = best.map_or(0, |c| 1 + k + c);
+                block.augmented_action.push(list[best].1);
+                block.augmented_reward.push(rewards[best]);
+                augmented.push((step, list[best].1));
+            }
+        }
+        block.state.extend(to_f32(&trunks.states)?);
+        if self.config.augmented_states && n > 0 {
+            let states = leaf_states(&self.env, &trunks, &augmented, self.config.pack_tokens)?;
+            block.augmented_state.extend(states);
+        }
+        Ok(self.count(works, &starts))
+    }
+
+    fn find_candidates(
+        &self,
+        trunks: &Trunks,
+        works: &[Work],
+        history: &dyn Fn(&Work) -> Vec<u32>,
+    ) -> Result<(Vec<u32>, Vec<f32>)> {
+        if self.candidates() == 0 {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let exclude: Vec<Vec<u32>> = works.iter().flat_map(|w| excluded(w, &history(w))).collect();
+        trunks.candidates(&self.env, &self.item_directions, self.candidates(), &exclude)
+    }
+
+    /// T + T·S + Σ_t A_t·b rows against Σ_t A_t·(P + t + S + b).
+    fn count(&self, works: &[Work], starts: &[usize]) -> TokenCount {
+        let prompt = &self.env.prompt;
+        let (root, stem, leaf) = (prompt.root.len(), prompt.stem.len(), self.env.leaf_len());
+        let mut count = TokenCount { forest: root as u64, ..TokenCount::default() };
+        let rows = works.iter().flat_map(|w| w.owned.clone());
+        for (row, ends) in rows.zip(starts.windows(2)) {
+            let actions = ends[1] - ends[0];
+            count.labels += actions as u64;
+            count.forest += (stem + actions * leaf) as u64;
+            count.separate += (actions * (root + row + 1 + stem + leaf)) as u64;
+        }
+        count.forest += works.iter().map(|w| w.history.len() as u64).sum::<u64>();
+        count
+    }
+}
+
+impl std::ops::AddAssign for TokenCount {
+    fn add_assign(&mut self, other: Self) {
+        self.labels += other.labels;
+        self.forest += other.forest;
+        self.separate += other.separate;
+    }
+}
+
+/// Position of the augmented action among the candidates; the first of equal ones, `None` where there are none.
+pub(super) fn choose(rule: Augment, rewards: &[f32], similarities: &[f32], temperature: f64) -> Option<usize> {
+    let as_f64 = |x: &[f32], scale: f64| x.iter().map(|&x| f64::from(x) * scale).collect::<Vec<f64>>();
+    let scores = match rule {
+        Augment::Reward => as_f64(rewards, 1.0),
+        Augment::Similarity => as_f64(similarities, 1.0),
+        Augment::Both => {
+            let similar = log_softmax(as_f64(similarities, 1.0 / temperature));
+            let sums = log_softmax(as_f64(rewards, 1.0)).into_iter().zip(similar);
+            sums.map(|(r, s)| r + s).collect()
+        }
+    };
+    (0..scores.len()).reduce(|best, i| if scores[i] > scores[best] { i } else { best })
+}
+
+fn log_softmax(mut x: Vec<f64>) -> Vec<f64> {
+    let highest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = x.iter().map(|v| (v - highest).exp()).sum();
+    let lse = highest + sum.ln();
+    x.iter_mut().for_each(|v| *v -= lse);
+    x
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_decides_the_augmented_action() {
+        let (rewards, similarities) = ([3.0, 0.0, 2.5], [-0.5, 0.9, 0.8]);
+        let chosen = |rule| choose(rule, &rewards, &similarities, 0.5).unwrap();
+        assert_eq!(chosen(Augment::Reward), 0);
+        assert_eq!(chosen(Augment::Similarity), 1);
+        // By hand: 3 − 1 = 2, 0 + 1.8, 2.5 + 1.6, up to constants.
+        assert_eq!(chosen(Augment::Both), 2);
+        assert_eq!(choose(Augment::Both, &[], &[], 0.5), None);
+        assert_eq!(choose(Augment::Reward, &[1.0, 1.0], &[0.0, 0.0], 0.5), Some(0));
+    }
+}

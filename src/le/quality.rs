@@ -1,0 +1,197 @@
+//! What tells whether labels are worth anything, on users that trained nothing: does the reward put the item taken
+//! next above each kind of negative, does the state find it in the catalogue, and what would the augmented action be.
+
+use super::config::{Augment, FitConfig, LabelConfig};
+use super::environment::Environment;
+use super::label::choose;
+use super::losses::ordered_pairs;
+use super::score::{rewards, to_f32};
+use super::trunk::Trunks;
+use super::work::{Work, packs};
+use crate::Result;
+use crate::autograd::{Var, no_grad};
+use crate::data::ranking::{Ranking, rank};
+use crate::data::{NegativeKind, NegativeSampler};
+use crate::ops::matmul::matmul;
+use serde::{Deserialize, Serialize};
+
+/// Uniform and popular negatives a step.
+const NEGATIVES: usize = 10;
+
+/// Held-out quality of an LE. Shares are of steps, or of (positive, negative) pairs; ties count half.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// Steps judged.
+    pub steps: u64,
+    /// Pairs in the right order against uniform negatives.
+    pub pairs_uniform: f64,
+    /// Against negatives drawn by popularity.
+    pub pairs_popularity: f64,
+    /// Against the candidates by similarity.
+    pub pairs_hard: f64,
+    /// HR and NDCG at 5, 10, 20 of the item taken next, the whole catalogue ranked by similarity: HR@5, NDCG@5, …
+    pub catalogue: [f64; 6],
+    /// Share of steps whose candidates hold the item taken next.
+    pub candidate_recall: f64,
+    /// How often the augmented action is the item taken next, by reward, similarity and both.
+    pub hits: [f64; 3],
+    /// Mean number of training events of the augmented action, by reward, similarity and both.
+    pub popularity: [f64; 3],
+    /// The same of the item taken next.
+    pub popularity_next: f64,
+    /// Rewards of the items taken next, for a histogram (at most 20,000 steps).
+    #[serde(skip)]
+    pub positive_rewards: Vec<f32>,
+    /// Rewards of the uniform negatives.
+    #[serde(skip)]
+    pub negative_rewards: Vec<f32>,
+}
+
+/// What quality is measured with.
+pub struct Judge<'a> {
+    /// The LE, merged.
+    pub env: &'a Environment,
+    /// Settings of its training.
+    pub fit: &'a FitConfig,
+    /// Settings of labelling.
+    pub label: &'a LabelConfig,
+    /// Training events of every item.
+    pub counts: &'a [u32],
+    /// Items that each user met, ascending; by user.
+    pub met: &'a dyn Fn(u32) -> Vec<u32>,
+    /// Seed of the negatives.
+    pub seed: u64,
+}
+
+const RULES: [Augment; 3] = [Augment::Reward, Augment::Similarity, Augment::Both];
+
+impl Judge<'_> {
+    /// Judges the LE on the steps of `works`.
+    pub fn judge(&self, works: &[Work]) -> Result<Quality> {
+        let per_step = 1 + 2 * NEGATIVES + self.label.candidates.min(self.env.catalogue());
+        let rows = |w: &Work| w.rows(per_step, self.env.leaf_len(), self.env.prompt.stem.len());
+        let directions = no_grad(|| self.env.item_directions(None))?;
+        let mut sums = Sums::default();
+        for pack in packs(works, self.label.pack_tokens, rows) {
+            self.add_pack(&works[pack], &directions, &mut sums)?;
+        }
+        Ok(sums.finish())
+    }
+
+    fn add_pack(&self, works: &[Work], directions: &Var, sums: &mut Sums) -> Result<()> {
+        let env = self.env;
+        let trunks = Trunks::run(env, works)?;
+        let positives: Vec<u32> = works.iter().flat_map(|w| w.actions.iter().copied()).collect();
+        let states = no_grad(|| env.directions(&Var::constant(trunks.states.clone())))?;
+        let similarity = to_f32(&matmul(states.value(), directions.value(), false, true)?)?;
+        for (scores, &next) in similarity.chunks(env.catalogue()).zip(&positives) {
+            sums.catalogue.add_rank(rank(scores, next as usize));
+        }
+        // The item taken next may be a candidate here: how often it is, and is chosen, is what is asked.
+        let exclude: Vec<Vec<u32>> = works.iter().flat_map(seen).collect();
+        let count = self.label.candidates.clamp(1, env.catalogue());
+        let (ids, sims) = trunks.candidates(env, directions.value(), count, &exclude)?;
+        let mut actions = Vec::new();
+        let mut lists = Vec::with_capacity(positives.len());
+        for (step, (user, t)) in steps_of(works).enumerate() {
+            let mut list = vec![positives[step]];
+            for kind in [NegativeKind::Uniform, NegativeKind::Popularity] {
+                let sampler = NegativeSampler::new(kind, self.counts, self.seed);
+                sampler.sample(&(self.met)(user), (user, t, 0), NEGATIVES, &mut list)?;
+            }
+            list.extend(ids[step * count..(step + 1) * count].iter().filter(|&&id| id != u32::MAX));
+            actions.extend(list.iter().map(|&action| (step, action)));
+            lists.push(list);
+        }
+        let rewards = rewards(env, &trunks, &actions, self.label.pack_tokens)?;
+        let mut from = 0;
+        for (step, list) in lists.iter().enumerate() {
+            let rewards = &rewards[from..from + list.len()];
+            from += list.len();
+            self.add_step(list, rewards, &sims[step * count..(step + 1) * count], sums);
+        }
+        Ok(())
+    }
+
+    /// One step: the item taken next, the negatives, the candidates, with their rewards.
+    fn add_step(&self, list: &[u32], rewards: &[f32], similarities: &[f32], sums: &mut Sums) {
+        let next = list[0];
+        let positive = f64::from(rewards[0]);
+        let ordered = |range: std::ops::Range<usize>| {
+            ordered_pairs(positive, rewards[range].iter().map(|&r| f64::from(r)))
+        };
+        let first_candidate = 1 + 2 * NEGATIVES;
+        let candidates = &list[first_candidate..];
+        sums.steps += 1;
+        sums.uniform += ordered(1..1 + NEGATIVES);
+        sums.popular += ordered(1 + NEGATIVES..first_candidate);
+        let others = || (first_candidate..list.len()).filter(|&i| list[i] != next);
+        sums.hard += ordered_pairs(positive, others().map(|i| f64::from(rewards[i])));
+        sums.hard_pairs += others().count();
+        sums.recall += usize::from(candidates.contains(&next));
+        sums.popularity_next += f64::from(self.counts[next as usize]);
+        for (i, rule) in RULES.into_iter().enumerate() {
+            let similarities = &similarities[..candidates.len()];
+            let chosen = choose(rule, &rewards[first_candidate..], similarities, self.fit.temperature);
+            let Some(chosen) = chosen.map(|c| candidates[c]) else { continue };
+            sums.hits[i] += usize::from(chosen == next);
+            sums.popularity[i] += f64::from(self.counts[chosen as usize]);
+        }
+        if sums.positive_rewards.len() < 20_000 {
+            sums.positive_rewards.push(rewards[0]);
+            sums.negative_rewards.extend(&rewards[1..1 + NEGATIVES]);
+        }
+    }
+}
+
+/// Items of the history at each step.
+fn seen(work: &Work) -> Vec<Vec<u32>> {
+    let step = |row: usize| {
+        let mut items = work.history[..=row].to_vec();
+        items.sort_unstable();
+        items.dedup();
+        items
+    };
+    work.owned.clone().map(step).collect()
+}
+
+/// User and step number of every step.
+pub(super) fn steps_of(works: &[Work]) -> impl Iterator<Item = (u32, u32)> + '_ {
+    works.iter().flat_map(|w| (0..w.steps()).map(|i| (w.user, (w.first_step + i) as u32)))
+}
+
+#[derive(Default)]
+struct Sums {
+    steps: u64,
+    uniform: f64,
+    popular: f64,
+    hard: f64,
+    hard_pairs: usize,
+    catalogue: Ranking,
+    recall: usize,
+    hits: [usize; 3],
+    popularity: [f64; 3],
+    popularity_next: f64,
+    positive_rewards: Vec<f32>,
+    negative_rewards: Vec<f32>,
+}
+
+impl Sums {
+    fn finish(self) -> Quality {
+        let steps = self.steps.max(1) as f64;
+        let pairs = steps * NEGATIVES as f64;
+        Quality {
+            steps: self.steps,
+            pairs_uniform: self.uniform / pairs,
+            pairs_popularity: self.popular / pairs,
+            pairs_hard: self.hard / self.hard_pairs.max(1) as f64,
+            catalogue: self.catalogue.to_array(),
+            candidate_recall: self.recall as f64 / steps,
+            hits: self.hits.map(|h| h as f64 / steps),
+            popularity: self.popularity.map(|p| p / steps),
+            popularity_next: self.popularity_next / steps,
+            positive_rewards: self.positive_rewards,
+            negative_rewards: self.negative_rewards,
+        }
+    }
+}

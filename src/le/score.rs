@@ -1,0 +1,56 @@
+//! Rewards of actions that branch off resident trunks.
+
+use super::environment::Environment;
+use super::trunk::Trunks;
+use crate::Result;
+use crate::autograd::{Var, no_grad};
+use crate::decoder::{Resident, Rows};
+use crate::tensor::Tensor;
+
+/// Hidden rows `[actions, d]` at the last tokens of leaves `(branch, action)`, branches ascending.
+pub fn leaf_hidden(env: &Environment, trunks: &Trunks, actions: &[(usize, u32)]) -> Result<Var> {
+    let leaves = env.leaves(&trunks.forest, actions)?;
+    no_grad(|| {
+        let mut rows = Rows::new(&env.device(), &leaves.positions, leaves.index.clone())?;
+        if leaves.leaf_ends.len() < leaves.tokens.len() {
+            rows = rows.reading(&leaves.leaf_ends)?;
+        }
+        env.decoder.forward_cached(&env.embed(&leaves.tokens)?, &rows, Resident::Read(&trunks.cache))
+    })
+}
+
+/// Rewards of leaves `(branch, action)`, branches ascending, in chunks of at most `chunk_rows` rows. A reward's bits
+/// do not depend on the chunk.
+pub fn rewards(
+    env: &Environment,
+    trunks: &Trunks,
+    actions: &[(usize, u32)],
+    chunk_rows: usize,
+) -> Result<Vec<f32>> {
+    let mut rewards = Vec::with_capacity(actions.len());
+    for chunk in actions.chunks((chunk_rows / env.leaf_len()).max(1)) {
+        let hidden = leaf_hidden(env, trunks, chunk)?;
+        let scores = no_grad(|| env.rewards(&hidden))?;
+        rewards.extend(scores.value().to_f64_vec()?.into_iter().map(|r| r as f32));
+    }
+    Ok(rewards)
+}
+
+/// States after taking the actions `(branch, action)`, `[actions, d]`: the final norm of their leaves' last rows.
+pub fn leaf_states(
+    env: &Environment,
+    trunks: &Trunks,
+    actions: &[(usize, u32)],
+    chunk_rows: usize,
+) -> Result<Vec<f32>> {
+    let mut states = Vec::with_capacity(actions.len() * env.width());
+    for chunk in actions.chunks((chunk_rows / env.leaf_len()).max(1)) {
+        let hidden = leaf_hidden(env, trunks, chunk)?;
+        states.extend(to_f32(no_grad(|| env.states(&hidden))?.value())?);
+    }
+    Ok(states)
+}
+
+pub(super) fn to_f32(x: &Tensor) -> Result<Vec<f32>> {
+    Ok(x.to_f64_vec()?.into_iter().map(|x| x as f32).collect())
+}
