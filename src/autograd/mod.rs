@@ -5,6 +5,7 @@
 
 mod backward;
 mod checkpoint;
+pub mod counter;
 pub mod gradcheck;
 mod param;
 
@@ -125,6 +126,7 @@ pub fn apply(mut op: impl Op + 'static, inputs: &[&Var]) -> Result<Var> {
     let record = RECORDING.get() && needs.contains(&true);
     let values: Vec<&Tensor> = inputs.iter().map(|v| &v.value).collect();
     let value = op.forward(&values, record)?;
+    counter::add(|| op.cost(&values));
     if !record {
         return Ok(Var::constant(value));
     }

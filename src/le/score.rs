@@ -7,6 +7,18 @@ use crate::autograd::{Var, no_grad};
 use crate::decoder::{Resident, Rows};
 use crate::tensor::Tensor;
 
+/// Cuts `actions` into as few chunks as fit `chunk_rows` rows each, of even length: a short last chunk would leave the
+/// matrix products of its pass small.
+fn chunks<'a>(
+    env: &Environment,
+    actions: &'a [(usize, u32)],
+    chunk_rows: usize,
+) -> std::slice::Chunks<'a, (usize, u32)> {
+    let most = (chunk_rows / env.leaf_len()).max(1);
+    let count = actions.len().div_ceil(most).max(1);
+    actions.chunks(actions.len().div_ceil(count).max(1))
+}
+
 /// Hidden rows `[actions, d]` at the last tokens of leaves `(branch, action)`, branches ascending.
 pub fn leaf_hidden(env: &Environment, trunks: &Trunks, actions: &[(usize, u32)]) -> Result<Var> {
     let leaves = env.leaves(&trunks.forest, actions)?;
@@ -28,7 +40,7 @@ pub fn rewards(
     chunk_rows: usize,
 ) -> Result<Vec<f32>> {
     let mut rewards = Vec::with_capacity(actions.len());
-    for chunk in actions.chunks((chunk_rows / env.leaf_len()).max(1)) {
+    for chunk in chunks(env, actions, chunk_rows) {
         let hidden = leaf_hidden(env, trunks, chunk)?;
         let scores = no_grad(|| env.rewards(&hidden))?;
         rewards.extend(scores.value().to_f64_vec()?.into_iter().map(|r| r as f32));
@@ -44,7 +56,7 @@ pub fn leaf_states(
     chunk_rows: usize,
 ) -> Result<Vec<f32>> {
     let mut states = Vec::with_capacity(actions.len() * env.width());
-    for chunk in actions.chunks((chunk_rows / env.leaf_len()).max(1)) {
+    for chunk in chunks(env, actions, chunk_rows) {
         let hidden = leaf_hidden(env, trunks, chunk)?;
         states.extend(to_f32(no_grad(|| env.states(&hidden))?.value())?);
     }

@@ -1,0 +1,211 @@
+//! `lea bench label`: rewards of given actions at every step of synthetic histories, random weights.
+
+use super::ceiling::{Ceiling, median, peak_rss_mb};
+use crate::autograd::counter;
+use crate::autograd::{Param, no_grad};
+use crate::cli::output;
+use crate::decoder::forest::{Branch, Forest, Tree};
+use crate::decoder::{Decoder, DecoderConfig, Rows};
+use crate::device::{DType, Device};
+use crate::le::score::rewards;
+use crate::le::trunk::Trunks;
+use crate::le::{Environment, Prompt, Work};
+use crate::nn::init;
+use crate::{Error, Result};
+use clap::{Args, ValueEnum};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use std::time::Instant;
+
+/// Decoder shapes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shape {
+    /// Hidden 288, 6 layers, 6 heads, FFN 768
+    Tiny,
+    /// Hidden 576, 30 layers, 9 heads over 3, FFN 1536
+    Small,
+}
+
+/// `lea bench label`.
+#[derive(Debug, Args)]
+pub struct LabelBench {
+    /// Decoder shape
+    #[arg(long, value_enum, default_value = "tiny")]
+    pub shape: Shape,
+    /// Items of every history
+    #[arg(long, default_value_t = 50)]
+    pub history: usize,
+    /// Actions scored at every step
+    #[arg(long, default_value_t = 100)]
+    pub actions: usize,
+    /// Tokens of the prompt ahead of the history
+    #[arg(long, default_value_t = 8)]
+    pub prompt: usize,
+    /// Tokens of the separator between history and action
+    #[arg(long, default_value_t = 4)]
+    pub separator: usize,
+    /// Tokens of the text after an action
+    #[arg(long, default_value_t = 1)]
+    pub closing: usize,
+    /// Users labelled; each is timed by itself
+    #[arg(long, default_value_t = 8)]
+    pub users: usize,
+    /// Forest rows a pass
+    #[arg(long, default_value_t = 8192)]
+    pub pack_tokens: usize,
+    /// Run every prompt by itself, packed into passes of the same number of rows
+    #[arg(long)]
+    pub no_forest: bool,
+    /// Device to compute on
+    #[arg(long, default_value = "cpu")]
+    pub device: Device,
+    /// Print one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+const CATALOGUE: usize = 1000;
+const VOCABULARY: usize = 512;
+
+/// Runs `lea bench label`.
+pub fn run(args: &LabelBench) -> Result<()> {
+    if args.history == 0 || args.actions == 0 || args.actions > CATALOGUE || args.users == 0 {
+        return Err(Error::setting(
+            format!("history {}, actions {}, users {}", args.history, args.actions, args.users),
+            format!("choose at least 1 of each, and at most {CATALOGUE} actions"),
+        ));
+    }
+    let env = environment(args)?;
+    let mut ceiling = Ceiling::new(&args.device)?;
+    label_user(&env, args, 0)?;
+    let (mut seconds, mut flops, mut rows) = (Vec::new(), 0, 0);
+    for user in 0..args.users {
+        ceiling.measure()?;
+        let start = Instant::now();
+        let (user_rows, cost) = counter::count(|| label_user(&env, args, user));
+        seconds.push(start.elapsed().as_secs_f64());
+        flops = cost.flops;
+        rows = user_rows?;
+    }
+    ceiling.measure()?;
+    report(args, &seconds, rows, flops, ceiling.gflops())
+}
+
+fn report(args: &LabelBench, seconds: &[f64], rows: u64, flops: u64, ceiling: f64) -> Result<()> {
+    let labels = (args.history * args.actions) as f64;
+    let middle = median(seconds);
+    let gflops = flops as f64 / middle / 1e9;
+    let record = json!({
+        "bench": "label",
+        "shape": format!("{:?}", args.shape).to_lowercase(),
+        "history": args.history,
+        "actions": args.actions,
+        "prompt": args.prompt,
+        "separator": args.separator,
+        "closing": args.closing,
+        "users": args.users,
+        "forest": !args.no_forest,
+        "device": args.device.describe(),
+        "labels_per_s": labels / middle,
+        "tokens_per_label": rows as f64 / labels,
+        "gflops": gflops,
+        "ceiling_gflops": ceiling,
+        "share_of_ceiling": gflops / ceiling,
+        "seconds_per_user": middle,
+        "seconds_min": seconds.iter().copied().fold(f64::INFINITY, f64::min),
+        "seconds_max": seconds.iter().copied().fold(0.0, f64::max),
+        "peak_rss_mb": peak_rss_mb(),
+    });
+    if args.json {
+        return output::line(&record);
+    }
+    let kind = if args.no_forest { "separate prompts" } else { "forest" };
+    output::line(format_args!("{} on {}", kind, args.device.describe()))?;
+    output::line(format_args!("{:.0} labels/s, {:.2} tokens a label", labels / middle, rows as f64 / labels))?;
+    let share = 100.0 * gflops / ceiling;
+    output::line(format_args!("{gflops:.1} GFLOP/s, {share:.0} % of the {ceiling:.1} of a 2048³ product"))
+}
+
+fn environment(args: &LabelBench) -> Result<Environment> {
+    let (hidden_size, layers, heads, kv_heads, ffn) = match args.shape {
+        Shape::Tiny => (288, 6, 6, 6, 768),
+        Shape::Small => (576, 30, 9, 3, 1536),
+    };
+    let config = DecoderConfig {
+        hidden_size,
+        num_hidden_layers: layers,
+        num_attention_heads: heads,
+        num_key_value_heads: kv_heads,
+        head_dim: hidden_size / heads,
+        intermediate_size: ffn,
+        vocab_size: VOCABULARY,
+        max_position_embeddings: args.prompt + args.history + args.separator + args.closing + 1,
+        ..DecoderConfig::default()
+    };
+    let (device, dtype) = (&args.device, DType::F32);
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let text = |len: usize| (0..len).map(|i| (i % VOCABULARY) as u32).collect();
+    Ok(Environment {
+        decoder: Decoder::random(config, 7, device, dtype, false)?,
+        items: Param::frozen("item_tokens", init::normal(&mut rng, 0.02, &[CATALOGUE, hidden_size], device, dtype)?),
+        head: Param::frozen("score.weight", init::normal(&mut rng, 0.02, &[hidden_size], device, dtype)?),
+        prompt: Prompt { root: text(args.prompt), stem: text(args.separator), closing: text(args.closing) },
+        history: args.history,
+    })
+}
+
+/// Scores all actions of one user; returns the rows that ran.
+fn label_user(env: &Environment, args: &LabelBench, user: usize) -> Result<u64> {
+    let mut rng = ChaCha8Rng::seed_from_u64(user as u64);
+    let item = |rng: &mut ChaCha8Rng| rng.random_range(0..CATALOGUE as u32);
+    let history: Vec<u32> = (0..args.history).map(|_| item(&mut rng)).collect();
+    let actions: Vec<(usize, u32)> =
+        (0..args.history * args.actions).map(|i| (i / args.actions, item(&mut rng))).collect();
+    let work = Work {
+        user: user as u32,
+        owned: 0..args.history,
+        first_step: 0,
+        actions: history.clone(),
+        history,
+    };
+    let (scores, rows) = if args.no_forest {
+        separate(env, args, &work, &actions)?
+    } else {
+        let trunks = Trunks::run(env, std::slice::from_ref(&work))?;
+        let scores = rewards(env, &trunks, &actions, args.pack_tokens)?;
+        (scores, trunks.forest.rows() + actions.len() * env.leaf_len())
+    };
+    if scores.len() != actions.len() || scores.iter().any(|s| !s.is_finite()) {
+        return Err(Error::shape("bench label", format!("{} scores for {} actions", scores.len(), actions.len())));
+    }
+    Ok(rows as u64)
+}
+
+/// Every prompt as a tree of its own with the prompt text inside: no prefix is shared.
+fn separate(
+    env: &Environment,
+    args: &LabelBench,
+    work: &Work,
+    actions: &[(usize, u32)],
+) -> Result<(Vec<f32>, usize)> {
+    let root = &env.prompt.root;
+    let longest = root.len() + args.history + env.prompt.stem.len() + env.leaf_len();
+    let (mut scores, mut ran) = (Vec::with_capacity(actions.len()), 0);
+    for chunk in actions.chunks((args.pack_tokens / longest).max(1)) {
+        let tree = |&(step, action): &(usize, u32)| {
+            let items = work.history[..=step].iter().map(|&item| env.item_token(item));
+            let trunk: Vec<u32> = root.iter().copied().chain(items).collect();
+            let at = trunk.len() - 1;
+            Tree { trunk, branches: vec![Branch { at, leaves: vec![env.leaf(action)] }] }
+        };
+        let trees: Vec<Tree> = chunk.iter().map(tree).collect();
+        let context = env.decoder.config.max_position_embeddings;
+        let forest = Forest::build(&[], &env.prompt.stem, &trees, context)?;
+        let rows = Rows::new(&env.device(), &forest.positions, forest.index.clone())?.reading(&forest.leaf_ends)?;
+        let values = no_grad(|| env.rewards(&env.decoder.forward(&env.embed(&forest.tokens)?, &rows)?))?;
+        scores.extend(values.value().to_vec::<f32>()?);
+        ran += forest.rows();
+    }
+    Ok((scores, ran))
+}
