@@ -31,7 +31,8 @@ mod tests {
 
     #[test]
     fn nested_sections_count_once_each() {
-        let (a, b) = (Var::constant(gradcheck::random(&[3, 4], 1)), Var::constant(gradcheck::random(&[4, 5], 2)));
+        let (a, b) =
+            (Var::constant(gradcheck::random(&[3, 4], 1)), Var::constant(gradcheck::random(&[4, 5], 2)));
         let product = || apply(Matmul::default(), &[&a, &b]).unwrap();
         let ((_, inner), outer) = count(|| {
             product();
