@@ -7,3 +7,5 @@ mod labels;
 pub use batch::{Batch, UserSteps, epoch_batches, training_users};
 pub use config::{EncoderKind, Framework, NextState, RecConfig, RewardScale, Variant};
 pub use labels::{Labels, RewardMap};
+pub mod baselines;
+pub mod metrics;
