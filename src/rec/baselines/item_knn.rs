@@ -43,7 +43,12 @@ fn different(sequence: &[u32]) -> Vec<u32> {
 }
 
 /// The other items in the sequences of `item`, with their cosines; `counts` is all zero before and after.
-fn neighbours(item: usize, distinct: &[Vec<u32>], met_by: &[Vec<u32>], counts: &mut [u32]) -> Vec<(u32, f32)> {
+fn neighbours(
+    item: usize,
+    distinct: &[Vec<u32>],
+    met_by: &[Vec<u32>],
+    counts: &mut [u32],
+) -> Vec<(u32, f32)> {
     let mut found = Vec::new();
     for &other in met_by[item].iter().flat_map(|&sequence| &distinct[sequence as usize]) {
         if counts[other as usize] == 0 {
