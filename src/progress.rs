@@ -2,14 +2,18 @@
 //! metrics as JSON lines in a file.
 
 use crate::{Error, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 /// How often a plain progress line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// All bars of the process: steps that run side by side have a line each.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// Progress of one long step.
 pub struct Progress {
@@ -28,7 +32,7 @@ impl Progress {
     pub fn new(name: impl Into<String>, total: u64, unit: &'static str) -> Self {
         let name = name.into();
         let plain = !std::io::stderr().is_terminal();
-        let bar = if plain { ProgressBar::hidden() } else { ProgressBar::new(total) };
+        let bar = if plain { ProgressBar::hidden() } else { BARS.add(ProgressBar::new(total)) };
         let template = "{prefix:>10} [{bar:32}] {pos}/{len} {per_sec} eta {eta} {msg}";
         bar.set_style(
             ProgressStyle::with_template(template).expect("a constant template").progress_chars("=> "),
@@ -61,7 +65,8 @@ impl Progress {
         let time =
             if closing.is_empty() { format!("eta {left:.0} s") } else { format!("{closing} {seconds:.1} s") };
         let unit = self.unit;
-        eprintln!("{}: {done}/{} {unit}, {rate:.1} {unit}/s, {time} {}", self.name, self.total, self.message);
+        let text = format!("{}: {done}/{} {unit}, {rate:.1} {unit}/s, {time} {}", self.name, self.total, self.message);
+        BARS.suspend(|| eprintln!("{}", text.trim_end()));
     }
 
     /// Ends the step, leaving one closing line, and returns the seconds that it took.
