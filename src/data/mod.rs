@@ -7,6 +7,7 @@ mod dataset;
 mod filters;
 mod folder;
 mod negatives;
+pub mod ranking;
 mod segments;
 mod splits;
 mod stats;

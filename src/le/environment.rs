@@ -1,7 +1,7 @@
 //! The LE: a decoder with adapters, one token an item, and a score head.
 
 use super::config::PromptConfig;
-use crate::autograd::{Param, Var, apply, no_grad};
+use crate::autograd::{Param, Var, apply};
 use crate::decoder::forest::{Branch, Forest, LeafRows, Tree};
 use crate::decoder::{Decoder, Tokenizer};
 use crate::device::{DType, Device};
@@ -152,7 +152,7 @@ impl Environment {
     /// Item tokens `ids` (all of them where `None`) as the similarity sees them: less the mean of the catalogue,
     /// which is about half of every token and says nothing, then of length 1.
     pub fn item_directions(&self, ids: Option<&[u32]>) -> Result<Var> {
-        let mean = no_grad(|| apply(MeanRows, &[&self.items.var()]))?;
+        let mean = apply(MeanRows, &[&self.items.var()])?;
         let rows = match ids {
             None => self.items.var(),
             Some(ids) => {

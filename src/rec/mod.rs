@@ -8,4 +8,4 @@ pub use batch::{Batch, UserSteps, epoch_batches, training_users};
 pub use config::{EncoderKind, Framework, NextState, RecConfig, RewardScale, Variant};
 pub use labels::{Labels, RewardMap};
 pub mod baselines;
-pub mod metrics;
+pub use crate::data::ranking as metrics;
