@@ -65,7 +65,10 @@ impl Progress {
         let time =
             if closing.is_empty() { format!("eta {left:.0} s") } else { format!("{closing} {seconds:.1} s") };
         let unit = self.unit;
-        let text = format!("{}: {done}/{} {unit}, {rate:.1} {unit}/s, {time} {}", self.name, self.total, self.message);
+        let text = format!(
+            "{}: {done}/{} {unit}, {rate:.1} {unit}/s, {time} {}",
+            self.name, self.total, self.message
+        );
         BARS.suspend(|| eprintln!("{}", text.trim_end()));
     }
 
