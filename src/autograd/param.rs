@@ -32,6 +32,11 @@ impl Param {
         Self::new(name.into(), value, None)
     }
 
+    /// A frozen parameter of the same name that shares the present value.
+    pub fn to_frozen(&self) -> Self {
+        Self::frozen(self.name(), self.value())
+    }
+
     fn new(name: String, value: Tensor, node: Option<Arc<Node>>) -> Self {
         Param(Arc::new(Inner { name, value: RwLock::new(value), node }))
     }

@@ -1,11 +1,21 @@
 //! The Llama-family decoder and its forests.
 
 mod bpe;
+mod cache;
 mod config;
+mod layer;
+mod lora;
+mod model;
+mod rows;
 mod tokenizer;
 pub mod weights;
 
+pub use cache::{KvCache, Resident};
 pub use config::DecoderConfig;
+pub use layer::Layer;
+pub use lora::LoraConfig;
+pub use model::Decoder;
+pub use rows::Rows;
 pub use tokenizer::Tokenizer;
 pub mod forest;
 pub use forest::Forest;

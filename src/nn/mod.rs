@@ -5,3 +5,7 @@ mod schedule;
 
 pub use optim::{AdamW, AdamWConfig, StepInfo};
 pub use schedule::{Decay, Schedule};
+pub mod init;
+mod linear;
+
+pub use linear::{Linear, Lora};

@@ -1,0 +1,136 @@
+//! One decoder layer: attention over a forest and a feed-forward block, each behind an RMS norm.
+
+use super::rows::ReadRows;
+use crate::Result;
+use crate::autograd::{Param, Var, apply};
+use crate::nn::Linear;
+use crate::ops::forest_attention::AttentionIndex;
+use crate::ops::rope::RopeTable;
+use crate::ops::{ConcatRows, Embedding, ForestAttention, RmsNorm, Rope, SwiGlu};
+use crate::tensor::Tensor;
+use std::sync::Arc;
+
+/// Weights of one layer.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// Norm before attention `[d]`.
+    pub input_norm: Param,
+    /// Query projection `[heads·head_dim, d]`.
+    pub q: Linear,
+    /// Key projection `[kv_heads·head_dim, d]`.
+    pub k: Linear,
+    /// Value projection `[kv_heads·head_dim, d]`.
+    pub v: Linear,
+    /// Output projection `[d, heads·head_dim]`.
+    pub o: Linear,
+    /// Norm before the feed-forward block `[d]`.
+    pub post_norm: Param,
+    /// Gate projection `[f, d]`.
+    pub gate: Linear,
+    /// Up projection `[f, d]`.
+    pub up: Linear,
+    /// Down projection `[d, f]`.
+    pub down: Linear,
+}
+
+/// What all layers share.
+#[derive(Clone, Debug)]
+pub(super) struct Geometry {
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub eps: f64,
+    pub rope: Arc<RopeTable>,
+}
+
+/// One layer's share of a pass.
+#[derive(Clone)]
+pub(super) struct LayerPass {
+    pub geometry: Geometry,
+    pub positions: Tensor,
+    pub index: Arc<AttentionIndex>,
+    /// Rows that leave the layer, where not all do.
+    pub read: Option<Arc<ReadRows>>,
+    /// Keys and values of earlier rows, which stand before the pass's own.
+    pub resident: Option<(Tensor, Tensor)>,
+    /// Training step, for the adapters' dropout.
+    pub dropout_step: Option<u64>,
+}
+
+pub(super) struct LayerOutput {
+    /// `[rows or read rows, d]`.
+    pub hidden: Var,
+    /// Keys, rotated, and values of resident and own rows `[keys, kv_heads·head_dim]`.
+    pub keys: Var,
+    pub values: Var,
+}
+
+impl Layer {
+    pub(super) fn forward(&self, x: &Var, pass: &LayerPass) -> Result<LayerOutput> {
+        let Geometry { heads, kv_heads, head_dim, eps, rope } = &pass.geometry;
+        let step = pass.dropout_step;
+        let normed = apply(RmsNorm::new(*eps), &[x, &self.input_norm.var()])?;
+        let k = self.k.run(&normed, None, step)?;
+        let k = apply(Rope::new(pass.positions.clone(), rope.clone(), *kv_heads), &[&k])?;
+        let v = self.v.run(&normed, None, step)?;
+        let (keys, values) = match &pass.resident {
+            Some((keys, values)) => (below(keys, &k)?, below(values, &v)?),
+            None => (k, v),
+        };
+        // Rows that nobody reads end here: they were needed for their keys and values alone.
+        let (x, normed, positions, index) = match &pass.read {
+            Some(read) => {
+                let pick = |all: &Var| apply(Embedding::new(read.rows.clone()), &[all]);
+                (pick(x)?, pick(&normed)?, &read.positions, &read.index)
+            }
+            None => (x.clone(), normed, &pass.positions, &pass.index),
+        };
+        let q = self.q.run(&normed, None, step)?;
+        let q = apply(Rope::new(positions.clone(), rope.clone(), *heads), &[&q])?;
+        let scale = (*head_dim as f64).sqrt().recip();
+        let attention = ForestAttention::new(index.clone(), *heads, *kv_heads, *head_dim, scale);
+        let mixed = apply(attention, &[&q, &keys, &values])?;
+        let x = self.o.run(&mixed, Some(&x), step)?;
+        let hidden = self.feed_forward(&x, *eps, step)?;
+        Ok(LayerOutput { hidden, keys, values })
+    }
+
+    fn feed_forward(&self, x: &Var, eps: f64, step: Option<u64>) -> Result<Var> {
+        let normed = apply(RmsNorm::new(eps), &[x, &self.post_norm.var()])?;
+        let gate = self.gate.run(&normed, None, step)?;
+        let up = self.up.run(&normed, None, step)?;
+        self.down.run(&apply(SwiGlu, &[&gate, &up])?, Some(x), step)
+    }
+
+    /// The projections with their module names.
+    pub(super) fn projections(&mut self) -> [(&'static str, &mut Linear); 7] {
+        [
+            ("self_attn.q_proj", &mut self.q),
+            ("self_attn.k_proj", &mut self.k),
+            ("self_attn.v_proj", &mut self.v),
+            ("self_attn.o_proj", &mut self.o),
+            ("mlp.gate_proj", &mut self.gate),
+            ("mlp.up_proj", &mut self.up),
+            ("mlp.down_proj", &mut self.down),
+        ]
+    }
+
+    /// The layer with each projection replaced by `f` of it and the norms frozen.
+    pub(super) fn map(&self, f: impl Fn(&Linear) -> Result<Linear>) -> Result<Self> {
+        Ok(Layer {
+            input_norm: self.input_norm.to_frozen(),
+            q: f(&self.q)?,
+            k: f(&self.k)?,
+            v: f(&self.v)?,
+            o: f(&self.o)?,
+            post_norm: self.post_norm.to_frozen(),
+            gate: f(&self.gate)?,
+            up: f(&self.up)?,
+            down: f(&self.down)?,
+        })
+    }
+}
+
+fn below(resident: &Tensor, own: &Var) -> Result<Var> {
+    apply(ConcatRows::new(), &[&Var::constant(resident.clone()), own])
+}
