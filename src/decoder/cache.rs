@@ -25,7 +25,8 @@ impl KvCache {
     /// A cache without rows for a decoder of this configuration.
     pub fn new(config: &DecoderConfig, device: &Device, dtype: DType) -> Result<Self> {
         let empty = || Tensor::zeros(device, dtype, &[0, config.key_width()]);
-        let layers = (0..config.num_hidden_layers).map(|_| Ok((empty()?, empty()?))).collect::<Result<_>>()?;
+        let layers =
+            (0..config.num_hidden_layers).map(|_| Ok((empty()?, empty()?))).collect::<Result<_>>()?;
         Ok(KvCache { layers })
     }
 

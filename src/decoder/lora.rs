@@ -69,7 +69,8 @@ impl Decoder {
                     continue;
                 }
                 // A stream of its own for every adapter, whatever the other targets are.
-                let seed = seed.wrapping_add(((i * known.len() + p) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+                let seed =
+                    seed.wrapping_add(((i * known.len() + p) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
                 let path = format!("model.layers.{i}.{module}");
                 linear.lora =
                     Some(Lora::new(linear, &path, config.rank, config.scale(), config.dropout, seed)?);
@@ -80,9 +81,12 @@ impl Decoder {
 
     /// Parameters of the adapters: A and B of every adapted projection, layer by layer.
     pub fn lora_params(&self) -> Vec<Param> {
-        let of = |linear: &Linear| linear.lora.iter().flat_map(|l| [l.a.clone(), l.b.clone()]).collect::<Vec<_>>();
+        let of =
+            |linear: &Linear| linear.lora.iter().flat_map(|l| [l.a.clone(), l.b.clone()]).collect::<Vec<_>>();
         let layers = self.layers.iter();
-        layers.flat_map(|l| [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down].into_iter().flat_map(of)).collect()
+        layers
+            .flat_map(|l| [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down].into_iter().flat_map(of))
+            .collect()
     }
 
     /// The decoder with its adapters merged into the weights, all frozen.
@@ -91,9 +95,11 @@ impl Decoder {
     }
 
     fn map(&self, f: impl Fn(&Linear) -> Result<Linear>) -> Result<Decoder> {
-        let layers = self.layers.iter().map(|layer| layer.map(&f)).collect::<Result<_>>()?;
-        let (embed, norm) = (self.embed.to_frozen(), self.norm.to_frozen());
-        let lm_head = self.lm_head.as_ref().map(Param::to_frozen);
-        Ok(Decoder { embed, layers, norm, lm_head, ..self.clone() })
+        let mut mapped = self.clone();
+        mapped.layers = self.layers.iter().map(|layer| layer.map(&f)).collect::<Result<_>>()?;
+        mapped.embed = self.embed.to_frozen();
+        mapped.norm = self.norm.to_frozen();
+        mapped.lm_head = self.lm_head.as_ref().map(Param::to_frozen);
+        Ok(mapped)
     }
 }

@@ -3,6 +3,8 @@
 mod bpe;
 mod cache;
 mod config;
+pub mod forest;
+mod generate;
 mod layer;
 mod lora;
 mod model;
@@ -12,10 +14,10 @@ pub mod weights;
 
 pub use cache::{KvCache, Resident};
 pub use config::DecoderConfig;
+pub use forest::Forest;
+pub use generate::{GenerateConfig, generate};
 pub use layer::Layer;
 pub use lora::LoraConfig;
 pub use model::Decoder;
 pub use rows::Rows;
 pub use tokenizer::Tokenizer;
-pub mod forest;
-pub use forest::Forest;

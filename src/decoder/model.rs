@@ -200,7 +200,10 @@ impl Decoder {
         let context = self.config.max_position_embeddings;
         if let Some(deepest) = rows.deepest.filter(|&p| p as usize >= context) {
             return Err(Error::setting(
-                format!("a text or forest is {} tokens deep, the decoder's context is {context}", deepest + 1),
+                format!(
+                    "a text or forest is {} tokens deep, the decoder's context is {context}",
+                    deepest + 1
+                ),
                 "shorten the history, the prompt or the text, or choose a decoder with a longer context",
             ));
         }

@@ -1,7 +1,7 @@
 //! What a forward pass is told about its rows: where each stands, what it sees, which are read.
 
 use crate::device::Device;
-use crate::ops::forest_attention::AttentionIndex;
+use crate::ops::forest_attention::{AttentionIndex, RowRanges};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -48,6 +48,14 @@ impl Rows {
     pub fn causal(device: &Device, lengths: &[usize]) -> Result<Self> {
         let positions: Vec<u32> = lengths.iter().flat_map(|&length| 0..length as u32).collect();
         Self::new(device, &positions, Arc::new(AttentionIndex::causal(lengths)?))
+    }
+
+    /// `length` more rows of one text whose first `resident` rows are in a cache.
+    pub fn continuing(device: &Device, resident: usize, length: usize) -> Result<Self> {
+        let positions: Vec<u32> = (resident..resident + length).map(|p| p as u32).collect();
+        let seen = |&p: &u32| RowRanges([(0, 0), (0, p + 1), (0, 0), (0, 0)]);
+        let ranges = positions.iter().map(seen).collect();
+        Self::new(device, &positions, Arc::new(AttentionIndex::new(ranges, resident + length)?))
     }
 
     /// Only `rows`, in this order, leave the last layer: the output has one row for each.

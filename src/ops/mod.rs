@@ -19,6 +19,7 @@ pub mod reshape;
 pub mod retrieve;
 pub mod rms_norm;
 pub mod rope;
+pub mod scale;
 pub mod swiglu;
 
 pub use concat_columns::ConcatColumns;

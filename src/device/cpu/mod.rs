@@ -21,6 +21,7 @@ pub mod matmul;
 pub mod retrieve;
 pub mod rms_norm;
 pub mod rope;
+pub mod scale;
 pub mod simd;
 pub mod swiglu;
 

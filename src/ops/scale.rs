@@ -1,0 +1,71 @@
+//! y = c·x for a constant c. One FLOP an element; bytes of x and y.
+
+use super::{Cost, Op, Saved, bytes_of, float_type};
+use crate::Result;
+use crate::device::{Device, cpu};
+use crate::tensor::Tensor;
+
+/// Input of any shape; the factor.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale(pub f64);
+
+fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
+    let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
+    match x.device() {
+        Device::Cpu => float_type!("scale", x, T => {
+            use cpu::Float;
+            cpu::map::map::<T, 1>(cpu::scale::Scale(T::of(factor)), [x.host()], y.host_mut());
+            Ok(y)
+        }),
+    }
+}
+
+impl Op for Scale {
+    fn name(&self) -> &'static str {
+        "scale"
+    }
+
+    fn forward(&mut self, inputs: &[&Tensor], _record: bool) -> Result<Tensor> {
+        scale(inputs[0], self.0)
+    }
+
+    fn backward(&self, _saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(scale(grad, self.0)?)])
+    }
+
+    fn cost(&self, inputs: &[&Tensor]) -> Cost {
+        Cost { flops: inputs[0].len() as u64, bytes: 2 * bytes_of(inputs) }
+    }
+
+    fn keeps_input(&self, _index: usize, _needs: &[bool]) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::autograd::gradcheck;
+
+    #[test]
+    fn every_element_is_multiplied() {
+        let x = gradcheck::random(&[300, 77], 1);
+        let y = Scale(-2.5).forward(&[&x], false).unwrap();
+        assert_eq!(y.shape(), [300, 77]);
+        let pairs = x.to_f64_vec().unwrap().into_iter().zip(y.to_f64_vec().unwrap());
+        assert!(pairs.into_iter().all(|(x, y)| y == -2.5 * x));
+    }
+
+    #[test]
+    fn gradients_match_finite_differences() {
+        for shape in [&[3, 5][..], &[1], &[2, 3, 2]] {
+            gradcheck::op(|| Scale(0.3), &[gradcheck::random(shape, 2)]);
+        }
+    }
+
+    #[test]
+    fn ids_cannot_be_scaled() {
+        let ids = Tensor::from_ids(&Device::Cpu, &[1, 2]).unwrap();
+        assert!(Scale(2.0).forward(&[&ids], false).unwrap_err().to_string().contains("scale has no kernel"));
+    }
+}
