@@ -35,6 +35,7 @@ pub use reshape::Reshape;
 pub use retrieve::retrieve;
 pub use rms_norm::RmsNorm;
 pub use rope::{Rope, RopeTable};
+pub use scale::Scale;
 pub use swiglu::SwiGlu;
 
 use crate::device::{DType, Device};
