@@ -1,6 +1,7 @@
 //! Writing files so that a reader never sees half of one, and hashing what is read.
 
 use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -65,7 +66,49 @@ pub fn new_folder(path: &Path) -> Result<()> {
 
 /// Hex SHA-256 of `bytes`.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// What tells whether a file is still the one that was read or written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileHash {
+    /// File name without its folder.
+    pub file: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Hex SHA-256 of the file as it lies on disk.
+    pub sha256: String,
+}
+
+impl FileHash {
+    /// Hashes the file at `path` without holding it in memory.
+    pub fn of(path: &Path) -> Result<Self> {
+        let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
+        let mut digest = Sha256::new();
+        let bytes = std::io::copy(&mut file, &mut digest).map_err(|e| Error::io(path, e))?;
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(FileHash { file, bytes, sha256: hex(&digest.finalize()) })
+    }
+
+    /// Hashes the file of that name in `dir` again.
+    ///
+    /// # Errors
+    /// A size or hash that is not the recorded one, with `remedy`.
+    pub fn check(&self, dir: &Path, remedy: &str) -> Result<()> {
+        let path = dir.join(&self.file);
+        let found = FileHash::of(&path)?;
+        let (place, problem) = match (found.bytes == self.bytes, found.sha256 == self.sha256) {
+            (true, true) => return Ok(()),
+            (false, _) => ("size", format!("{} bytes, expected {}", found.bytes, self.bytes)),
+            _ => ("content", format!("its SHA-256 is {}, expected {}", found.sha256, self.sha256)),
+        };
+        Err(Error::invalid(path, place, problem, remedy))
+    }
 }
 
 #[cfg(test)]
@@ -84,5 +127,22 @@ mod tests {
         assert!(failed.unwrap_err().to_string().contains("disk full"));
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_changed_is_not_the_one_that_was_hashed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        std::fs::write(&path, b"abc").unwrap();
+        let hash = FileHash::of(&path).unwrap();
+        assert_eq!(hash.sha256, sha256(b"abc"));
+        hash.check(dir.path(), "").unwrap();
+        for (content, message) in
+            [(&b"abd"[..], "content: its SHA-256"), (b"ab", "size: 2 bytes, expected 3")]
+        {
+            std::fs::write(&path, content).unwrap();
+            let error = hash.check(dir.path(), "write it again").unwrap_err().to_string();
+            assert!(error.contains(message) && error.ends_with("write it again"), "{error}");
+        }
     }
 }

@@ -145,11 +145,7 @@ impl Dataset {
     /// Hex SHA-256 over everything that can change a result: item ids and texts, user ids, events and kinds.
     pub fn hash(&self) -> String {
         let mut digest = Canonical::new("lea-dataset-1");
-        digest.number(self.items.len());
-        for item in &self.items {
-            digest.text(&item.id);
-            digest.text(&item.text);
-        }
+        self.add_items(&mut digest);
         self.add_users(&mut digest);
         digest.finish()
     }
@@ -164,6 +160,21 @@ impl Dataset {
         }
         self.add_users(&mut digest);
         digest.finish()
+    }
+
+    /// As [`Dataset::hash`] without the users: what item tokens depend on.
+    pub fn items_hash(&self) -> String {
+        let mut digest = Canonical::new("lea-items-1");
+        self.add_items(&mut digest);
+        digest.finish()
+    }
+
+    fn add_items(&self, digest: &mut Canonical) {
+        digest.number(self.items.len());
+        for item in &self.items {
+            digest.text(&item.id);
+            digest.text(&item.text);
+        }
     }
 
     fn add_users(&self, digest: &mut Canonical) {
@@ -239,6 +250,8 @@ pub(super) mod tests {
             assert_ne!(base.hash(), changed.hash());
         }
         assert_eq!(base.interactions_hash(), text.interactions_hash());
+        assert_eq!(base.items_hash(), moved.items_hash());
+        assert_ne!(base.items_hash(), text.items_hash());
         assert_ne!(base.interactions_hash(), kind.interactions_hash());
         assert_ne!(base.interactions_hash(), moved.interactions_hash());
     }

@@ -8,9 +8,9 @@ use super::dataset::{Dataset, TextSource};
 use super::filters::{FilterReport, Filters};
 use super::synth::SynthConfig;
 use super::tsv::{self, TextWish};
-use crate::{Error, Result, files};
+use crate::files::{self, FileHash};
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -44,17 +44,6 @@ impl LoadOptions {
     }
 }
 
-/// A file that a data set was read from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
-    /// File name without its folder.
-    pub file: String,
-    /// Size in bytes.
-    pub bytes: u64,
-    /// Hex SHA-256 of the file as it lies on disk.
-    pub sha256: String,
-}
-
 /// A data set and how it came to be.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -65,7 +54,7 @@ pub struct Loaded {
     /// What they dropped.
     pub dropped: FilterReport,
     /// The files read; none if the data was made.
-    pub sources: Vec<Source>,
+    pub sources: Vec<FileHash>,
     /// The configuration of a synthetic data set.
     pub synthetic: Option<SynthConfig>,
 }
@@ -91,7 +80,7 @@ struct Manifest {
     interactions_hash: String,
     filters: Filters,
     dropped: FilterReport,
-    sources: Vec<Source>,
+    sources: Vec<FileHash>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     synthetic: Option<SynthConfig>,
 }
@@ -163,8 +152,8 @@ impl Tables {
         Ok(Tables { interactions, items })
     }
 
-    fn sources(&self) -> Result<Vec<Source>> {
-        std::iter::once(&self.interactions).chain(&self.items).map(|path| source(path)).collect()
+    fn sources(&self) -> Result<Vec<FileHash>> {
+        std::iter::once(&self.interactions).chain(&self.items).map(|path| FileHash::of(path)).collect()
     }
 }
 
@@ -187,15 +176,6 @@ fn name_of(path: &Path) -> String {
         .as_deref()
         .and_then(Path::file_name)
         .map_or("data".into(), |name| name.to_string_lossy().into_owned())
-}
-
-fn source(path: &Path) -> Result<Source> {
-    let mut file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
-    let mut digest = Sha256::new();
-    let bytes = std::io::copy(&mut file, &mut digest).map_err(|e| Error::io(path, e))?;
-    let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Source { file, bytes, sha256 })
 }
 
 fn read_manifest(path: &Path) -> Result<Option<Manifest>> {

@@ -18,7 +18,7 @@ mod tsv;
 
 pub use dataset::{Dataset, Event, Feedback, Item, TextSource, User};
 pub use filters::{FilterReport, Filters};
-pub use folder::{LoadOptions, Loaded, Source, load, save};
+pub use folder::{LoadOptions, Loaded, load, save};
 pub use negatives::{NegativeKind, NegativeSampler, met_items};
 pub use segments::{Segment, segments};
 pub use splits::{LeShare, Part, Protocol, Split};
