@@ -5,6 +5,7 @@ use super::{Cost, Op, Saved, bytes_of, expect_ids, expect_shape, float_type};
 use crate::Result;
 use crate::device::{Device, cpu};
 use crate::tensor::Tensor;
+use cpu::cross_entropy::Logits;
 
 /// FLOPs of one exponential and its sum, for cost formulas.
 pub(super) const FLOPS_PER_LOGIT: u64 = 10;
@@ -22,6 +23,10 @@ impl CrossEntropy {
     pub fn new(targets: Tensor) -> Self {
         CrossEntropy { targets, log_sums: None }
     }
+
+    fn rows(&self) -> Rows<'_> {
+        Rows { op: "cross_entropy", targets: &self.targets, mask: None, scale: 1.0 }
+    }
 }
 
 impl Op for CrossEntropy {
@@ -30,36 +35,14 @@ impl Op for CrossEntropy {
     }
 
     fn forward(&mut self, inputs: &[&Tensor], record: bool) -> Result<Tensor> {
-        let x = inputs[0];
-        let (rows, columns) = x.dims2("cross_entropy")?;
-        expect_shape("cross_entropy", "the targets tensor", &self.targets, &[rows])?;
-        expect_ids("cross_entropy", &self.targets, x, columns)?;
-        let mut losses = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
-        let mut log_sums = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
-        match x.device() {
-            Device::Cpu => float_type!("cross_entropy", x, T => {
-                let (targets, losses) = (self.targets.host(), losses.host_mut::<T>());
-                cpu::cross_entropy::forward(logits::<T>(x, columns), targets, losses, log_sums.host_mut());
-                Ok(())
-            })?,
-        }
+        let (losses, log_sums) = self.rows().forward(inputs[0])?;
         self.log_sums = record.then_some(log_sums);
         Ok(losses)
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let x = saved.input(0);
-        let (_, columns) = x.dims2("cross_entropy")?;
         let log_sums = self.log_sums.as_ref().expect("forward was recorded");
-        let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
-        match x.device() {
-            Device::Cpu => float_type!("cross_entropy", x, T => {
-                let (targets, log_sums, grad) = (self.targets.host(), log_sums.host::<T>(), grad.host::<T>());
-                cpu::cross_entropy::backward(logits::<T>(x, columns), targets, log_sums, grad, dx.host_mut());
-                Ok(())
-            })?,
-        }
-        Ok(vec![Some(dx)])
+        Ok(vec![Some(self.rows().backward(saved.input(0), log_sums, grad)?)])
     }
 
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
@@ -68,9 +51,54 @@ impl Op for CrossEntropy {
     }
 }
 
-/// All of `x`, as it is.
-fn logits<T: cpu::Float>(x: &Tensor, columns: usize) -> cpu::cross_entropy::Logits<'_, T> {
-    cpu::cross_entropy::Logits { x: x.host(), mask: None, scale: T::ONE, columns }
+/// Cross-entropy of the rows of `scale · x` over the columns that `mask` leaves; what [`CrossEntropy`] and
+/// `InfoNce` share.
+pub(super) struct Rows<'a> {
+    /// Name for errors.
+    pub op: &'static str,
+    /// u32 `[rows]`.
+    pub targets: &'a Tensor,
+    /// u32 `[rows, columns]`, 0 where a column does not count.
+    pub mask: Option<&'a Tensor>,
+    /// Factor on x.
+    pub scale: f64,
+}
+
+impl Rows<'_> {
+    /// Losses and log sums, both `[rows]`.
+    pub fn forward(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (rows, columns) = x.dims2(self.op)?;
+        expect_shape(self.op, "the targets tensor", self.targets, &[rows])?;
+        expect_ids(self.op, self.targets, x, columns)?;
+        let mut losses = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
+        let mut log_sums = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
+        match x.device() {
+            Device::Cpu => float_type!(self.op, x, T => {
+                let (targets, losses) = (self.targets.host(), losses.host_mut::<T>());
+                cpu::cross_entropy::forward(self.logits::<T>(x), targets, losses, log_sums.host_mut());
+                Ok(())
+            })?,
+        }
+        Ok((losses, log_sums))
+    }
+
+    /// Gradient of x.
+    pub fn backward(&self, x: &Tensor, log_sums: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
+        match x.device() {
+            Device::Cpu => float_type!(self.op, x, T => {
+                let (targets, log_sums, grad) = (self.targets.host(), log_sums.host::<T>(), grad.host::<T>());
+                cpu::cross_entropy::backward(self.logits::<T>(x), targets, log_sums, grad, dx.host_mut());
+                Ok(())
+            })?,
+        }
+        Ok(dx)
+    }
+
+    fn logits<'a, T: cpu::Float>(&'a self, x: &'a Tensor) -> Logits<'a, T> {
+        let mask = self.mask.map(|m| m.host::<u32>());
+        Logits { x: x.host(), mask, scale: T::of(self.scale), columns: x.shape()[1] }
+    }
 }
 
 #[cfg(test)]
