@@ -21,10 +21,10 @@ pub fn add_assign(a: &mut Tensor, b: &Tensor) -> Result<()> {
     }
 }
 
-/// Sum over the rows of a matrix `[rows, columns] → [columns]`, in row order.
+/// Sum over the rows of a matrix `[rows, columns] → [columns]`, in an order that depends on the shape alone.
 pub fn sum_rows(x: &Tensor) -> Result<Tensor> {
     let (_, columns) = x.dims2("sum_rows")?;
-    let mut y = Tensor::zeros(x.device(), x.dtype(), &[columns])?;
+    let mut y = Tensor::scratch(x.device(), x.dtype(), &[columns])?;
     match x.device() {
         Device::Cpu => float_type!("sum_rows", x, T => {
             cpu::elementwise::sum_rows(x.host::<T>(), y.host_mut::<T>());

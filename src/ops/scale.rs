@@ -9,7 +9,8 @@ use crate::tensor::Tensor;
 #[derive(Clone, Copy, Debug)]
 pub struct Scale(pub f64);
 
-fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
+/// `factor` times x, without autograd.
+pub fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
     let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
     match x.device() {
         Device::Cpu => float_type!("scale", x, T => {

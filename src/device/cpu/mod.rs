@@ -3,6 +3,7 @@
 //! Kernels are generic over [`Float`] (f32 for work, f64 for references), take plain slices, split rows over
 //! rayon, and keep one order of every sum whatever the number of threads or rows.
 
+pub mod activation;
 pub mod adamw;
 pub mod best;
 mod buffer;
@@ -10,6 +11,7 @@ pub mod column_sums;
 pub mod concat;
 pub mod cross_entropy;
 pub mod destinations;
+pub mod dropout;
 pub mod elementwise;
 pub mod embedding;
 mod float;
@@ -17,17 +19,22 @@ pub mod forest_attention;
 pub mod gather_columns;
 pub mod gather_dot;
 pub mod gru;
+pub mod l2_normalize;
 pub mod layer_norm;
 pub mod log_sigmoid;
 pub mod map;
 pub mod matmul;
+pub mod norm_score;
+pub mod reduce;
 pub mod retrieve;
 pub mod rms_norm;
 pub mod rope;
 pub mod scale;
+pub mod scale_rows;
 pub mod simd;
 pub mod swiglu;
 pub mod td_loss;
+pub mod top_k;
 
 pub use buffer::Buffer;
 pub use float::Float;

@@ -1,5 +1,6 @@
 //! Root-mean-square norm of rows, forward and backward. Bound by memory: one read and one write of x.
 
+use super::column_sums::column_sums;
 use super::simd::{self, Kernel};
 use super::{Float, rows_per_task};
 use rayon::prelude::*;
@@ -73,13 +74,35 @@ pub fn backward_input<T: Float>(x: &[T], weight: &[T], inverse: &[T], dy: &[T], 
     });
 }
 
-/// dweight of [`forward`]: Σ_rows dy·x·s. One pass in row order: the sum's order is that of the rows.
-pub fn backward_weight<T: Float>(x: &[T], inverse: &[T], dy: &[T], dweight: &mut [T]) {
-    let d = dweight.len();
-    dweight.fill(T::ZERO);
-    for ((x, dy), &scale) in x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(inverse) {
-        for ((dw, &x), &dy) in dweight.iter_mut().zip(x).zip(dy) {
-            *dw += dy * x * scale;
+struct BackwardWeight<'a, T> {
+    x: &'a [T],
+    inverse: &'a [T],
+    dy: &'a [T],
+    dweight: &'a mut [T],
+}
+
+impl<T: Float> Kernel for BackwardWeight<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let d = self.dweight.len();
+        for ((x, dy), &scale) in self.x.chunks_exact(d).zip(self.dy.chunks_exact(d)).zip(self.inverse) {
+            for ((dw, &x), &dy) in self.dweight.iter_mut().zip(x).zip(dy) {
+                *dw += dy * x * scale;
+            }
         }
     }
+}
+
+/// dweight of [`forward`]: Σ_rows dy·x·s.
+pub fn backward_weight<T: Float>(x: &[T], inverse: &[T], dy: &[T], dweight: &mut [T]) {
+    let d = dweight.len();
+    if d == 0 {
+        return;
+    }
+    column_sums(inverse.len(), dweight, |rows, dweight| {
+        let elements = rows.start * d..rows.end * d;
+        let (x, dy) = (&x[elements.clone()], &dy[elements]);
+        simd::dispatch(BackwardWeight { x, inverse: &inverse[rows], dy, dweight });
+    });
 }
