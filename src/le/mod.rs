@@ -1,1 +1,18 @@
-//! The offline environment: item tokens, LE training, labelling, label files.
+//! The offline environment (LE): item tokens, LE training, the labelling pass and its files (LEA, arXiv 2403.16948).
+
+pub mod config;
+mod environment;
+pub mod fit;
+pub mod item_tokens;
+pub mod label;
+mod losses;
+mod negatives;
+pub mod quality;
+pub mod score;
+pub mod trunk;
+mod work;
+
+pub use config::{Augment, FitConfig, ItemTokenConfig, LabelConfig, LeConfig, PromptConfig, StateLoss};
+pub use environment::{Environment, Prompt, Step};
+pub use losses::{FitBatch, FitLosses, losses};
+pub use work::{Work, item_counts, packs};
