@@ -1,5 +1,6 @@
 //! The command line, one file a subcommand.
 
+pub mod bench;
 pub mod data;
 mod output;
 
@@ -26,11 +27,14 @@ pub struct Cli {
 pub enum Command {
     /// Import a data set, describe one, or make a synthetic one
     Data(data::DataCommand),
+    /// Measure the speed of a stage beside the machine's own limit
+    Bench(bench::BenchCommand),
 }
 
 /// Runs what the command line asks for.
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Data(args) => data::run(args),
+        Command::Bench(args) => bench::run(args),
     }
 }

@@ -91,6 +91,29 @@ fn default_eps() -> f64 {
 }
 const DEFAULT_THETA: f64 = 10_000.0;
 
+impl Default for DecoderConfig {
+    /// The shape of Llama 2 7B, to be changed where a decoder is smaller.
+    fn default() -> Self {
+        DecoderConfig {
+            hidden_size: 4096,
+            intermediate_size: 11_008,
+            num_hidden_layers: 32,
+            num_attention_heads: 32,
+            num_key_value_heads: 32,
+            head_dim: 128,
+            vocab_size: 32_000,
+            max_position_embeddings: 4096,
+            rms_norm_eps: 1e-5,
+            rope_theta: DEFAULT_THETA,
+            tie_word_embeddings: false,
+            attention_bias: false,
+            mlp_bias: false,
+            bos_token_id: Some(1),
+            eos_token_ids: vec![2],
+        }
+    }
+}
+
 impl DecoderConfig {
     /// Reads and checks `dir/config.json`.
     pub fn load(dir: &Path) -> Result<Self> {

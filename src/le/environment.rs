@@ -152,7 +152,7 @@ impl Environment {
     /// Item tokens `ids` (all of them where `None`) as the similarity sees them: less the mean of the catalogue,
     /// which is about half of every token and says nothing, then of length 1.
     pub fn item_directions(&self, ids: Option<&[u32]>) -> Result<Var> {
-        let mean = apply(MeanRows, &[&self.items.var()])?;
+        let mean = apply(MeanRows::default(), &[&self.items.var()])?;
         let rows = match ids {
             None => self.items.var(),
             Some(ids) => {

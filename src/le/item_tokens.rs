@@ -8,7 +8,7 @@ use super::config::ItemTokenConfig;
 use crate::autograd::{Param, Var, apply, backward};
 use crate::decoder::{Decoder, Rows, Tokenizer};
 use crate::nn::{AdamW, AdamWConfig, Decay, Schedule};
-use crate::ops::{CrossEntropy, DotWeights, Embedding};
+use crate::ops::{CrossEntropy, Embedding, Mean};
 use crate::progress::{MetricsLog, Progress};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -161,7 +161,5 @@ fn text_loss(decoder: &Decoder, items: &Var, texts: &[&[u32]]) -> Result<Var> {
     let hidden = decoder.forward(&x, &Rows::causal(&device, &lengths)?)?;
     let logits = decoder.logits(&decoder.final_norm(&hidden)?)?;
     let losses = apply(CrossEntropy::new(Tensor::from_ids(&device, &targets)?), &[&logits])?;
-    let rows = targets.len();
-    let weights = Tensor::full(&device, decoder.dtype(), &[rows], 1.0 / rows as f64)?;
-    apply(DotWeights::new(weights), &[&losses])
+    apply(Mean::new(), &[&losses])
 }

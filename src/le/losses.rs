@@ -7,7 +7,8 @@ use super::work::Work;
 use crate::Result;
 use crate::autograd::{Var, apply};
 use crate::decoder::Rows;
-use crate::ops::{Add, DotWeights, GatherDot, InfoNce, Matmul, PairLogSigmoid, Reshape, Scale};
+use crate::ops::add::Add;
+use crate::ops::{GatherDot, InfoNce, Matmul, Mean, PairLogSigmoid, Reshape, Scale};
 use crate::tensor::Tensor;
 use std::collections::BTreeSet;
 
@@ -125,17 +126,14 @@ fn state_loss(
 /// Mask `[steps, columns]` of InfoNCE without in-batch negatives: the row's positive and the shared negatives.
 fn own_and_shared(env: &Environment, batch: &FitBatch, columns: &[u32], positives: &[u32]) -> Result<Tensor> {
     let shared: BTreeSet<u32> = batch.shared_negatives.iter().copied().collect();
-    let row = |p: &u32| columns.iter().map(move |c| u32::from(c == p || shared.contains(c))).collect::<Vec<_>>();
-    let mask: Vec<u32> = positives.iter().flat_map(row).collect();
+    let allowed = |p: &u32, c: &u32| u32::from(c == p || shared.contains(c));
+    let mask: Vec<u32> = positives.iter().flat_map(|p| columns.iter().map(move |c| (p, c))).map(|(p, c)| allowed(p, c)).collect();
     Tensor::from_slice(&env.device(), &mask, &[positives.len(), columns.len()])
 }
 
 /// Mean of all elements, as one element.
 fn mean(x: &Var) -> Result<Var> {
-    let n = x.value().len();
-    let flat = apply(Reshape::new(&[n]), &[x])?;
-    let weights = Tensor::full(x.value().device(), x.value().dtype(), &[n], 1.0 / n.max(1) as f64)?;
-    apply(DotWeights::new(weights), &[&flat])
+    apply(Mean::new(), &[x])
 }
 
 fn pair_accuracy(positive: &Var, negative: &Var) -> Result<f64> {

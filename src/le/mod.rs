@@ -5,6 +5,7 @@ mod environment;
 pub mod fit;
 pub mod item_tokens;
 pub mod label;
+pub mod label_files;
 mod losses;
 mod negatives;
 pub mod quality;
