@@ -78,7 +78,11 @@ impl<'a> Labeller<'a> {
         let mut starts = vec![0];
         for (step, (user, t)) in steps_of(works).enumerate() {
             let mut list = vec![observed[step]];
-            self.negatives.sample(&(self.met)(user), (user, t, 0), k, &mut list)?;
+            let mut met = (self.met)(user);
+            if let Err(at) = met.binary_search(&observed[step]) {
+                met.insert(at, observed[step]);
+            }
+            self.negatives.sample(&met, (user, t, 0), k, &mut list)?;
             list.extend(candidates[step * n..(step + 1) * n].iter().filter(|&&id| id != u32::MAX));
             actions.extend(list.iter().map(|&action| (step, action)));
             starts.push(actions.len());
