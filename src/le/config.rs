@@ -197,11 +197,19 @@ impl LeConfig {
         let fit = &self.fit;
         let checks = [
             (self.history >= 1, "history must be at least 1".to_string()),
-            (self.items.batch_tokens >= 1 && self.items.max_text_tokens >= 1, "items: sizes must be at least 1".into()),
-            (fit.batch_tokens >= 1 && fit.negatives >= 1, "fit: batch_tokens and negatives must be at least 1".into()),
+            (
+                self.items.batch_tokens >= 1 && self.items.max_text_tokens >= 1,
+                "items: sizes must be at least 1".into(),
+            ),
+            (
+                fit.batch_tokens >= 1 && fit.negatives >= 1,
+                "fit: batch_tokens and negatives must be at least 1".into(),
+            ),
             (fit.temperature > 0.0, format!("fit: temperature {} must be above 0", fit.temperature)),
             (
-                share(fit.popularity_share) && share(fit.hard_share) && share(fit.popularity_share + fit.hard_share),
+                share(fit.popularity_share)
+                    && share(fit.hard_share)
+                    && share(fit.popularity_share + fit.hard_share),
                 "fit: popularity_share and hard_share must be in 0..1, together at most 1".into(),
             ),
             (share(fit.warmup), format!("fit: warmup {} must be in 0..1", fit.warmup)),

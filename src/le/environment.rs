@@ -27,8 +27,7 @@ impl Prompt {
     /// Tokenises the texts; the root starts with the beginning-of-text token unless it is empty.
     pub fn new(config: &PromptConfig, tokenizer: &Tokenizer) -> Result<Self> {
         let part = |text: &str| if text.is_empty() { Ok(Vec::new()) } else { tokenizer.encode(text) };
-        let root =
-            if config.root.is_empty() { Vec::new() } else { tokenizer.encode_prompt(&config.root)? };
+        let root = if config.root.is_empty() { Vec::new() } else { tokenizer.encode_prompt(&config.root)? };
         Ok(Prompt { root, stem: part(&config.stem)?, closing: part(&config.closing)? })
     }
 }
@@ -115,7 +114,8 @@ impl Environment {
 
     /// Lays out leaves `(branch, action)` that stream against `forest`.
     pub fn leaves(&self, forest: &Forest, actions: &[(usize, u32)]) -> Result<LeafRows> {
-        let leaves: Vec<(usize, Vec<u32>)> = actions.iter().map(|&(b, action)| (b, self.leaf(action))).collect();
+        let leaves: Vec<(usize, Vec<u32>)> =
+            actions.iter().map(|&(b, action)| (b, self.leaf(action))).collect();
         forest.leaf_rows(leaves.iter().map(|(b, leaf)| (*b, &leaf[..])))
     }
 
@@ -155,9 +155,7 @@ impl Environment {
         let mean = apply(MeanRows::default(), &[&self.items.var()])?;
         let rows = match ids {
             None => self.items.var(),
-            Some(ids) => {
-                apply(Embedding::new(Tensor::from_ids(&self.device(), ids)?), &[&self.items.var()])?
-            }
+            Some(ids) => apply(Embedding::new(Tensor::from_ids(&self.device(), ids)?), &[&self.items.var()])?,
         };
         apply(L2Normalize::new(NORM_EPS), &[&apply(SubRow, &[&rows, &mean])?])
     }

@@ -62,12 +62,8 @@ pub fn fit(
         ));
     }
     let total = steps_per_epoch * config.epochs as u64;
-    let schedule = Schedule {
-        warmup: (total as f64 * config.warmup) as u64,
-        total,
-        kind: Decay::Cosine,
-        floor: FLOOR,
-    };
+    let schedule =
+        Schedule { warmup: (total as f64 * config.warmup) as u64, total, kind: Decay::Cosine, floor: FLOOR };
     let mut optimiser = optimiser(env, config)?;
     let mut progress = Progress::new("fit", total, "steps");
     let mut epochs = Vec::new();

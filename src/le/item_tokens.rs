@@ -47,12 +47,15 @@ pub fn train_item_tokens(
         let batch: Vec<usize> = (from..to).filter(|&i| !encoded[i].is_empty()).collect();
         if !batch.is_empty() {
             let texts: Vec<&[u32]> = batch.iter().map(|&i| &encoded[i][..]).collect();
-            let initial: Vec<f64> = batch.iter().flat_map(|&i| table[i * d..(i + 1) * d].iter().copied()).collect();
+            let initial: Vec<f64> =
+                batch.iter().flat_map(|&i| table[i * d..(i + 1) * d].iter().copied()).collect();
             let trained = train_batch(decoder, &texts, &initial, config, &mut sums)?;
             for (&item, row) in batch.iter().zip(trained.chunks(d)) {
                 table[item * d..(item + 1) * d].copy_from_slice(row);
             }
-            log.write(&json!({"step": "items", "items": to, "loss_before": sums.before(), "loss": sums.after()}))?;
+            log.write(
+                &json!({"step": "items", "items": to, "loss_before": sums.before(), "loss": sums.after()}),
+            )?;
             progress.message(format!("loss {:.3} from {:.3}", sums.after(), sums.before()));
         }
         progress.advance((to - from) as u64);

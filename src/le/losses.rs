@@ -52,14 +52,16 @@ pub fn losses(env: &Environment, config: &FitConfig, batch: &FitBatch) -> Result
         rows = rows.training(step);
     }
     let hidden = env.decoder.forward(&env.embed(&forest.tokens)?, &rows)?;
-    let part = |from: usize, len: usize| gather(&hidden, &(from as u32..(from + len) as u32).collect::<Vec<_>>());
+    let part =
+        |from: usize, len: usize| gather(&hidden, &(from as u32..(from + len) as u32).collect::<Vec<_>>());
     let states = env.states(&part(0, steps)?)?;
     let state = state_loss(env, config, batch, &states, &positives)?;
     let positive = env.rewards(&part(steps, steps)?)?;
     let negative = apply(Reshape::new(&[steps, k]), &[&env.rewards(&part(2 * steps, steps * k)?)?])?;
     let reward = mean(&apply(PairLogSigmoid { margin: config.margin }, &[&positive, &negative])?)?;
     let weighted = |loss: &Var, weight| apply(Scale(weight), &[loss]);
-    let total = apply(Add, &[&weighted(&state, config.state_weight)?, &weighted(&reward, config.reward_weight)?])?;
+    let total =
+        apply(Add, &[&weighted(&state, config.state_weight)?, &weighted(&reward, config.reward_weight)?])?;
     Ok(FitLosses {
         total,
         state: state.value().item()?,
@@ -104,7 +106,8 @@ fn state_loss(
             let targets: Vec<u32> = positives.iter().map(column).collect();
             let items = env.item_directions(Some(&columns))?;
             let similarity = apply(Matmul { transpose_a: false, transpose_b: true }, &[&directions, &items])?;
-            let mask = if config.in_batch { None } else { Some(own_and_shared(env, batch, &columns, positives)?) };
+            let mask =
+                if config.in_batch { None } else { Some(own_and_shared(env, batch, &columns, positives)?) };
             let targets = Tensor::from_ids(&env.device(), &targets)?;
             mean(&apply(InfoNce::new(targets, config.temperature, mask), &[&similarity])?)
         }
@@ -127,7 +130,11 @@ fn state_loss(
 fn own_and_shared(env: &Environment, batch: &FitBatch, columns: &[u32], positives: &[u32]) -> Result<Tensor> {
     let shared: BTreeSet<u32> = batch.shared_negatives.iter().copied().collect();
     let allowed = |p: &u32, c: &u32| u32::from(c == p || shared.contains(c));
-    let mask: Vec<u32> = positives.iter().flat_map(|p| columns.iter().map(move |c| (p, c))).map(|(p, c)| allowed(p, c)).collect();
+    let mask: Vec<u32> = positives
+        .iter()
+        .flat_map(|p| columns.iter().map(move |c| (p, c)))
+        .map(|(p, c)| allowed(p, c))
+        .collect();
     Tensor::from_slice(&env.device(), &mask, &[positives.len(), columns.len()])
 }
 
@@ -139,11 +146,22 @@ fn mean(x: &Var) -> Result<Var> {
 fn pair_accuracy(positive: &Var, negative: &Var) -> Result<f64> {
     let (p, n) = (positive.value().to_f64_vec()?, negative.value().to_f64_vec()?);
     let k = n.len() / p.len().max(1);
-    let right: f64 = p.iter().zip(n.chunks(k.max(1))).map(|(p, n)| ordered_pairs(*p, n.iter().copied())).sum();
+    let right: f64 =
+        p.iter().zip(n.chunks(k.max(1))).map(|(p, n)| ordered_pairs(*p, n.iter().copied())).sum();
     Ok(right / n.len().max(1) as f64)
 }
 
 /// Number of `negatives` below `positive`; a tie counts half, so that equal rewards earn a half and no more.
 pub(super) fn ordered_pairs(positive: f64, negatives: impl Iterator<Item = f64>) -> f64 {
-    negatives.map(|n| if positive > n { 1.0 } else if positive == n { 0.5 } else { 0.0 }).sum()
+    negatives
+        .map(|n| {
+            if positive > n {
+                1.0
+            } else if positive == n {
+                0.5
+            } else {
+                0.0
+            }
+        })
+        .sum()
 }

@@ -42,7 +42,14 @@ impl FitNegatives {
     }
 
     /// Negatives of step `i` of `work` outside `met` (ascending); `candidates` of the step, best first, or none.
-    pub fn draw(&self, work: &Work, i: usize, met: &[u32], epoch: u32, candidates: &[u32]) -> Result<Vec<u32>> {
+    pub fn draw(
+        &self,
+        work: &Work,
+        i: usize,
+        met: &[u32],
+        epoch: u32,
+        candidates: &[u32],
+    ) -> Result<Vec<u32>> {
         let step = (work.first_step + i) as u32;
         let mut drawn = self.draw_hard(work.user, step, epoch, candidates);
         let place = (work.user, step, epoch);

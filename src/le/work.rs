@@ -102,7 +102,10 @@ mod tests {
         let works: Vec<Work> = (2..30).flat_map(|n| Work::of_user(n, &events[..n as usize], 100)).collect();
         let rows = |w: &Work| w.rows(3, 1, 0);
         let cut = packs(&works, 50, rows);
-        assert_eq!(cut.iter().flat_map(|p| p.clone()).collect::<Vec<_>>(), (0..works.len()).collect::<Vec<_>>());
+        assert_eq!(
+            cut.iter().flat_map(|p| p.clone()).collect::<Vec<_>>(),
+            (0..works.len()).collect::<Vec<_>>()
+        );
         for pack in cut {
             let filled: usize = works[pack.clone()].iter().map(rows).sum();
             assert!(filled <= 50 || pack.len() == 1);

@@ -122,7 +122,11 @@ fn report(args: &LabelBench, seconds: &[f64], rows: u64, flops: u64, ceiling: f6
     }
     let kind = if args.no_forest { "separate prompts" } else { "forest" };
     output::line(format_args!("{} on {}", kind, args.device.describe()))?;
-    output::line(format_args!("{:.0} labels/s, {:.2} tokens a label", labels / middle, rows as f64 / labels))?;
+    output::line(format_args!(
+        "{:.0} labels/s, {:.2} tokens a label",
+        labels / middle,
+        rows as f64 / labels
+    ))?;
     let share = 100.0 * gflops / ceiling;
     output::line(format_args!("{gflops:.1} GFLOP/s, {share:.0} % of the {ceiling:.1} of a 2048³ product"))
 }
@@ -148,7 +152,10 @@ fn environment(args: &LabelBench) -> Result<Environment> {
     let text = |len: usize| (0..len).map(|i| (i % VOCABULARY) as u32).collect();
     Ok(Environment {
         decoder: Decoder::random(config, 7, device, dtype, false)?,
-        items: Param::frozen("item_tokens", init::normal(&mut rng, 0.02, &[CATALOGUE, hidden_size], device, dtype)?),
+        items: Param::frozen(
+            "item_tokens",
+            init::normal(&mut rng, 0.02, &[CATALOGUE, hidden_size], device, dtype)?,
+        ),
         head: Param::frozen("score.weight", init::normal(&mut rng, 0.02, &[hidden_size], device, dtype)?),
         prompt: Prompt { root: text(args.prompt), stem: text(args.separator), closing: text(args.closing) },
         history: args.history,
@@ -162,13 +169,8 @@ fn label_user(env: &Environment, args: &LabelBench, user: usize) -> Result<u64> 
     let history: Vec<u32> = (0..args.history).map(|_| item(&mut rng)).collect();
     let actions: Vec<(usize, u32)> =
         (0..args.history * args.actions).map(|i| (i / args.actions, item(&mut rng))).collect();
-    let work = Work {
-        user: user as u32,
-        owned: 0..args.history,
-        first_step: 0,
-        actions: history.clone(),
-        history,
-    };
+    let work =
+        Work { user: user as u32, owned: 0..args.history, first_step: 0, actions: history.clone(), history };
     let (scores, rows) = if args.no_forest {
         separate(env, args, &work, &actions)?
     } else {
@@ -177,7 +179,10 @@ fn label_user(env: &Environment, args: &LabelBench, user: usize) -> Result<u64> 
         (scores, trunks.forest.rows() + actions.len() * env.leaf_len())
     };
     if scores.len() != actions.len() || scores.iter().any(|s| !s.is_finite()) {
-        return Err(Error::shape("bench label", format!("{} scores for {} actions", scores.len(), actions.len())));
+        return Err(Error::shape(
+            "bench label",
+            format!("{} scores for {} actions", scores.len(), actions.len()),
+        ));
     }
     Ok(rows as u64)
 }
@@ -202,7 +207,8 @@ fn separate(
         let trees: Vec<Tree> = chunk.iter().map(tree).collect();
         let context = env.decoder.config.max_position_embeddings;
         let forest = Forest::build(&[], &env.prompt.stem, &trees, context)?;
-        let rows = Rows::new(&env.device(), &forest.positions, forest.index.clone())?.reading(&forest.leaf_ends)?;
+        let rows =
+            Rows::new(&env.device(), &forest.positions, forest.index.clone())?.reading(&forest.leaf_ends)?;
         let values = no_grad(|| env.rewards(&env.decoder.forward(&env.embed(&forest.tokens)?, &rows)?))?;
         scores.extend(values.value().to_vec::<f32>()?);
         ran += forest.rows();
