@@ -6,7 +6,7 @@
 //! and one of its words, a mood and one of its words, a maker and a place, all uniformly and so that no two items
 //! agree in all of them, and one of five sentences; the text is the sentence with the words put in. Family and mood
 //! are never named as such: a reader has to find out that "oak" and "walnut", or "calm" and "serene", mean the same.
-//! A random order of the items is their popularity rank; item of rank r has the weight (r + 5)^−1, so that most
+//! A random order of the items is their popularity rank; an item of rank r has the weight (r + 20)^−1, so that most
 //! are rare.
 //!
 //! **Users.** A user draws a favourite and a second mood, two favourite material families and two favourite makers.
@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
 /// Added to a popularity rank before its reciprocal is taken, so that the first items do not take everything.
-const RANK_OFFSET: f64 = 5.0;
+const RANK_OFFSET: f64 = 20.0;
 const SHORTEST: usize = 4;
 
 /// Sizes of the synthetic data set.

@@ -1,0 +1,65 @@
+//! `lea data` as a user runs it: what it prints, how it ends, what it leaves on disk.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn lea(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lea")).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn entries(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_synthetic_data_set_is_made_imported_and_described() {
+    let dir = tempfile::tempdir().unwrap();
+    let [made, imported] =
+        ["made", "imported"].map(|name| dir.path().join(name).to_str().unwrap().to_string());
+    let synth =
+        lea(&["data", "synth", "--out", &made, "--items", "60", "--users", "30", "--mean-length", "6"]);
+    assert!(synth.status.success(), "{}", text(&synth.stderr));
+    assert_eq!(entries(Path::new(&made)), ["dataset.json", "interactions.tsv", "items.tsv"]);
+    let import =
+        lea(&["data", "import", "--data", &made, "--out", &imported, "--text", "kind,mood", "--core", "2"]);
+    assert!(import.status.success(), "{}", text(&import.stderr));
+    assert!(text(&import.stderr).contains("outside the k-core"));
+    let stats = lea(&["data", "stats", "--data", &imported, "--json"]);
+    let stats: serde_json::Value = serde_json::from_slice(&stats.stdout).unwrap();
+    assert_eq!(stats["text"], serde_json::json!(["kind", "mood"]));
+    assert_eq!(stats["mean_words"], 2.0);
+    assert_eq!(stats["items"], stats["items_met"]);
+    let again = lea(&["data", "synth", "--out", &made]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).starts_with("error: the output folder"), "{}", text(&again.stderr));
+}
+
+#[test]
+fn bad_input_gives_one_error_line_with_place_and_leaves_no_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let table = dir.path().join("interactions.tsv");
+    let cases: [(&[u8], &str); 5] = [
+        (b"", "line 1: the file is empty"),
+        (b"user_id\titem_id\n1\t2\n", "line 1: no column called position"),
+        (b"user_id\titem_id\tposition\n1\t2\tx\n", "line 2: position \"x\" is not a number"),
+        (b"user_id\titem_id\tposition\n1\t2\n", "line 2: 2 columns where the header has 3"),
+        (b"user_id\titem_id\tposition\n1\t\xc3\x28\t1\n", "line 2: byte 3 of the line is not UTF-8"),
+    ];
+    for (bytes, expected) in cases {
+        std::fs::write(&table, bytes).unwrap();
+        let run = lea(&["data", "import", "--data", table.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+        let message = text(&run.stderr);
+        assert_eq!(run.status.code(), Some(1), "{message}");
+        assert!(message.starts_with("error: ") && message.lines().count() == 1, "{message}");
+        assert!(message.contains("interactions.tsv") && message.contains(expected), "{message}");
+        assert!(!out.exists());
+    }
+}
