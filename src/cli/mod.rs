@@ -2,7 +2,9 @@
 
 pub mod bench;
 pub mod data;
+pub mod eval;
 mod output;
+pub mod train;
 
 use crate::Result;
 use clap::{Parser, Subcommand};
@@ -29,6 +31,10 @@ pub enum Command {
     Data(data::DataCommand),
     /// Measure the speed of a stage beside the machine's own limit
     Bench(bench::BenchCommand),
+    /// Train one recommender, with early stopping on the validation part
+    Train(Box<train::TrainCommand>),
+    /// Rank the test part with trained recommenders and baselines
+    Eval(eval::EvalCommand),
 }
 
 /// Runs what the command line asks for.
@@ -36,5 +42,7 @@ pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Data(args) => data::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Train(args) => train::run(*args),
+        Command::Eval(args) => eval::run(args),
     }
 }

@@ -1,0 +1,205 @@
+//! `lea train`: one recommender.
+
+use super::data::DataArgs;
+use super::output;
+use crate::data::{Dataset, LoadOptions, Protocol, Split};
+use crate::device::Device;
+use crate::progress::MetricsLog;
+use crate::rec::{EncoderKind, Framework, NextState, RecConfig, RewardScale, Variant, saved, train};
+use crate::report::RunRecord;
+use crate::{Error, Result};
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+/// How a data set is split.
+#[derive(Debug, Clone, Args)]
+pub struct SplitArgs {
+    /// Protocol: sqn (users split 8:1:1) or leave-one-out
+    #[arg(long, default_value = "sqn", value_name = "NAME")]
+    pub protocol: Protocol,
+    /// Seed of the split
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub split_seed: u64,
+    /// Stored split, instead of a new one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["protocol", "split_seed"])]
+    pub split: Option<PathBuf>,
+}
+
+impl SplitArgs {
+    /// The split of `data`.
+    ///
+    /// # Errors
+    /// A stored split that does not belong to the data; fewer than three users.
+    pub fn split(&self, data: &Dataset) -> Result<Split> {
+        match &self.split {
+            Some(path) => Split::load(path, data),
+            None => Split::new(data, self.protocol, self.split_seed, 1.0),
+        }
+    }
+}
+
+/// Settings of a recommender; flags that are given stand over a configuration's `[rec]`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RecArgs {
+    /// Encoder [default: sasrec]
+    #[arg(long, value_enum)]
+    pub encoder: Option<EncoderKind>,
+    /// Framework [default: snqn]
+    #[arg(long, value_enum)]
+    pub framework: Option<Framework>,
+    /// What is taken from the LE: sets state, reward, alpha and beta [default: base]
+    #[arg(long, value_enum)]
+    pub variant: Option<Variant>,
+    /// Whether the Q head reads the LE's state
+    #[arg(long, value_name = "BOOL")]
+    pub state: Option<bool>,
+    /// Whether the Q-loss uses the LE's rewards
+    #[arg(long, value_name = "BOOL")]
+    pub reward: Option<bool>,
+    /// Weight of the cross-entropy of augmented actions
+    #[arg(long, value_name = "A")]
+    pub alpha: Option<f64>,
+    /// Weight of the Q-loss of augmented actions
+    #[arg(long, value_name = "B")]
+    pub beta: Option<f64>,
+    /// What is done to the LE's rewards [default: standardised]
+    #[arg(long, value_enum)]
+    pub reward_scale: Option<RewardScale>,
+    /// State that follows an augmented action [default: observed]
+    #[arg(long, value_enum)]
+    pub augmented_next: Option<NextState>,
+    /// Items that the encoder reads at most [default: 10]
+    #[arg(long, value_name = "H")]
+    pub history: Option<usize>,
+    /// Width of embeddings and hidden vectors [default: 64]
+    #[arg(long, value_name = "N")]
+    pub width: Option<usize>,
+    /// Attention blocks or recurrent layers [default: 1]
+    #[arg(long, value_name = "N")]
+    pub blocks: Option<usize>,
+    /// Dropout probability [default: 0.5]
+    #[arg(long, value_name = "P")]
+    pub dropout: Option<f64>,
+    /// Negative actions a step [default: 10]
+    #[arg(long, value_name = "K")]
+    pub negatives: Option<usize>,
+    /// Weight of the mean Q-loss of the negatives [default: 1]
+    #[arg(long, value_name = "W")]
+    pub neg_weight: Option<f64>,
+    /// Optimiser steps of sa2c before the advantage counts
+    #[arg(long, value_name = "N")]
+    pub advantage_warmup: Option<u64>,
+    /// Steps of the data in one optimiser step
+    #[arg(long, value_name = "N")]
+    pub batch_steps: Option<usize>,
+    /// Epochs at most
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Epochs without a better validation NDCG@10 before training stops
+    #[arg(long, value_name = "N")]
+    pub patience: Option<usize>,
+    /// Learning rate [default: 0.001]
+    #[arg(long, value_name = "R")]
+    pub learning_rate: Option<f64>,
+    /// Seed of weights, batches, dropout and negatives [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl RecArgs {
+    /// `config` with the flags that are given put over it: the variant first, then its single switches.
+    pub fn over(&self, config: RecConfig) -> RecConfig {
+        let c = RecConfig {
+            encoder: self.encoder.unwrap_or(config.encoder),
+            framework: self.framework.unwrap_or(config.framework),
+            ..config
+        };
+        let c = match self.variant {
+            Some(variant) => c.with_variant(variant),
+            None => c,
+        };
+        RecConfig {
+            state: self.state.unwrap_or(c.state),
+            reward: self.reward.unwrap_or(c.reward),
+            alpha: self.alpha.unwrap_or(c.alpha),
+            beta: self.beta.unwrap_or(c.beta),
+            reward_scale: self.reward_scale.unwrap_or(c.reward_scale),
+            augmented_next: self.augmented_next.unwrap_or(c.augmented_next),
+            history: self.history.unwrap_or(c.history),
+            width: self.width.unwrap_or(c.width),
+            blocks: self.blocks.unwrap_or(c.blocks),
+            dropout: self.dropout.unwrap_or(c.dropout),
+            negatives: self.negatives.unwrap_or(c.negatives),
+            negative_weight: self.neg_weight.unwrap_or(c.negative_weight),
+            advantage_warmup: self.advantage_warmup.unwrap_or(c.advantage_warmup),
+            batch_steps: self.batch_steps.unwrap_or(c.batch_steps),
+            epochs: self.epochs.unwrap_or(c.epochs),
+            patience: self.patience.unwrap_or(c.patience),
+            learning_rate: self.learning_rate.unwrap_or(c.learning_rate),
+            seed: self.seed.unwrap_or(c.seed),
+            ..c
+        }
+    }
+}
+
+/// `lea train`.
+#[derive(Debug, Args)]
+pub struct TrainCommand {
+    /// The data set
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Its split
+    #[command(flatten)]
+    pub split: SplitArgs,
+    /// Settings
+    #[command(flatten)]
+    pub rec: RecArgs,
+    /// Folder for recommender.safetensors, metrics.jsonl and run.json
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Replace the files of an earlier training in that folder
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Device to compute on
+    #[arg(long, default_value = "cpu")]
+    pub device: Device,
+}
+
+/// Runs `lea train`.
+pub fn run(args: TrainCommand) -> Result<()> {
+    let config = args.rec.over(RecConfig::default());
+    config.validate()?;
+    let loaded = args.data.load(LoadOptions::default())?;
+    let data = loaded.dataset;
+    let split = args.split.split(&data)?;
+    if !args.overwrite {
+        crate::files::new_folder(&args.out)?;
+    }
+    let settings = serde_json::to_value(&config)
+        .map_err(|e| Error::setting(format!("the settings cannot be recorded: {e}"), "report this"))?;
+    let mut record = RunRecord::start(args.device.describe(), settings, vec![config.seed, split.seed]);
+    record.data_hash = Some(data.interactions_hash());
+    let trained = train_into(&args.out, &config, &data, &split, &args.device)?;
+    record.add_stage("train", trained.seconds);
+    record.write(&args.out.join("run.json"))?;
+    let steps = crate::rec::EvalSteps::new(&data, &split, crate::data::Part::Test, config.history);
+    let ranking = crate::rec::evaluate(&trained.network, &steps)?;
+    let name = [config.encoder.name(), config.framework.name(), &config.variant_name()].map(String::from);
+    super::eval::print_table(&data.name, &split, config.seed, &[(name, ranking)])?;
+    let best = trained.best_epoch;
+    let epochs = trained.curve.len();
+    output::line(format_args!("best of {epochs} epochs: {best}; written to {}", args.out.display()))
+}
+
+fn train_into(
+    out: &Path,
+    config: &RecConfig,
+    data: &Dataset,
+    split: &Split,
+    device: &Device,
+) -> Result<crate::rec::Trained> {
+    let mut log = MetricsLog::create(&out.join("metrics.jsonl"))?;
+    let trained = train(config, (data, split), None, device, &mut log)?;
+    saved::save(&out.join("recommender.safetensors"), &trained.network, &data.interactions_hash())?;
+    Ok(trained)
+}
