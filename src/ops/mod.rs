@@ -37,9 +37,6 @@ pub mod sub;
 pub mod sub_row;
 pub mod swiglu;
 pub mod td_loss;
-pub mod scale_rows;
-pub mod sub;
-pub mod sub_row;
 pub mod top_k;
 
 pub use activation::Activation;
@@ -73,9 +70,6 @@ pub use sub::Sub;
 pub use sub_row::SubRow;
 pub use swiglu::SwiGlu;
 pub use td_loss::TdLoss;
-pub use scale_rows::ScaleRows;
-pub use sub::Sub;
-pub use sub_row::SubRow;
 pub use top_k::top_k;
 
 use crate::device::{DType, Device};

@@ -46,7 +46,11 @@ impl EvalSteps {
     fn push(&mut self, items: &[u32], steps: std::ops::Range<usize>, history: usize) {
         let shared = steps.start..steps.end.min(history);
         if !shared.is_empty() {
-            self.push_sequence(&items[..shared.end], shared.clone(), &items[shared.start + 1..shared.end + 1]);
+            self.push_sequence(
+                &items[..shared.end],
+                shared.clone(),
+                &items[shared.start + 1..shared.end + 1],
+            );
         }
         for t in steps.start.max(history)..steps.end {
             let read = &items[t + 1 - history..=t];

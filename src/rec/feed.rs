@@ -173,7 +173,13 @@ impl<'a> Feed<'a> {
         Ok(())
     }
 
-    fn push_labels(&self, labels: &Labels, user: &UserSteps, steps: std::ops::Range<usize>, data: &mut StepData) {
+    fn push_labels(
+        &self,
+        labels: &Labels,
+        user: &UserSteps,
+        steps: std::ops::Range<usize>,
+        data: &mut StepData,
+    ) {
         let (config, dim) = (self.config, labels.state_dim);
         let states = steps.start * dim..steps.end * dim;
         if config.state {

@@ -56,7 +56,8 @@ impl Encoder for Gru4Rec {
     }
 
     fn params(&self) -> Vec<Param> {
-        let of = |l: &Layer| [&l.input_weight, &l.input_bias, &l.hidden_weight, &l.hidden_bias].map(Param::clone);
+        let of =
+            |l: &Layer| [&l.input_weight, &l.input_bias, &l.hidden_weight, &l.hidden_bias].map(Param::clone);
         self.layers.iter().flat_map(of).collect()
     }
 }

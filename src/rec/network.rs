@@ -56,12 +56,7 @@ impl Network {
     }
 
     /// As [`Network::new`], with parameters from `init`.
-    pub(super) fn build(
-        config: &RecConfig,
-        items: usize,
-        state_dim: usize,
-        init: &mut Init,
-    ) -> Result<Self> {
+    pub(super) fn build(config: &RecConfig, items: usize, state_dim: usize, init: &mut Init) -> Result<Self> {
         config.validate()?;
         let table = [items, config.width];
         let embedding = init.normal("items.weight", &table, DEVIATION)?;

@@ -46,7 +46,10 @@ pub fn objective(
         (false, _) => None,
         (true, Some(other)) => Some(q_loss(&Pair { main, other }, data, &packed, &h)?),
         (true, None) => {
-            return Err(Error::setting("Q-learning needs a second network", "give the one that values states"));
+            return Err(Error::setting(
+                "Q-learning needs a second network",
+                "give the one that values states",
+            ));
         }
     };
     let advantages = match &learned {
@@ -149,9 +152,8 @@ impl Pair<'_> {
     fn leaf_values(&self, leaves: &Leaves) -> Result<Vec<f64>> {
         let packed = Packed::new(self.main, &leaves.lengths, &leaves.items, &leaves.rows)?;
         let states = states(self.main, &leaves.states, leaves.rows.len())?;
-        let features = no_grad(|| {
-            self.main.q_features(&packed.hidden(self.main, &Noise::none())?, states.as_ref())
-        })?;
+        let features =
+            no_grad(|| self.main.q_features(&packed.hidden(self.main, &Noise::none())?, states.as_ref()))?;
         self.values(features.value(), &packed, states.as_ref())
     }
 }

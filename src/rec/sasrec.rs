@@ -9,8 +9,8 @@ use super::layout::Layout;
 use super::noise::Noise;
 use crate::Result;
 use crate::autograd::{Param, Var, apply};
-use crate::ops::add::Add;
 use crate::nn::Linear;
+use crate::ops::add::Add;
 use crate::ops::{Activation, Embedding, ForestAttention, Scale};
 
 /// The encoder.
@@ -57,7 +57,11 @@ impl Encoder for SasRec {
 
     fn params(&self) -> Vec<Param> {
         let blocks = self.blocks.iter().flat_map(Block::params);
-        [self.positions.clone()].into_iter().chain(blocks).chain(self.norm.params().map(Param::clone)).collect()
+        [self.positions.clone()]
+            .into_iter()
+            .chain(blocks)
+            .chain(self.norm.params().map(Param::clone))
+            .collect()
     }
 }
 

@@ -49,7 +49,8 @@ pub fn load(path: &Path, device: &Device) -> Result<(Network, String)> {
     let wrong = |problem: String| {
         Error::invalid(path, format!("metadata {KEY}"), problem, "give a file that `lea train` wrote")
     };
-    let header = tensors.metadata(KEY).ok_or_else(|| wrong("it is missing: this is no recommender".into()))?;
+    let header =
+        tensors.metadata(KEY).ok_or_else(|| wrong("it is missing: this is no recommender".into()))?;
     let header: Header = serde_json::from_str(header).map_err(|e| wrong(e.to_string()))?;
     if header.format != FORMAT {
         return Err(wrong(format!("format {:?}, expected {FORMAT:?}", header.format)));
@@ -59,7 +60,12 @@ pub fn load(path: &Path, device: &Device) -> Result<(Network, String)> {
     let params = network.params();
     if let Some(name) = tensors.names().into_iter().find(|name| params.iter().all(|p| p.name() != name)) {
         let problem = "the recommender has no such tensor";
-        return Err(Error::invalid(path, format!("tensor {name}"), problem, "give a file that `lea train` wrote"));
+        return Err(Error::invalid(
+            path,
+            format!("tensor {name}"),
+            problem,
+            "give a file that `lea train` wrote",
+        ));
     }
     Ok((network, header.data))
 }

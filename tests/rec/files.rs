@@ -27,7 +27,10 @@ fn a_recommender_that_is_read_back_scores_the_same() {
             let histories: [&[u32]; 2] = [&[1, 2, 3], &[22]];
             assert_eq!(read.scores(&histories).unwrap(), network.scores(&histories).unwrap());
             let bits = |n: &Network| -> Vec<_> {
-                n.params().iter().map(|p| (p.name().to_string(), p.value().to_vec::<f32>().unwrap())).collect()
+                n.params()
+                    .iter()
+                    .map(|p| (p.name().to_string(), p.value().to_vec::<f32>().unwrap()))
+                    .collect()
             };
             assert_eq!(bits(&read), bits(&network));
         }
@@ -73,11 +76,17 @@ fn tensors_that_do_not_fit_the_settings_are_named() {
     let mut more = tensors.clone();
     more.push(("extra".into(), tensors[0].1.clone()));
     assert!(error(&more, Some(&header)).contains("tensor extra"));
-    for (from, to) in
-        [("\"items\":23", "\"items\":1000000000000"), ("\"blocks\":1", "\"blocks\":99999999"), ("\"heads\":1", "\"heads\":3")]
-    {
+    for (from, to) in [
+        ("\"items\":23", "\"items\":1000000000000"),
+        ("\"blocks\":1", "\"blocks\":99999999"),
+        ("\"heads\":1", "\"heads\":3"),
+    ] {
         assert!(header.contains(from));
         let changed = error(&tensors, Some(&header.replace(from, to)));
-        assert!(changed.contains("expected [1000000000000, 8]") || changed.contains("missing") || changed.contains("heads = 3"));
+        assert!(
+            changed.contains("expected [1000000000000, 8]")
+                || changed.contains("missing")
+                || changed.contains("heads = 3")
+        );
     }
 }

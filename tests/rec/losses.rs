@@ -2,7 +2,7 @@ use super::catalogue::{ITEMS, dataset, labels, split};
 use lea::autograd::backward;
 use lea::device::{DType, Device};
 use lea::rec::{
-    EncoderKind, Feed, Framework, Labels, NextState, Noise, Network, RecConfig, StepData, UserSteps, Variant,
+    EncoderKind, Feed, Framework, Labels, Network, NextState, Noise, RecConfig, StepData, UserSteps, Variant,
     objective, training_users,
 };
 
@@ -53,7 +53,9 @@ fn gradients_of_the_whole_loss_match_finite_differences() {
                 let moved = |delta: f64| {
                     let mut moved = value.clone();
                     moved[at] += delta;
-                    param.set(lea::tensor::Tensor::from_f64(&Device::Cpu, DType::F64, &moved, &shape).unwrap());
+                    param.set(
+                        lea::tensor::Tensor::from_f64(&Device::Cpu, DType::F64, &moved, &shape).unwrap(),
+                    );
                     run().value().item().unwrap()
                 };
                 let numeric = (moved(2e-6) - moved(-2e-6)) / 4e-6;

@@ -45,8 +45,7 @@ fn every_recommender_learns_walks_by_heart() {
 #[test]
 fn training_has_the_same_bits_for_any_number_of_threads() {
     for encoder in [EncoderKind::SasRec, EncoderKind::Gru4Rec] {
-        let config =
-            RecConfig { epochs: 2, ..config(encoder, Framework::Snqn).with_variant(Variant::Lea) };
+        let config = RecConfig { epochs: 2, ..config(encoder, Framework::Snqn).with_variant(Variant::Lea) };
         let bits = |threads: usize, config: &RecConfig| -> Vec<Vec<f32>> {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let trained = pool.install(|| trained(config, 40));
