@@ -8,7 +8,8 @@ use std::collections::HashMap;
 /// the item the history holds, and the item's popularity.
 struct WordCounts {
     words: Vec<[usize; 5]>,
-    follows: HashMap<(usize, usize), f32>,
+    /// One more than how often a kind came after another, by the numbers of their words.
+    follows: Vec<Vec<f32>>,
     popularity: Vec<f32>,
 }
 
@@ -22,13 +23,13 @@ impl WordCounts {
         // The kind, the material, the mood, the maker and the place stand after the text.
         let words: Vec<[usize; 5]> =
             dataset.items.iter().map(|item| std::array::from_fn(|i| number(&item.fields[1 + i]))).collect();
-        let mut follows = HashMap::new();
+        let mut follows = vec![vec![1.0; numbers.len()]; numbers.len()];
         let mut popularity = vec![1.0; dataset.items.len()];
         for sequence in sequences {
             sequence.iter().for_each(|&item| popularity[item as usize] += 1.0);
             for pair in sequence.windows(2) {
                 let [before, after] = [pair[0], pair[1]].map(|item| words[item as usize][0]);
-                *follows.entry((before, after)).or_insert(1.0) += 1.0;
+                follows[before][after] += 1.0;
             }
         }
         WordCounts { words, follows, popularity }
@@ -37,16 +38,15 @@ impl WordCounts {
 
 impl Ranker for WordCounts {
     fn scores(&self, history: &[u32], out: &mut [f32]) {
-        let mut held: HashMap<usize, f32> = HashMap::new();
+        let mut held = vec![0.0; self.follows.len()];
         for &item in history {
-            self.words[item as usize][1..4].iter().for_each(|&word| *held.entry(word).or_default() += 1.0);
+            self.words[item as usize][1..4].iter().for_each(|&word| held[word] += 1.0);
         }
         let last = self.words[history[history.len() - 1] as usize][0];
         for (item, score) in out.iter_mut().enumerate() {
             let words = &self.words[item];
-            let liked: f32 = words[1..4].iter().map(|word| held.get(word).copied().unwrap_or(0.0)).sum();
-            let follows = self.follows.get(&(last, words[0])).copied().unwrap_or(1.0);
-            *score = follows.ln() + 0.3 * liked + 0.5 * self.popularity[item].ln();
+            let liked: f32 = words[1..4].iter().map(|&word| held[word]).sum();
+            *score = self.follows[last][words[0]].ln() + 0.3 * liked + 0.5 * self.popularity[item].ln();
         }
     }
 }
