@@ -1,6 +1,7 @@
 //! What the LE says about every step, as the trainer reads it: plain vectors in memory.
 
 use super::config::RewardScale;
+use crate::le::LabelSet;
 use crate::{Error, Result};
 use std::ops::Range;
 
@@ -28,6 +29,24 @@ pub struct Labels {
     pub augmented_rewards: Vec<f32>,
     /// Hidden vectors at the leaves of a_t^e, `[steps, state_dim]`; empty where they were not kept.
     pub augmented_states: Vec<f32>,
+}
+
+impl From<LabelSet> for Labels {
+    fn from(set: LabelSet) -> Self {
+        let (header, labels) = (set.manifest.header, set.labels);
+        Labels {
+            offsets: set.offsets,
+            state_dim: header.state_dim,
+            negatives: header.negatives,
+            rewards: labels.reward,
+            states: labels.state,
+            negative_items: labels.negatives,
+            negative_rewards: labels.negative_rewards,
+            augmented_items: labels.augmented_action,
+            augmented_rewards: labels.augmented_reward,
+            augmented_states: labels.augmented_state,
+        }
+    }
 }
 
 /// The affine map and squashing of rewards before they enter the Q-loss.
