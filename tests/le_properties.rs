@@ -9,7 +9,7 @@ use lea::decoder::Rows;
 use lea::decoder::forest::{Branch, Forest, Tree};
 use lea::device::{DType, Device};
 use lea::le::label::Labeller;
-use lea::le::label_files::LabelBlock;
+use lea::le::LabelBlock;
 use lea::le::score::rewards;
 use lea::le::trunk::Trunks;
 use lea::le::{Augment, Environment, FitBatch, FitConfig, LabelConfig, Step, Work, losses};

@@ -72,7 +72,7 @@ pub fn judge(env: &Environment, data: LeData, config: &LeConfig, seed: u64) -> R
 }
 
 /// Number of label files for `users` users.
-pub fn label_files(users: usize, config: &LeConfig) -> usize {
+pub fn label_files_of(users: usize, config: &LeConfig) -> usize {
     users.div_ceil(config.label.users_per_file).max(1)
 }
 
@@ -90,7 +90,7 @@ pub fn label_all(
     let met = |user: u32| data.met(user);
     let labeller = Labeller::new(env, &config.label, config.fit.temperature, negatives, &met)?;
     let users = data.dataset.users.len();
-    let files = label_files(users, config);
+    let files = label_files_of(users, config);
     let mut progress = Progress::new("label", users as u64, "users");
     let mut total = TokenCount::default();
     for file in 0..files {
