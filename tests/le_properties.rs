@@ -8,8 +8,8 @@ use lea::data::{NegativeKind, NegativeSampler};
 use lea::decoder::Rows;
 use lea::decoder::forest::{Branch, Forest, Tree};
 use lea::device::{DType, Device};
-use lea::le::label::Labeller;
 use lea::le::LabelBlock;
+use lea::le::label::Labeller;
 use lea::le::score::rewards;
 use lea::le::trunk::Trunks;
 use lea::le::{Augment, Environment, FitBatch, FitConfig, LabelConfig, Step, Work, losses};
@@ -59,8 +59,10 @@ fn one_resident_forest_scores_what_streamed_leaves_score() {
     let steps: Vec<Step> = work.owned.clone().map(|at| Step { at, actions: actions.to_vec() }).collect();
     let forest = env.forest(&[env.tree(&work.history, &steps)]).unwrap();
     let rows = Rows::new(&env.device(), &forest.positions, forest.index.clone()).unwrap();
-    let hidden =
-        env.decoder.forward(&env.embed(&forest.tokens).unwrap(), &rows.reading(&forest.leaf_ends).unwrap()).unwrap();
+    let hidden = env
+        .decoder
+        .forward(&env.embed(&forest.tokens).unwrap(), &rows.reading(&forest.leaf_ends).unwrap())
+        .unwrap();
     let whole = env.rewards(&hidden).unwrap().value().to_vec::<f32>().unwrap();
     let trunks = Trunks::run(&env, std::slice::from_ref(work)).unwrap();
     let list: Vec<(usize, u32)> = (0..work.steps()).flat_map(|b| actions.map(|a| (b, a))).collect();
@@ -103,7 +105,14 @@ fn swapping_candidates_swaps_rewards_and_no_two_are_equal() {
 #[test]
 fn merged_adapters_score_what_unmerged_ones_score() {
     let env = environment(DType::F64, (1, 1, 1), 4);
-    assert!(env.decoder.lora_params().iter().all(|p| p.value().to_f64_vec().unwrap().iter().any(|x| x.abs() > 1e-3)));
+    assert!(
+        env.decoder.lora_params().iter().all(|p| p
+            .value()
+            .to_f64_vec()
+            .unwrap()
+            .iter()
+            .any(|x| x.abs() > 1e-3))
+    );
     let merged = env.merged().unwrap();
     assert!(merged.decoder.lora_params().is_empty());
     let works = works(&env, 2);
@@ -187,8 +196,9 @@ fn candidates_may_be_the_whole_catalogue() {
     let all = LabelConfig { candidates: usize::MAX, augment: Augment::Reward, ..config(50) };
     let (k, d) = (all.negatives, env.width());
     let merged = env.merged().unwrap();
-    for (row, (work, at)) in
-        labels(&env, &works, &all).iter().zip(works.iter().flat_map(|w| w.owned.clone().map(move |at| (w, at))))
+    for (row, (work, at)) in labels(&env, &works, &all)
+        .iter()
+        .zip(works.iter().flat_map(|w| w.owned.clone().map(move |at| (w, at))))
     {
         let trunks = Trunks::run(&merged, std::slice::from_ref(work)).unwrap();
         let step = at - work.owned.start;

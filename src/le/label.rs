@@ -60,7 +60,9 @@ impl<'a> Labeller<'a> {
     /// Packs of `works` within the configured number of rows.
     pub fn packs(&self, works: &[Work]) -> Vec<std::ops::Range<usize>> {
         let actions = 1 + self.config.negatives + self.candidates();
-        packs(works, self.config.pack_tokens, |w| w.rows(actions, self.env.leaf_len(), self.env.prompt.stem.len()))
+        packs(works, self.config.pack_tokens, |w| {
+            w.rows(actions, self.env.leaf_len(), self.env.prompt.stem.len())
+        })
     }
 
     /// Labels one pack. `history` tells the items of a user ahead of a trunk, which are no candidates.
@@ -155,7 +157,12 @@ impl std::ops::AddAssign for TokenCount {
 }
 
 /// Position of the augmented action among the candidates; the first of equal ones, `None` where there are none.
-pub(super) fn choose(rule: Augment, rewards: &[f32], similarities: &[f32], temperature: f64) -> Option<usize> {
+pub(super) fn choose(
+    rule: Augment,
+    rewards: &[f32],
+    similarities: &[f32],
+    temperature: f64,
+) -> Option<usize> {
     let as_f64 = |x: &[f32], scale: f64| x.iter().map(|&x| f64::from(x) * scale).collect::<Vec<f64>>();
     let scores = match rule {
         Augment::Reward => as_f64(rewards, 1.0),

@@ -19,12 +19,12 @@ mod work;
 
 pub use config::{Augment, FitConfig, ItemTokenConfig, LabelConfig, LeConfig, PromptConfig, StateLoss};
 pub use environment::{Environment, Prompt, Step};
+pub use label::{Labeller, TokenCount};
 pub use label_files::LabelBlock;
 pub use label_manifest::{LabelFile, LabelHeader, LabelManifest, RewardStatistics, read_manifest};
 pub use label_set::{LabelSet, read_labels};
 pub use label_writer::LabelWriter;
 pub use losses::{FitBatch, FitLosses, losses};
-pub use label::{Labeller, TokenCount};
 pub use pass::{LeData, judge, label_all, label_files_of};
 pub use quality::Quality;
 pub use work::{Work, item_counts, packs};
