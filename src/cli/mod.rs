@@ -5,6 +5,9 @@ pub mod data;
 pub mod eval;
 mod output;
 pub mod train;
+pub mod generate;
+mod output;
+pub mod pretrain;
 
 use crate::Result;
 use clap::{Parser, Subcommand};
@@ -35,6 +38,10 @@ pub enum Command {
     Train(Box<train::TrainCommand>),
     /// Rank the test part with trained recommenders and baselines
     Eval(eval::EvalCommand),
+    /// Train a tokenizer and a small decoder from scratch on the items' text
+    Pretrain(pretrain::PretrainCommand),
+    /// Continue a text with a decoder
+    Generate(generate::GenerateCommand),
 }
 
 /// Runs what the command line asks for.
@@ -44,5 +51,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Bench(args) => bench::run(args),
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
+        Command::Pretrain(args) => pretrain::run(args),
+        Command::Generate(args) => generate::run(args),
     }
 }

@@ -1,0 +1,125 @@
+//! `lea pretrain`.
+
+use super::data::DataArgs;
+use super::output;
+use crate::data::LoadOptions;
+use crate::decoder::{PretrainConfig, PretrainReport, pretrain};
+use crate::device::Device;
+use crate::progress::MetricsLog;
+use crate::report::RunRecord;
+use crate::{Error, Result, files};
+use clap::Args;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Settings of a decoder trained from scratch; flags that are given stand over a configuration's `[pretrain]`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PretrainArgs {
+    /// Width of the hidden rows [default: 128]
+    #[arg(long, value_name = "N")]
+    pub hidden: Option<usize>,
+    /// Layers [default: 4]
+    #[arg(long, value_name = "N")]
+    pub layers: Option<usize>,
+    /// Query heads [default: 4]
+    #[arg(long, value_name = "N")]
+    pub heads: Option<usize>,
+    /// Key and value heads [default: 2]
+    #[arg(long, value_name = "N")]
+    pub kv_heads: Option<usize>,
+    /// Width of the feed-forward block [default: 344]
+    #[arg(long, value_name = "N")]
+    pub ffn: Option<usize>,
+    /// Most tokens of the vocabulary [default: 2048]
+    #[arg(long, value_name = "N")]
+    pub vocab: Option<usize>,
+    /// Context of the decoder in tokens [default: 512]
+    #[arg(long, value_name = "N")]
+    pub context: Option<usize>,
+    /// Passes over the texts [default: 10]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Tokens of one step [default: 4096]
+    #[arg(long, value_name = "N")]
+    pub batch_tokens: Option<usize>,
+    /// Peak learning rate [default: 0.003]
+    #[arg(long, value_name = "RATE")]
+    pub lr: Option<f64>,
+}
+
+impl PretrainArgs {
+    /// `config` with the flags that are given put over it.
+    pub fn over(&self, config: PretrainConfig) -> PretrainConfig {
+        PretrainConfig {
+            hidden: self.hidden.unwrap_or(config.hidden),
+            layers: self.layers.unwrap_or(config.layers),
+            heads: self.heads.unwrap_or(config.heads),
+            kv_heads: self.kv_heads.unwrap_or(config.kv_heads),
+            ffn: self.ffn.unwrap_or(config.ffn),
+            vocab: self.vocab.unwrap_or(config.vocab),
+            context: self.context.unwrap_or(config.context),
+            epochs: self.epochs.unwrap_or(config.epochs),
+            batch_tokens: self.batch_tokens.unwrap_or(config.batch_tokens),
+            lr: self.lr.unwrap_or(config.lr),
+            ..config
+        }
+    }
+}
+
+/// `lea pretrain`.
+#[derive(Debug, Args)]
+pub struct PretrainCommand {
+    /// The data set
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Settings
+    #[command(flatten)]
+    pub pretrain: PretrainArgs,
+    /// Folder for config.json, model.safetensors, tokenizer.json, metrics.jsonl and run.json
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Replace the files of an earlier decoder in that folder
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Seed of weights and batches
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Device to compute on
+    #[arg(long, default_value = "cpu")]
+    pub device: Device,
+}
+
+/// Runs `lea pretrain`.
+pub fn run(args: PretrainCommand) -> Result<()> {
+    let config = args.pretrain.over(PretrainConfig::default());
+    let data = args.data.load(LoadOptions::default())?.dataset;
+    if !args.overwrite {
+        files::new_folder(&args.out)?;
+    }
+    let unrecordable =
+        |e: serde_json::Error| Error::setting(format!("the settings cannot be recorded: {e}"), "report this");
+    let settings = serde_json::to_value(&config).map_err(unrecordable)?;
+    let mut record = RunRecord::start(args.device.describe(), settings, vec![args.seed]);
+    record.data_hash = Some(data.hash());
+    let start = Instant::now();
+    let mut log = MetricsLog::create(&args.out.join("metrics.jsonl"))?;
+    let texts: Vec<&str> = data.items.iter().map(|item| item.text.as_str()).collect();
+    let (decoder, tokenizer, report) = pretrain(&texts, &config, args.seed, &args.device, &mut log)?;
+    decoder.save(&args.out)?;
+    tokenizer.save(&args.out)?;
+    record.add_stage("pretrain", start.elapsed().as_secs_f64());
+    record.metrics = Some(serde_json::to_value(&report).map_err(unrecordable)?);
+    record.write(&args.out.join("run.json"))?;
+    print_report(&report)?;
+    output::line(format_args!("written to {}", args.out.display()))
+}
+
+fn print_report(report: &PretrainReport) -> Result<()> {
+    let losses = format!("{:.3} before training, {:.3} after", report.first_loss, report.held_out_loss);
+    let rows = [
+        ("texts", format!("{} of {} tokens together", report.texts, report.tokens)),
+        ("weights", report.parameters.to_string()),
+        ("held-out loss", format!("{losses} (nats a token, epoch {})", report.epoch)),
+    ];
+    rows.iter().try_for_each(|(name, value)| output::line(format_args!("{name:<16} {value}")))
+}
