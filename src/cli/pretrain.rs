@@ -108,7 +108,7 @@ pub fn run(args: PretrainCommand) -> Result<()> {
     decoder.save(&args.out)?;
     tokenizer.save(&args.out)?;
     record.add_stage("pretrain", start.elapsed().as_secs_f64());
-    record.metrics = Some(serde_json::to_value(&report).map_err(unrecordable)?);
+    log.write(&serde_json::json!({"step": "pretrain", "report": report}))?;
     record.write(&args.out.join("run.json"))?;
     print_report(&report)?;
     output::line(format_args!("written to {}", args.out.display()))

@@ -287,8 +287,8 @@ mod tests {
             vocab: 300,
             context: 64,
             text_tokens: 40,
-            epochs: 6,
-            batch_tokens: 256,
+            epochs: 8,
+            batch_tokens: 64,
             held_out: 0.1,
             ..PretrainConfig::default()
         }

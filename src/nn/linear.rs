@@ -4,7 +4,7 @@ use super::init;
 use crate::Result;
 use crate::autograd::{Param, Var, apply};
 use crate::device::{DType, Device};
-use crate::ops::{self, Scale, matmul::matmul_accumulate};
+use crate::ops::{self, Dropout, Scale, matmul::matmul_accumulate};
 use crate::tensor::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -75,8 +75,7 @@ impl Linear {
     pub fn run(&self, x: &Var, residual: Option<&Var>, dropout_step: Option<u64>) -> Result<Var> {
         let op = ops::Linear { bias: self.bias.is_some(), residual: residual.is_some() };
         let (weight, bias) = (self.weight.var(), self.bias.as_ref().map(Param::var));
-        let inputs: Vec<&Var> =
-            [Some(x), Some(&weight), bias.as_ref(), residual].into_iter().flatten().collect();
+        let inputs: Vec<&Var> = [Some(x), Some(&weight), bias.as_ref(), residual].into_iter().flatten().collect();
         let y = apply(op, &inputs)?;
         match &self.lora {
             Some(lora) => lora.add_to(&y, x, dropout_step),
@@ -109,14 +108,7 @@ impl Linear {
 impl Lora {
     /// An adapter for `layer`, whose module path is `module`: A uniform in ±1/√in (the Kaiming bound that PEFT
     /// takes), B zero, so that the layer starts as it was. Parameters are named as PEFT names them.
-    pub fn new(
-        layer: &Linear,
-        module: &str,
-        rank: usize,
-        scale: f64,
-        dropout: f64,
-        seed: u64,
-    ) -> Result<Self> {
+    pub fn new(layer: &Linear, module: &str, rank: usize, scale: f64, dropout: f64, seed: u64) -> Result<Self> {
         let weight = layer.weight.value();
         let (output, input) = weight.dims2("lora")?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -129,9 +121,15 @@ impl Lora {
     }
 
     /// y + scale·dropout(x)·Aᵀ·Bᵀ.
-    fn add_to(&self, y: &Var, x: &Var, _dropout_step: Option<u64>) -> Result<Var> {
+    fn add_to(&self, y: &Var, x: &Var, dropout_step: Option<u64>) -> Result<Var> {
+        let dropped = match dropout_step {
+            Some(counter) if self.dropout > 0.0 => {
+                Some(apply(Dropout { p: self.dropout, seed: self.seed, counter }, &[x])?)
+            }
+            _ => None,
+        };
         let plain = ops::Linear::default();
-        let low = apply(plain, &[x, &self.a.var()])?;
+        let low = apply(plain, &[dropped.as_ref().unwrap_or(x), &self.a.var()])?;
         let low = apply(Scale(self.scale), &[&low])?;
         apply(ops::Linear { residual: true, ..plain }, &[&low, &self.b.var(), y])
     }
@@ -183,6 +181,15 @@ mod tests {
         let plain = values(self::layer(true).forward_residual(&x, &residual).unwrap());
         assert!(apart.iter().zip(&together).all(|(a, b)| (a - b).abs() < 1e-12));
         assert!(apart.iter().zip(&plain).any(|(a, b)| (a - b).abs() > 1e-2));
+    }
+
+    #[test]
+    fn dropout_masks_depend_on_the_step_alone_and_are_off_outside_training() {
+        let (layer, x) = (adapted(0.5), Var::constant(gradcheck::random(&[4, 6], 1)));
+        let at = |step| values(layer.run(&x, None, step).unwrap());
+        assert_eq!(at(Some(3)), at(Some(3)));
+        assert_ne!(at(Some(3)), at(Some(4)));
+        assert_eq!(at(None), values(adapted(0.0).forward(&x).unwrap()));
     }
 
     #[test]
