@@ -100,7 +100,7 @@ fn a_tensor_that_the_configuration_has_no_place_for_is_an_error() {
 #[test]
 fn a_missing_shard_is_named() {
     let dir = copy("sharded");
-    let shard = "model-00002-of-00004.safetensors";
+    let shard = "model-00002-of-00003.safetensors";
     assert!(dir.path().join(shard).exists());
     std::fs::remove_file(dir.path().join(shard)).unwrap();
     assert!(error(dir.path()).contains(shard));

@@ -3,11 +3,10 @@
 pub mod bench;
 pub mod data;
 pub mod eval;
-mod output;
-pub mod train;
 pub mod generate;
 mod output;
 pub mod pretrain;
+pub mod train;
 
 use crate::Result;
 use clap::{Parser, Subcommand};
@@ -32,14 +31,14 @@ pub struct Cli {
 pub enum Command {
     /// Import a data set, describe one, or make a synthetic one
     Data(data::DataCommand),
+    /// Train a tokenizer and a small decoder from scratch on the items' text
+    Pretrain(pretrain::PretrainCommand),
     /// Measure the speed of a stage beside the machine's own limit
     Bench(bench::BenchCommand),
     /// Train one recommender, with early stopping on the validation part
     Train(Box<train::TrainCommand>),
     /// Rank the test part with trained recommenders and baselines
     Eval(eval::EvalCommand),
-    /// Train a tokenizer and a small decoder from scratch on the items' text
-    Pretrain(pretrain::PretrainCommand),
     /// Continue a text with a decoder
     Generate(generate::GenerateCommand),
 }
@@ -48,10 +47,10 @@ pub enum Command {
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Data(args) => data::run(args),
+        Command::Pretrain(args) => pretrain::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
-        Command::Pretrain(args) => pretrain::run(args),
         Command::Generate(args) => generate::run(args),
     }
 }
