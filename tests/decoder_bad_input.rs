@@ -75,7 +75,10 @@ fn truncated_weights_are_told_apart_from_foreign_files() {
 fn a_missing_tensor_is_named_with_its_shape() {
     let dir = with_tensors("untied", |tensors| tensors.retain(|(name, _)| name != "lm_head.weight"));
     let error = error(dir.path());
-    assert!(error.contains("tensor lm_head.weight: the tensor is missing, expected shape [67, 40]"), "{error}");
+    assert!(
+        error.contains("tensor lm_head.weight: the tensor is missing, expected shape [67, 40]"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -136,7 +139,9 @@ fn a_broken_tokenizer_is_an_error_with_its_path() {
     let config = DecoderConfig::load(dir.path()).unwrap();
     let load = || Tokenizer::load(dir.path(), &config).err().unwrap().to_string();
     assert!(load().contains("tokenizer.json"), "a missing file");
-    for content in [&b""[..], b"{", b"{}", b"[1, 2]", b"{\"version\": \"1.0\", \"model\": {\"type\": \"X\"}}", b"\xff"] {
+    for content in
+        [&b""[..], b"{", b"{}", b"[1, 2]", b"{\"version\": \"1.0\", \"model\": {\"type\": \"X\"}}", b"\xff"]
+    {
         std::fs::write(dir.path().join("tokenizer.json"), content).unwrap();
         assert!(load().contains("tokenizer.json"), "{}", load());
     }

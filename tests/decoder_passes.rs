@@ -158,7 +158,8 @@ fn gradients_of_a_whole_decoder_match_finite_differences() {
             let analytic = grads.of_param(&param).unwrap().to_f64_vec().unwrap();
             let start = param.value();
             // The middle element and the one with the largest gradient stand for the tensor.
-            let largest = (0..analytic.len()).max_by(|&a, &b| analytic[a].abs().total_cmp(&analytic[b].abs()));
+            let largest =
+                (0..analytic.len()).max_by(|&a, &b| analytic[a].abs().total_cmp(&analytic[b].abs()));
             for i in [analytic.len() / 2, largest.unwrap()] {
                 let at = |delta: f64| {
                     let mut moved = start.to_f64_vec().unwrap();

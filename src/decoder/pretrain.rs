@@ -88,15 +88,20 @@ pub struct PretrainReport {
 
 impl PretrainConfig {
     fn check(&self) -> Result<()> {
-        let wrong = |problem: String, remedy: &str| Err(Error::setting(format!("pretrain: {problem}"), remedy));
+        let wrong =
+            |problem: String, remedy: &str| Err(Error::setting(format!("pretrain: {problem}"), remedy));
         if self.heads == 0 || !self.hidden.is_multiple_of(self.heads) {
-            return wrong(format!("{} heads do not divide hidden {}", self.heads, self.hidden), "change either");
+            return wrong(
+                format!("{} heads do not divide hidden {}", self.heads, self.hidden),
+                "change either",
+            );
         }
         if self.epochs == 0 || self.batch_tokens == 0 || self.text_tokens == 0 {
             return wrong("epochs, batch_tokens or text_tokens is 0".into(), "set it to 1 or more");
         }
         if self.text_tokens + 2 > self.context {
-            let problem = format!("text_tokens {} leave no room in context {}", self.text_tokens, self.context);
+            let problem =
+                format!("text_tokens {} leave no room in context {}", self.text_tokens, self.context);
             return wrong(problem, "set text_tokens at least two below context");
         }
         if !(0.0..=0.5).contains(&self.held_out) || !(0.0..=1.0).contains(&self.warmup) {

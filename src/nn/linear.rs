@@ -75,7 +75,8 @@ impl Linear {
     pub fn run(&self, x: &Var, residual: Option<&Var>, dropout_step: Option<u64>) -> Result<Var> {
         let op = ops::Linear { bias: self.bias.is_some(), residual: residual.is_some() };
         let (weight, bias) = (self.weight.var(), self.bias.as_ref().map(Param::var));
-        let inputs: Vec<&Var> = [Some(x), Some(&weight), bias.as_ref(), residual].into_iter().flatten().collect();
+        let inputs: Vec<&Var> =
+            [Some(x), Some(&weight), bias.as_ref(), residual].into_iter().flatten().collect();
         let y = apply(op, &inputs)?;
         match &self.lora {
             Some(lora) => lora.add_to(&y, x, dropout_step),
@@ -108,7 +109,14 @@ impl Linear {
 impl Lora {
     /// An adapter for `layer`, whose module path is `module`: A uniform in ±1/√in (the Kaiming bound that PEFT
     /// takes), B zero, so that the layer starts as it was. Parameters are named as PEFT names them.
-    pub fn new(layer: &Linear, module: &str, rank: usize, scale: f64, dropout: f64, seed: u64) -> Result<Self> {
+    pub fn new(
+        layer: &Linear,
+        module: &str,
+        rank: usize,
+        scale: f64,
+        dropout: f64,
+        seed: u64,
+    ) -> Result<Self> {
         let weight = layer.weight.value();
         let (output, input) = weight.dims2("lora")?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
