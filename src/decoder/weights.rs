@@ -64,6 +64,11 @@ impl Weights {
         self.place.keys().map(String::as_str)
     }
 
+    /// The open files.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.shards.iter().map(TensorFile::path)
+    }
+
     /// Whether the folder has the tensor.
     pub fn contains(&self, name: &str) -> bool {
         self.place.contains_key(name)

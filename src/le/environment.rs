@@ -8,12 +8,14 @@ use crate::device::{DType, Device};
 use crate::ops::{Embedding, L2Normalize, MeanRows, NormScore, SubRow};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 /// Guards the division of a similarity by the norm of a vector that is zero.
 const NORM_EPS: f64 = 1e-8;
 
 /// The texts of a prompt as tokens.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Prompt {
     /// Before the history.
     pub root: Vec<u32>,

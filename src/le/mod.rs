@@ -1,8 +1,10 @@
 //! The offline environment (LE): item tokens, LE training, the labelling pass and its files (LEA, arXiv 2403.16948).
 
+mod adapter_config;
 pub mod config;
 mod environment;
 pub mod fit;
+pub mod item_file;
 pub mod item_tokens;
 pub mod label;
 pub mod label_files;
@@ -13,13 +15,16 @@ mod losses;
 mod negatives;
 pub mod pass;
 pub mod quality;
+pub mod peft;
 pub mod score;
 pub mod trunk;
 mod work;
 
+pub use adapter_config::decoder_folder;
 pub use config::{Augment, FitConfig, ItemTokenConfig, LabelConfig, LeConfig, PromptConfig, StateLoss};
 pub use environment::{Environment, Prompt, Step};
 pub use label::{Labeller, TokenCount};
+pub use item_file::{ITEM_TOKENS, ItemTokenOrigin, read_item_tokens, write_item_tokens};
 pub use label_files::LabelBlock;
 pub use label_manifest::{LabelFile, LabelHeader, LabelManifest, RewardStatistics, read_manifest};
 pub use label_set::{LabelSet, read_labels};
@@ -27,4 +32,5 @@ pub use label_writer::LabelWriter;
 pub use losses::{FitBatch, FitLosses, losses};
 pub use pass::{LeData, judge, label_all, label_files_of};
 pub use quality::Quality;
+pub use peft::{LeRecord, LoadedLe};
 pub use work::{Work, item_counts, packs};

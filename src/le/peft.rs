@@ -1,0 +1,243 @@
+//! The LE as a PEFT folder: adapters and score head as PEFT keeps them, item tokens, and `le.json`, written last.
+
+use super::adapter_config::{ADAPTER_CONFIG, AdapterConfig};
+use super::config::LeConfig;
+use super::environment::{Environment, Prompt};
+use super::item_file::{ITEM_TOKENS, ItemTokenOrigin, check_finite, read_item_tokens, write_item_tokens};
+use crate::autograd::Param;
+use crate::data::Dataset;
+use crate::decoder::{Decoder, DecoderIdentity};
+use crate::device::{DType, Device};
+use crate::files::{self, FileHash};
+use crate::tensor::Tensor;
+use crate::tensor::file::{self, TensorFile};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+const FORMAT: &str = "lea-le-1";
+const RECORD: &str = "le.json";
+const ADAPTERS: &str = "adapter_model.safetensors";
+/// The score head `[1, d]` under PEFT's name.
+const HEAD: &str = "base_model.model.score.weight";
+
+/// What an LE was made of and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeRecord {
+    /// The decoder below the adapters.
+    pub decoder: DecoderIdentity,
+    /// [`Dataset::items_hash`](crate::data::Dataset::items_hash) of the catalogue.
+    pub items_hash: String,
+    /// [`Dataset::hash`](crate::data::Dataset::hash) of the data it was trained on.
+    pub data_hash: String,
+    /// [`Split::hash`](crate::data::Split::hash): whose users trained it.
+    pub split_hash: String,
+    /// Seed of its training.
+    pub seed: u64,
+    /// All settings, those of labelling being only its defaults.
+    pub settings: LeConfig,
+    /// Metrics of training, and quality on held-out users.
+    pub training: serde_json::Value,
+}
+
+impl LeRecord {
+    /// Refuses a data set whose items or texts are not those that the item tokens were made of. Other users and other
+    /// interactions are welcome.
+    pub fn check_items(&self, dataset: &Dataset) -> Result<()> {
+        if self.items_hash == dataset.items_hash() {
+            return Ok(());
+        }
+        let problem = format!("the items or texts of {} are not those of the LE", dataset.name);
+        let remedy =
+            "give the data, text columns and filters that the LE was made with, or fit an LE for this data";
+        Err(Error::setting(problem, remedy))
+    }
+}
+
+/// `le.json`.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    format: String,
+    /// Size of the catalogue.
+    items: usize,
+    /// What the prompt's texts were when the LE was trained, whatever a tokenizer makes of them later.
+    prompt_tokens: Prompt,
+    #[serde(flatten)]
+    record: LeRecord,
+    /// The folder's other files.
+    files: Vec<FileHash>,
+}
+
+/// An LE that was read from its folder. Its adapters are in place, not merged.
+#[derive(Debug)]
+pub struct LoadedLe {
+    /// The environment.
+    pub env: Environment,
+    /// What it was made of.
+    pub record: LeRecord,
+    /// Hex SHA-256 of `le.json`, which names the hashes of all other files.
+    pub hash: String,
+}
+
+/// Writes `env` into `dir`, replacing the files of an LE that was there. `decoder_dir` is named as PEFT's base model.
+///
+/// # Errors
+/// Parameters that are not finite numbers, and whatever the file system refuses.
+pub fn save(env: &Environment, record: &LeRecord, decoder_dir: &Path, dir: &Path) -> Result<()> {
+    if env.history != record.settings.history {
+        let problem =
+            format!("the LE reads {} items, its settings say {}", env.history, record.settings.history);
+        return Err(Error::setting(problem, "record the settings that the LE was trained with"));
+    }
+    let adapters = dir.join(ADAPTERS);
+    let head = env.head.value().reshape(&[1, env.width()])?;
+    let mut tensors = vec![(HEAD.to_string(), head)];
+    tensors.extend(env.decoder.lora_params().iter().map(|p| (p.name().to_string(), p.value())));
+    tensors.iter().try_for_each(|(name, tensor)| check_finite(&adapters, name, tensor))?;
+    check_finite(&dir.join(ITEM_TOKENS), "item_tokens", &env.items.value())?;
+    // From here on, an old le.json must not vouch for new files.
+    remove_record(&dir.join(RECORD))?;
+    // PEFT and transformers look for this mark.
+    file::write(&adapters, &tensors, &BTreeMap::from([("format".to_string(), "pt".to_string())]))?;
+    write_item_tokens(&dir.join(ITEM_TOKENS), &env.items.value(), &origin(record))?;
+    let lora = record.settings.fit.lora.clone();
+    AdapterConfig { lora, base_model: decoder_dir.to_string_lossy().into_owned() }.save(dir)?;
+    // The folder of the decoder is no part of the LE: adapter_config.json names it and is checked by its meaning.
+    let hashes = [ADAPTERS, ITEM_TOKENS].map(|name| FileHash::of(&dir.join(name)));
+    let stored = Stored {
+        format: FORMAT.into(),
+        items: env.catalogue(),
+        prompt_tokens: env.prompt.clone(),
+        record: record.clone(),
+        files: hashes.into_iter().collect::<Result<_>>()?,
+    };
+    files::write_atomic(&dir.join(RECORD), |out| {
+        serde_json::to_writer_pretty(&mut *out, &stored)?;
+        out.write_all(b"\n")
+    })
+}
+
+fn remove_record(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, e)),
+        _ => Ok(()),
+    }
+}
+
+fn origin(record: &LeRecord) -> ItemTokenOrigin {
+    ItemTokenOrigin { items_hash: record.items_hash.clone(), decoder_hash: record.decoder.hash() }
+}
+
+/// Reads the LE in `dir` on top of the decoder in `decoder_dir`, computed with in `dtype`. Every value comes from the
+/// files: nothing is ever left at random.
+///
+/// # Errors
+/// A folder that was not written to its end; another decoder than the LE was trained on; adapters, a head or item
+/// tokens that are missing, of another shape, unknown, damaged or changed after they were written.
+pub fn load(dir: &Path, decoder_dir: &Path, device: &Device, dtype: DType) -> Result<LoadedLe> {
+    let (stored, hash) = read_record(dir)?;
+    let record = stored.record;
+    check_adapter_config(dir, &record)?;
+    if let Some(difference) = record.decoder.difference(&DecoderIdentity::of(decoder_dir)?) {
+        let problem =
+            format!("the LE was trained on another decoder than {}: {difference}", decoder_dir.display());
+        let remedy = "name the decoder that it was trained on, or fit an LE for this one";
+        return Err(Error::invalid(dir.join(RECORD), "decoder", problem, remedy));
+    }
+    let mut decoder = Decoder::load(decoder_dir, device, dtype)?;
+    decoder.add_lora(&record.settings.fit.lora, 0)?;
+    let head = read_adapters(&dir.join(ADAPTERS), &decoder)?;
+    let prompt = stored.prompt_tokens;
+    let vocab = decoder.config.vocab_size;
+    if let Some(token) =
+        [&prompt.root, &prompt.stem, &prompt.closing].into_iter().flatten().find(|&&t| t as usize >= vocab)
+    {
+        let problem = format!("token {token} is not below the decoder's {vocab}");
+        return Err(Error::invalid(dir.join(RECORD), "prompt_tokens", problem, "fit the LE again"));
+    }
+    let shape = [stored.items, decoder.config.hidden_size];
+    let items = read_item_tokens(&dir.join(ITEM_TOKENS), shape, &origin(&record), device, dtype)?;
+    let remedy = "the file was changed after it was written: restore it, or fit the LE again";
+    stored.files.iter().try_for_each(|hash| hash.check(dir, remedy))?;
+    let env = Environment {
+        decoder,
+        items: Param::frozen("item_tokens", items),
+        head: Param::frozen("score", head),
+        prompt,
+        history: record.settings.history,
+    };
+    Ok(LoadedLe { env, record, hash })
+}
+
+/// Reads `le.json` and its hash.
+fn read_record(dir: &Path) -> Result<(Stored, String)> {
+    let path = dir.join(RECORD);
+    if !path.is_file() {
+        let problem = format!("{} holds no {RECORD}: no LE was written to its end there", dir.display());
+        return Err(Error::setting(problem, "run lea fit again, or name the folder of an LE"));
+    }
+    let text = files::read_text(&path)?;
+    let broken = |place: String, problem: String| Error::invalid(&path, place, problem, "fit the LE again");
+    let stored: Stored =
+        serde_json::from_str(&text).map_err(|e| broken(format!("line {}", e.line()), e.to_string()))?;
+    if stored.format != FORMAT {
+        return Err(broken("format".into(), format!("{:?} where {FORMAT:?} is expected", stored.format)));
+    }
+    let named: BTreeSet<&str> = stored.files.iter().map(|hash| &hash.file[..]).collect();
+    if named != BTreeSet::from([ADAPTERS, ITEM_TOKENS]) {
+        return Err(broken(
+            "files".into(),
+            format!("{named:?} where {ADAPTERS} and {ITEM_TOKENS} are expected"),
+        ));
+    }
+    stored.record.settings.check()?;
+    Ok((stored, files::sha256(text.as_bytes())))
+}
+
+/// PEFT's description and the LE's own settings must mean the same adapters.
+fn check_adapter_config(dir: &Path, record: &LeRecord) -> Result<()> {
+    let sorted = |mut lora: crate::decoder::LoraConfig| {
+        lora.targets.sort();
+        lora
+    };
+    let (found, expected) =
+        (sorted(AdapterConfig::load(dir)?.lora), sorted(record.settings.fit.lora.clone()));
+    if found == expected {
+        return Ok(());
+    }
+    let problem = format!("the adapters are {found:?}, {RECORD} says {expected:?}");
+    Err(Error::invalid(
+        dir.join(ADAPTER_CONFIG),
+        "adapters",
+        problem,
+        "restore the file, or fit the LE again",
+    ))
+}
+
+/// Fills the adapters of `decoder` and returns the head `[d]`.
+fn read_adapters(path: &Path, decoder: &Decoder) -> Result<Tensor> {
+    let file = TensorFile::open(path)?;
+    let params = decoder.lora_params();
+    if file.shape(HEAD).is_none() {
+        let problem = "the score head is missing, and rewards of any other head would be noise";
+        let remedy = "save it with modules_to_save [\"score\"], or fit the LE again";
+        return Err(Error::invalid(path, format!("tensor {HEAD}"), problem, remedy));
+    }
+    let known: BTreeSet<&str> = params.iter().map(Param::name).chain([HEAD]).collect();
+    if let Some(name) = file.names().iter().find(|name| !known.contains(&name[..])) {
+        let problem = "the adapters have no place for it, so its effect would be lost";
+        let remedy = "check that adapter_config.json belongs to these adapters";
+        return Err(Error::invalid(path, format!("tensor {name}"), problem, remedy));
+    }
+    let read = |name: &str, shape: &[usize]| {
+        let tensor = file.read(name, shape, &decoder.device(), decoder.dtype())?;
+        check_finite(path, name, &tensor)?;
+        Ok::<_, Error>(tensor)
+    };
+    for param in &params {
+        param.set(read(param.name(), param.value().shape())?);
+    }
+    let width = decoder.config.hidden_size;
+    read(HEAD, &[1, width])?.reshape(&[width])
+}
