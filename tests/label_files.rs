@@ -219,7 +219,8 @@ fn labels_that_cannot_be_are_not_written() {
     let (data, dir) = (dataset(), tempfile::tempdir().unwrap());
     let header = header(&data, rich());
     let writer = LabelWriter::new(dir.path(), header.clone(), true).unwrap();
-    let cases: [(fn(&mut LabelBlock), &str); 9] = [
+    type Change = fn(&mut LabelBlock);
+    let cases: [(Change, &str); 9] = [
         (|b| b.reward[3] = f32::NAN, "tensor reward: NaN in row 3 (user 2, step 0)"),
         (|b| b.state[14] = f32::INFINITY, "tensor state: inf in row 4 (user 2, step 1)"),
         (|b| b.negatives[3] = 11, "tensor negatives: item 11 of a catalogue of 11 in row 1"),
