@@ -2,10 +2,14 @@
 
 use super::data::DataArgs;
 use super::output;
-use crate::data::{Dataset, LoadOptions, Protocol, Split};
+use crate::data::{Dataset, LoadOptions, Part, Protocol, Split};
 use crate::device::Device;
+use crate::le::read_labels;
 use crate::progress::MetricsLog;
-use crate::rec::{EncoderKind, Framework, NextState, RecConfig, RewardScale, Variant, saved, train};
+use crate::rec::{
+    EncoderKind, EvalSteps, Framework, Labels, NextState, RecConfig, RewardScale, Trained, Variant, evaluate,
+    saved, train,
+};
 use crate::report::RunRecord;
 use crate::{Error, Result};
 use clap::Args;
@@ -151,6 +155,9 @@ pub struct TrainCommand {
     /// Its split
     #[command(flatten)]
     pub split: SplitArgs,
+    /// Labels of the data set, for every variant but base
+    #[arg(long, value_name = "DIR")]
+    pub labels: Option<PathBuf>,
     /// Settings
     #[command(flatten)]
     pub rec: RecArgs,
@@ -172,6 +179,10 @@ pub fn run(args: TrainCommand) -> Result<()> {
     let loaded = args.data.load(LoadOptions::default())?;
     let data = loaded.dataset;
     let split = args.split.split(&data)?;
+    let labels: Option<Labels> = match &args.labels {
+        Some(dir) => Some(read_labels(dir, &data)?.into()),
+        None => None,
+    };
     if !args.overwrite {
         crate::files::new_folder(&args.out)?;
     }
@@ -179,11 +190,11 @@ pub fn run(args: TrainCommand) -> Result<()> {
         .map_err(|e| Error::setting(format!("the settings cannot be recorded: {e}"), "report this"))?;
     let mut record = RunRecord::start(args.device.describe(), settings, vec![config.seed, split.seed]);
     record.data_hash = Some(data.interactions_hash());
-    let trained = train_into(&args.out, &config, &data, &split, &args.device)?;
+    let trained = train_into(&args.out, &config, (&data, &split), labels.as_ref(), &args.device)?;
     record.add_stage("train", trained.seconds);
     record.write(&args.out.join("run.json"))?;
-    let steps = crate::rec::EvalSteps::new(&data, &split, crate::data::Part::Test, config.history);
-    let ranking = crate::rec::evaluate(&trained.network, &steps)?;
+    let steps = EvalSteps::new(&data, &split, Part::Test, config.history);
+    let ranking = evaluate(&trained.network, &steps)?;
     let name = [config.encoder.name(), config.framework.name(), &config.variant_name()].map(String::from);
     super::eval::print_table(&data.name, &split, config.seed, &[(name, ranking)])?;
     let best = trained.best_epoch;
@@ -194,12 +205,12 @@ pub fn run(args: TrainCommand) -> Result<()> {
 fn train_into(
     out: &Path,
     config: &RecConfig,
-    data: &Dataset,
-    split: &Split,
+    (data, split): (&Dataset, &Split),
+    labels: Option<&Labels>,
     device: &Device,
-) -> Result<crate::rec::Trained> {
+) -> Result<Trained> {
     let mut log = MetricsLog::create(&out.join("metrics.jsonl"))?;
-    let trained = train(config, (data, split), None, device, &mut log)?;
+    let trained = train(config, (data, split), labels, device, &mut log)?;
     saved::save(&out.join("recommender.safetensors"), &trained.network, &data.interactions_hash())?;
     Ok(trained)
 }
