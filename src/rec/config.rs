@@ -200,7 +200,7 @@ impl Default for RecConfig {
             discount: 0.5,
             advantage_warmup: 2000,
             advantage_clip: 10.0,
-            batch_steps: 512,
+            batch_steps: 256,
             epochs: 100,
             patience: 5,
             learning_rate: 1e-3,

@@ -148,9 +148,17 @@ impl Network {
     }
 
     /// The action of the highest Q-value for every row of `features: [n, width]`: u32 `[n, 1]`.
+    ///
+    /// # Errors
+    /// A row without any Q-value that is a number.
     pub fn best_actions(&self, features: &Tensor) -> Result<Tensor> {
         let q = self.q_head()?;
-        Ok(retrieve(features, &q.weight.value(), Some(&q.bias.value()), 1, &[])?.1)
+        let (_, best) = retrieve(features, &q.weight.value(), Some(&q.bias.value()), 1, &[])?;
+        if best.to_vec::<u32>()?.contains(&u32::MAX) {
+            let problem = "training diverged: a state has no Q-value that is a number";
+            return Err(Error::setting(problem, "lower the learning rate, or set clip_norm"));
+        }
+        Ok(best)
     }
 
     fn q_head(&self) -> Result<&QHead> {
