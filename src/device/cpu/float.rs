@@ -105,24 +105,23 @@ impl Float for f32 {
         // Adding and taking away 1.5·2²³ rounds to the nearest integer without a call.
         const ROUND: f32 = 12_582_912.0;
         let x = self.clamp(-87.5, 88.7);
-        let n = f32::mul_add_::<FMA>(x, std::f32::consts::LOG2_E, ROUND) - ROUND;
+        let shifted = f32::mul_add_::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
+        let n = shifted - ROUND;
         let r = f32::mul_add_::<FMA>(n, -LN2_LOW, f32::mul_add_::<FMA>(n, -LN2_HIGH, x));
         let mut p = 1.984_127e-4_f32;
         for c in [1.388_888_9e-3, 8.333_333e-3, 4.166_666_6e-2, 1.666_666_7e-1, 0.5, 1.0, 1.0] {
             p = f32::mul_add_::<FMA>(p, r, c);
         }
+        // n as an integer lies in the last bits of `shifted`. A cast would saturate, which does not vectorise; NaN
+        // gives nonsense here and is put right below.
+        let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
         // 2ⁿ in two factors: n = 128 is still finite after the product.
-        let half = (n * 0.5 + ROUND) - ROUND;
-        let power = |n: f32| f32::from_bits((((n as i32) + 127) << 23) as u32);
-        let result = p * power(half) * power(n - half);
+        let half = n >> 1;
+        let power = |n: i32| f32::from_bits((n.wrapping_add(127) << 23) as u32);
+        let result = p * power(half) * power(n.wrapping_sub(half));
         let result = if self < -87.4 { 0.0 } else { result };
-        if self > 88.72 {
-            f32::INFINITY
-        } else if self.is_nan() {
-            self
-        } else {
-            result
-        }
+        let result = if self > 88.72 { f32::INFINITY } else { result };
+        if self.is_nan() { self } else { result }
     }
 
     /// Near 0, where 2σ(2x) − 1 would cancel, x·P(x²) with P interpolated at Chebyshev points (error 2⁻²⁸).
