@@ -92,6 +92,7 @@ pub struct PretrainCommand {
 /// Runs `lea pretrain`.
 pub fn run(args: PretrainCommand) -> Result<()> {
     let config = args.pretrain.over(PretrainConfig::default());
+    config.check()?;
     let data = args.data.load(LoadOptions::default())?.dataset;
     if !args.overwrite {
         files::new_folder(&args.out)?;

@@ -170,6 +170,8 @@ impl Decoder {
     fn run(&self, x: &Var, rows: &Rows, mut resident: Resident) -> Result<Var> {
         self.check(rows, resident.cache())?;
         let keep = self.checkpoint && matches!(resident, Resident::None);
+        // Taken over at the end: a pass that fails leaves the cache as it was.
+        let mut grown = Vec::new();
         let mut x = x.clone();
         for (i, layer) in self.layers.iter().enumerate() {
             let is_last = i + 1 == self.layers.len();
@@ -187,10 +189,13 @@ impl Decoder {
                 continue;
             }
             let output = layer.forward(&x, &pass)?;
-            if let Resident::Extend(cache) = &mut resident {
-                cache.layers[i] = (output.keys.into_value(), output.values.into_value());
+            if let Resident::Extend(_) = resident {
+                grown.push((output.keys.into_value(), output.values.into_value()));
             }
             x = output.hidden;
+        }
+        if let Resident::Extend(cache) = &mut resident {
+            cache.layers = grown;
         }
         Ok(x)
     }

@@ -87,7 +87,8 @@ pub struct PretrainReport {
 }
 
 impl PretrainConfig {
-    fn check(&self) -> Result<()> {
+    /// Refuses settings that make no sense, by name.
+    pub fn check(&self) -> Result<()> {
         let wrong =
             |problem: String, remedy: &str| Err(Error::setting(format!("pretrain: {problem}"), remedy));
         if self.heads == 0 || !self.hidden.is_multiple_of(self.heads) {
@@ -98,6 +99,10 @@ impl PretrainConfig {
         }
         if self.epochs == 0 || self.batch_tokens == 0 || self.text_tokens == 0 {
             return wrong("epochs, batch_tokens or text_tokens is 0".into(), "set it to 1 or more");
+        }
+        if self.vocab < Tokenizer::LEAST_VOCAB {
+            let (problem, least) = (format!("vocab {} cannot spell every byte", self.vocab), Tokenizer::LEAST_VOCAB);
+            return wrong(problem, &format!("set vocab to {least} or more"));
         }
         if self.text_tokens + 2 > self.context {
             let problem =
@@ -334,7 +339,7 @@ mod tests {
         };
         assert!(fails(PretrainConfig { heads: 3, ..small() }).contains("3 heads do not divide hidden 32"));
         assert!(fails(PretrainConfig { context: 20, ..small() }).contains("leave no room in context"));
-        assert!(fails(PretrainConfig { vocab: 9, ..small() }).contains("vocab_size is 9"));
+        assert!(fails(PretrainConfig { vocab: 9, ..small() }).contains("vocab 9 cannot"));
         let none: [&str; 2] = ["", "  "];
         let error = pretrain(&none, &small(), 0, &Device::Cpu, &mut MetricsLog::none()).err().unwrap();
         assert!(error.to_string().contains("0 texts are too few"));

@@ -24,13 +24,18 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// Smallest vocabulary of [`Tokenizer::train`]: two special tokens and every byte.
+    pub const LEAST_VOCAB: usize = 2 + 256;
+
     /// Reads `dir/tokenizer.json`. The opening and ending tokens are those of `config`, else of
     /// `tokenizer_config.json`.
     pub fn load(dir: &Path, config: &DecoderConfig) -> Result<Self> {
         let path = dir.join(FILE);
         let remedy = "take tokenizer.json from the model's publisher again";
-        let inner = tokenizers::Tokenizer::from_bytes(files::read_text(&path)?)
-            .map_err(|e| Error::invalid(&path, "tokenizer", e.to_string(), remedy))?;
+        let broken = |e: tokenizers::Error| Error::invalid(&path, "tokenizer", e.to_string(), remedy);
+        let mut inner = tokenizers::Tokenizer::from_bytes(files::read_text(&path)?).map_err(broken)?;
+        // Some publishers leave the settings of their own batches in the file.
+        inner.with_padding(None).with_truncation(None).map_err(broken)?;
         let named = named_specials(&inner, &dir.join(CONFIG))?;
         let bos = config.bos_token_id.or(named.0);
         let eos = if config.eos_token_ids.is_empty() {
@@ -44,7 +49,7 @@ impl Tokenizer {
     /// Trains a byte-level BPE of at most `vocab_size` tokens on `texts`. The same texts give the same tokenizer.
     pub fn train<'a>(texts: impl IntoIterator<Item = &'a str>, vocab_size: usize) -> Result<Self> {
         let alphabet = ByteLevel::alphabet().into_iter().collect();
-        let least = 2 + 256;
+        let least = Self::LEAST_VOCAB;
         if vocab_size < least {
             return Err(Error::setting(
                 format!("vocab_size is {vocab_size}: two special tokens and 256 bytes do not fit"),

@@ -1,0 +1,69 @@
+//! `lea generate` and `lea pretrain` as a user runs them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn lea(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lea")).args(arguments).output().unwrap()
+}
+
+fn failure(arguments: &[&str]) -> String {
+    let output = lea(arguments);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{arguments:?} succeeded");
+    assert!(text.lines().last().unwrap().starts_with("error: "), "{text}");
+    assert!(!text.contains("panicked"), "{text}");
+    text
+}
+
+/// Two hundred items whose texts follow one grammar.
+fn catalogue(dir: &Path) -> PathBuf {
+    let colours = ["red", "blue", "green", "grey"];
+    let item = |i: usize| format!("{i}\t{} hose, size {}\n", colours[i % 4], i / 4);
+    let items: String = std::iter::once("item_id\ttitle\n".into()).chain((0..200).map(item)).collect();
+    std::fs::write(dir.join("items.tsv"), items).unwrap();
+    let event = |i: usize| format!("{}\t{}\t{}\n", i / 5, i % 200, i % 5);
+    let events = std::iter::once("user_id\titem_id\tposition\n".into()).chain((0..200).map(event));
+    std::fs::write(dir.join("interactions.tsv"), events.collect::<String>()).unwrap();
+    dir.to_path_buf()
+}
+
+#[test]
+fn a_pretrained_decoder_continues_text_and_its_folder_is_not_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (catalogue(dir.path()), dir.path().join("decoder"));
+    let (data, out) = (data.to_str().unwrap(), out.to_str().unwrap());
+    let small = ["--hidden", "16", "--layers", "1", "--heads", "2", "--kv-heads", "1", "--ffn", "32"];
+    let mut command = vec!["pretrain", "--data", data, "--out", out, "--epochs", "2", "--vocab", "300"];
+    command.extend(["--batch-tokens", "128"]);
+    command.extend(small);
+    let output = lea(&command);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for file in ["config.json", "model.safetensors", "tokenizer.json", "metrics.jsonl", "run.json"] {
+        assert!(Path::new(out).join(file).exists(), "{file}");
+    }
+    let say = |seed: &str| {
+        let sampled = ["--temperature", "1", "--seed", seed, "--max-tokens", "12"];
+        let output = lea(&[&["generate", "--decoder", out, "red hose"][..], &sampled].concat());
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(say("1").starts_with("red hose"));
+    assert_eq!(say("1"), say("1"));
+    assert_ne!(say("1"), say("2"));
+    assert!(failure(&command).contains("exists and is not empty"));
+}
+
+#[test]
+fn mistakes_end_in_one_message_with_a_remedy() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama/untied");
+    let fixture = fixture.to_str().unwrap();
+    assert!(failure(&["generate", "--decoder", "/no/such/folder", "x"]).contains("/no/such/folder"));
+    assert!(failure(&["generate", "--decoder", fixture, "x"]).contains("tokenizer.json"));
+    let dir = tempfile::tempdir().unwrap();
+    let data = catalogue(dir.path());
+    let (data, out) = (data.to_str().unwrap(), dir.path().join("decoder"));
+    let heads = failure(&["pretrain", "--data", data, "--out", out.to_str().unwrap(), "--heads", "3"]);
+    assert!(heads.contains("3 heads do not divide"), "{heads}");
+    assert!(!out.exists(), "nothing is written before the settings are checked");
+}
