@@ -101,7 +101,8 @@ impl PretrainConfig {
             return wrong("epochs, batch_tokens or text_tokens is 0".into(), "set it to 1 or more");
         }
         if self.vocab < Tokenizer::LEAST_VOCAB {
-            let (problem, least) = (format!("vocab {} cannot spell every byte", self.vocab), Tokenizer::LEAST_VOCAB);
+            let (problem, least) =
+                (format!("vocab {} cannot spell every byte", self.vocab), Tokenizer::LEAST_VOCAB);
             return wrong(problem, &format!("set vocab to {least} or more"));
         }
         if self.text_tokens + 2 > self.context {
