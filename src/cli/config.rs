@@ -86,7 +86,8 @@ impl RunConfig {
         Self::parse(&files::read_text(path)?, path)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self> {
+    /// Reads TOML text; `path` is named in errors.
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let config: RunConfig = toml::from_str(text).map_err(|e| {
             let line = e.span().map(|s| 1 + text[..s.start.min(text.len())].matches('\n').count());
             let place = line.map_or_else(|| "the configuration".into(), |line| format!("line {line}"));
@@ -146,7 +147,8 @@ impl RunConfig {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<RunConfig> {
+    /// Reads TOML text; `path` is named in errors.
+    pub fn parse(text: &str) -> Result<RunConfig> {
         RunConfig::parse(text, Path::new("x.toml"))
     }
 

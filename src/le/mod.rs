@@ -17,6 +17,7 @@ pub mod pass;
 pub mod peft;
 pub mod quality;
 pub mod score;
+pub mod separate;
 pub mod trunk;
 mod work;
 

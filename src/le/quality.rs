@@ -16,13 +16,15 @@ use crate::ops::matmul::matmul;
 use serde::{Deserialize, Serialize};
 
 /// Uniform and popular negatives a step.
-const NEGATIVES: usize = 10;
+pub const NEGATIVES: usize = 10;
 
 /// Held-out quality of an LE. Shares are of steps, or of (positive, negative) pairs; ties count half.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// Steps judged.
     pub steps: u64,
+    /// Candidates a step.
+    pub candidates: u64,
     /// Pairs in the right order against uniform negatives.
     pub pairs_uniform: f64,
     /// Against negatives drawn by popularity.
@@ -68,14 +70,19 @@ const RULES: [Augment; 3] = [Augment::Reward, Augment::Similarity, Augment::Both
 impl Judge<'_> {
     /// Judges the LE on the steps of `works`.
     pub fn judge(&self, works: &[Work]) -> Result<Quality> {
-        let per_step = 1 + 2 * NEGATIVES + self.label.candidates.min(self.env.catalogue());
+        let per_step = 1 + 2 * NEGATIVES + self.candidates();
         let rows = |w: &Work| w.rows(per_step, self.env.leaf_len(), self.env.prompt.stem.len());
         let directions = no_grad(|| self.env.item_directions(None))?;
         let mut sums = Sums::default();
         for pack in packs(works, self.label.pack_tokens, rows) {
             self.add_pack(&works[pack], &directions, &mut sums)?;
         }
-        Ok(sums.finish())
+        Ok(Quality { candidates: self.candidates() as u64, ..sums.finish() })
+    }
+
+    /// At least one, so that the rules can be judged even where labels are to have no augmented actions.
+    fn candidates(&self) -> usize {
+        self.label.candidates.clamp(1, self.env.catalogue())
     }
 
     fn add_pack(&self, works: &[Work], directions: &Var, sums: &mut Sums) -> Result<()> {
@@ -89,7 +96,7 @@ impl Judge<'_> {
         }
         // The item taken next may be a candidate here: how often it is, and is chosen, is what is asked.
         let exclude: Vec<Vec<u32>> = works.iter().flat_map(seen).collect();
-        let count = self.label.candidates.clamp(1, env.catalogue());
+        let count = self.candidates();
         let (ids, sims) = trunks.candidates(env, directions.value(), count, &exclude)?;
         let mut actions = Vec::new();
         let mut lists = Vec::with_capacity(positives.len());
@@ -182,6 +189,7 @@ impl Sums {
         let pairs = steps * NEGATIVES as f64;
         Quality {
             steps: self.steps,
+            candidates: 0,
             pairs_uniform: self.uniform / pairs,
             pairs_popularity: self.popular / pairs,
             pairs_hard: self.hard / self.hard_pairs.max(1) as f64,

@@ -2,12 +2,12 @@
 
 use super::ceiling::{Ceiling, median, peak_rss_mb};
 use crate::autograd::counter;
-use crate::autograd::{Param, no_grad};
+use crate::autograd::Param;
 use crate::cli::output;
-use crate::decoder::forest::{Branch, Forest, Tree};
-use crate::decoder::{Decoder, DecoderConfig, Rows};
+use crate::decoder::{Decoder, DecoderConfig};
 use crate::device::{DType, Device};
 use crate::le::score::rewards;
+use crate::le::separate::separate_rewards;
 use crate::le::trunk::Trunks;
 use crate::le::{Environment, Prompt, Work};
 use crate::nn::init;
@@ -172,11 +172,11 @@ fn label_user(env: &Environment, args: &LabelBench, user: usize) -> Result<u64> 
     let work =
         Work { user: user as u32, owned: 0..args.history, first_step: 0, actions: history.clone(), history };
     let (scores, rows) = if args.no_forest {
-        separate(env, args, &work, &actions)?
+        separate_rewards(env, &work.history, &actions, args.pack_tokens)?
     } else {
         let trunks = Trunks::run(env, std::slice::from_ref(&work))?;
         let scores = rewards(env, &trunks, &actions, args.pack_tokens)?;
-        (scores, trunks.forest.rows() + actions.len() * env.leaf_len())
+        (scores, (trunks.forest.rows() + actions.len() * env.leaf_len()) as u64)
     };
     if scores.len() != actions.len() || scores.iter().any(|s| !s.is_finite()) {
         return Err(Error::shape(
@@ -184,34 +184,5 @@ fn label_user(env: &Environment, args: &LabelBench, user: usize) -> Result<u64> 
             format!("{} scores for {} actions", scores.len(), actions.len()),
         ));
     }
-    Ok(rows as u64)
-}
-
-/// Every prompt as a tree of its own with the prompt text inside: no prefix is shared.
-fn separate(
-    env: &Environment,
-    args: &LabelBench,
-    work: &Work,
-    actions: &[(usize, u32)],
-) -> Result<(Vec<f32>, usize)> {
-    let root = &env.prompt.root;
-    let longest = root.len() + args.history + env.prompt.stem.len() + env.leaf_len();
-    let (mut scores, mut ran) = (Vec::with_capacity(actions.len()), 0);
-    for chunk in actions.chunks((args.pack_tokens / longest).max(1)) {
-        let tree = |&(step, action): &(usize, u32)| {
-            let items = work.history[..=step].iter().map(|&item| env.item_token(item));
-            let trunk: Vec<u32> = root.iter().copied().chain(items).collect();
-            let at = trunk.len() - 1;
-            Tree { trunk, branches: vec![Branch { at, leaves: vec![env.leaf(action)] }] }
-        };
-        let trees: Vec<Tree> = chunk.iter().map(tree).collect();
-        let context = env.decoder.config.max_position_embeddings;
-        let forest = Forest::build(&[], &env.prompt.stem, &trees, context)?;
-        let rows =
-            Rows::new(&env.device(), &forest.positions, forest.index.clone())?.reading(&forest.leaf_ends)?;
-        let values = no_grad(|| env.rewards(&env.decoder.forward(&env.embed(&forest.tokens)?, &rows)?))?;
-        scores.extend(values.value().to_vec::<f32>()?);
-        ran += forest.rows();
-    }
-    Ok((scores, ran))
+    Ok(rows)
 }

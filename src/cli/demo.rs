@@ -1,0 +1,45 @@
+//! `lea demo`: the whole method on a built-in synthetic catalogue.
+
+use super::config::RunConfig;
+use super::pipeline::{Pipeline, open_folder};
+use crate::Result;
+use crate::data::{SynthConfig, synthesise};
+use crate::device::Device;
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+/// The settings of the demonstration, a file like any other.
+const SETTINGS: &str = include_str!("../../configs/demo.toml");
+
+/// `lea demo`.
+#[derive(Debug, Args)]
+pub struct DemoCommand {
+    /// Folder to write; files of an earlier demonstration are replaced
+    #[arg(long, value_name = "DIR", default_value = "out/demo")]
+    pub out: PathBuf,
+    /// Seed of the catalogue, the LE and the recommenders
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Device to compute on
+    #[arg(long, default_value = "cpu")]
+    pub device: Device,
+}
+
+/// Runs `lea demo`.
+pub fn run(args: DemoCommand) -> Result<()> {
+    let mut config = RunConfig::parse(SETTINGS, Path::new("configs/demo.toml"))?;
+    config.seed = args.seed;
+    config.plan.seeds = vec![args.seed];
+    // Replacing is right for the default folder, which only the demonstration writes.
+    open_folder(&args.out, args.out.join("run.json").exists())?;
+    let loaded = synthesise(&SynthConfig { seed: args.seed, ..SynthConfig::default() })?;
+    let pipeline = Pipeline {
+        config: &config,
+        loaded: &loaded,
+        decoder: None,
+        device: args.device,
+        out: &args.out,
+        title: "lea on a synthetic catalogue",
+    };
+    pipeline.run()
+}

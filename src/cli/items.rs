@@ -1,0 +1,92 @@
+//! `lea items`: step 1, one token an item.
+
+use super::config::RunConfig;
+use super::data::DataArgs;
+use super::output;
+use super::pipeline::environment::{Base, LeJob};
+use super::pipeline::{open_folder, settings, timed};
+use super::train::SplitArgs;
+use crate::Result;
+use crate::device::Device;
+use crate::le::LeData;
+use crate::le::item_file::{ITEM_TOKENS, write_item_tokens};
+use crate::progress::MetricsLog;
+use crate::report::RunRecord;
+use clap::Args;
+use std::path::PathBuf;
+
+/// What `items`, `fit` and `label` share.
+#[derive(Debug, Args)]
+pub struct LeArgs {
+    /// The data set
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Settings; flags stand over them
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Decoder: a Hugging Face model folder, or what `lea pretrain` wrote
+    #[arg(long, value_name = "DIR")]
+    pub decoder: PathBuf,
+    /// Folder to write
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Replace the files of an earlier run in that folder
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Seed [default: the configuration's]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Device to compute on
+    #[arg(long, default_value = "cpu")]
+    pub device: Device,
+}
+
+impl LeArgs {
+    /// The configuration, with the seed that is given put over it.
+    pub fn configuration(&self) -> Result<RunConfig> {
+        let config = self.config.as_deref().map(RunConfig::load).transpose()?.unwrap_or_default();
+        Ok(RunConfig { seed: self.seed.unwrap_or(config.seed), ..config })
+    }
+}
+
+/// `lea items`.
+#[derive(Debug, Args)]
+pub struct ItemsCommand {
+    /// Data, decoder, output
+    #[command(flatten)]
+    pub le: LeArgs,
+    /// Passes over each item's text
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Learning rate
+    #[arg(long, value_name = "R")]
+    pub learning_rate: Option<f64>,
+}
+
+/// Runs `lea items`.
+pub fn run(args: ItemsCommand) -> Result<()> {
+    let mut config = args.le.configuration()?;
+    let items = &mut config.le.items;
+    items.epochs = args.epochs.unwrap_or(items.epochs);
+    items.learning_rate = args.learning_rate.unwrap_or(items.learning_rate);
+    config.le.check()?;
+    let dataset = args.le.data.load(config.data.clone())?.dataset;
+    let base = Base::load(&args.le.decoder, &args.le.device)?;
+    open_folder(&args.le.out, args.le.overwrite)?;
+    let mut record = RunRecord::start(args.le.device.describe(), settings(&config)?, vec![config.seed]);
+    record.data_hash = Some(dataset.hash());
+    let split = SplitArgs::of(&config.split).split(&dataset)?;
+    let data = LeData { dataset: &dataset, split: &split };
+    let job = LeJob { base: &base, data, settings: &config.le, seed: config.seed };
+    let mut log = MetricsLog::create(&args.le.out.join("metrics.jsonl"))?;
+    let tokens = timed(&mut record, "items", || job.items(&mut log))?;
+    write_item_tokens(&args.le.out.join(ITEM_TOKENS), &tokens.table, &job.origin()?)?;
+    record.write(&args.le.out.join("run.json"))?;
+    output::line(format_args!(
+        "{} item tokens: {:.3} nats a text token before, {:.3} after; written to {}",
+        dataset.items.len(),
+        tokens.loss_before,
+        tokens.loss_after,
+        args.le.out.display()
+    ))
+}

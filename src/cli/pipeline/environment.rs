@@ -1,0 +1,254 @@
+//! Decoder, item tokens, LE training and labels.
+
+use super::{Pipeline, timed};
+use crate::autograd::Param;
+use crate::data::{Dataset, Part};
+use crate::decoder::{Decoder, DecoderIdentity, PretrainReport, Tokenizer, pretrain};
+use crate::device::{DType, Device};
+use crate::le::fit::{FitData, FitEpoch, fit};
+use crate::le::separate::separate_rewards;
+use crate::le::item_tokens::{ItemTokens, train_item_tokens};
+use crate::files::FileHash;
+use crate::le::item_file::ItemTokenOrigin;
+use crate::le::{
+    Environment, LabelHeader, LabelWriter, LeConfig, LeData, LeRecord, Prompt, Quality, TokenCount, judge,
+    label_all, label_files_of, peft,
+};
+use crate::progress::MetricsLog;
+use crate::report::{PassCost, RunRecord};
+use crate::tensor::Tensor;
+use crate::Result;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The decoder that an LE is made of.
+pub struct Base {
+    /// Frozen.
+    pub decoder: Decoder,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Where it lies.
+    pub dir: PathBuf,
+    /// How it was trained, where it was.
+    pub pretrained: Option<PretrainReport>,
+}
+
+impl Base {
+    /// Loads a model folder.
+    pub fn load(dir: &Path, device: &Device) -> Result<Self> {
+        let decoder = Decoder::load(dir, device, DType::F32)?;
+        let tokenizer = Tokenizer::load(dir, &decoder.config)?;
+        Ok(Base { decoder, tokenizer, dir: dir.to_path_buf(), pretrained: None })
+    }
+
+    pub(super) fn load_or_train(
+        pipeline: &Pipeline,
+        log: &mut MetricsLog,
+        record: &mut RunRecord,
+    ) -> Result<Self> {
+        if let Some(dir) = &pipeline.decoder {
+            return Self::load(dir, &pipeline.device);
+        }
+        let config = pipeline.config;
+        let texts = texts(&pipeline.loaded.dataset);
+        let dir = pipeline.out.join("decoder");
+        let (decoder, tokenizer, report) = timed(record, "pretrain", || {
+            pretrain(&texts, &config.pretrain, config.seed, &pipeline.device, log)
+        })?;
+        decoder.save(&dir)?;
+        tokenizer.save(&dir)?;
+        Ok(Base { decoder, tokenizer, dir, pretrained: Some(report) })
+    }
+}
+
+/// A trained LE and what its making showed.
+pub struct Built {
+    /// The LE.
+    pub env: Environment,
+    /// Loss of the item tokens before and after step 1.
+    pub items: ItemTokens,
+    /// Epochs of step 2.
+    pub epochs: Vec<FitEpoch>,
+    /// Quality on held-out users.
+    pub quality: Quality,
+    /// Rows of the labelling pass.
+    pub tokens: TokenCount,
+    /// Its wall time.
+    pub label_seconds: f64,
+    /// Some of its rewards from separate prompts.
+    pub separate: Option<PassCost>,
+}
+
+/// Steps 1 to 3 into the folders `le` and `labels` of the run.
+pub(super) fn build(
+    pipeline: &Pipeline,
+    base: &Base,
+    data: LeData,
+    log: &mut MetricsLog,
+    record: &mut RunRecord,
+) -> Result<Built> {
+    let job = LeJob { base, data, settings: &pipeline.config.le, seed: pipeline.config.seed };
+    let items = timed(record, "items", || job.items(log))?;
+    let (env, epochs, quality) = timed(record, "fit", || {
+        let env = job.assemble(&items.table)?;
+        let (epochs, quality) = job.fit(&env, log)?;
+        Ok((env, epochs, quality))
+    })?;
+    let le_dir = pipeline.out.join("le");
+    job.save(&env, &epochs, &quality, &le_dir)?;
+    let le_hash = job.hash(&le_dir)?;
+    let start = Instant::now();
+    let labels = pipeline.out.join("labels");
+    let tokens = timed(record, "label", || {
+        job.label(&env, &le_hash, serde_json::json!(quality), &labels, true, log)
+    })?;
+    let label_seconds = start.elapsed().as_secs_f64();
+    let separate = job.separate_sample(&env)?;
+    Ok(Built { env, items, epochs, quality, tokens, label_seconds, separate })
+}
+
+/// Rewards that [`LeJob::separate_sample`] computes.
+const SEPARATE_SAMPLE: usize = 3000;
+
+/// Texts of the catalogue.
+pub fn texts(dataset: &Dataset) -> Vec<&str> {
+    dataset.items.iter().map(|item| item.text.as_str()).collect()
+}
+
+/// Everything that the steps of an LE share.
+pub struct LeJob<'a> {
+    /// The decoder.
+    pub base: &'a Base,
+    /// The data set and its split.
+    pub data: LeData<'a>,
+    /// Settings.
+    pub settings: &'a LeConfig,
+    /// Seed of all of it.
+    pub seed: u64,
+}
+
+impl LeJob<'_> {
+    /// What item tokens of this job belong to.
+    pub fn origin(&self) -> Result<ItemTokenOrigin> {
+        let decoder_hash = DecoderIdentity::of(&self.base.dir)?.hash();
+        Ok(ItemTokenOrigin { items_hash: self.data.dataset.items_hash(), decoder_hash })
+    }
+
+    /// Step 1.
+    pub fn items(&self, log: &mut MetricsLog) -> Result<ItemTokens> {
+        let (decoder, tokenizer) = (&self.base.decoder, &self.base.tokenizer);
+        train_item_tokens(decoder, tokenizer, &texts(self.data.dataset), &self.settings.items, log)
+    }
+
+    /// An LE before its training: fresh adapters, a score head of zeros, the item tokens of step 1.
+    pub fn assemble(&self, items: &Tensor) -> Result<Environment> {
+        let fit = &self.settings.fit;
+        let mut decoder = self.base.decoder.clone();
+        decoder.add_lora(&fit.lora, self.seed)?;
+        decoder.checkpoint = fit.checkpoint;
+        let item = if fit.item_learning_rate > 0.0 { Param::trainable } else { Param::frozen };
+        let head = Tensor::zeros(&decoder.device(), decoder.dtype(), &[decoder.config.hidden_size])?;
+        Ok(Environment {
+            items: item("item_tokens".to_string(), items.clone()),
+            head: Param::trainable("score.weight", head),
+            prompt: Prompt::new(&self.settings.prompt, &self.base.tokenizer)?,
+            history: self.settings.history,
+            decoder,
+        })
+    }
+
+    /// Step 2, and the LE's quality on held-out users.
+    pub fn fit(&self, env: &Environment, log: &mut MetricsLog) -> Result<(Vec<FitEpoch>, Quality)> {
+        let counts = self.data.counts();
+        let met = |user: u32| self.data.met(user);
+        let works = self.data.fit_works(env.history);
+        let data = FitData { works: &works, counts: &counts, met: &met };
+        let epochs = fit(env, &data, &self.settings.fit, self.seed, log)?;
+        let quality = judge(env, self.data, self.settings, self.seed)?;
+        log.write(&serde_json::json!({ "step": "quality", "quality": &quality }))?;
+        Ok((epochs, quality))
+    }
+
+    /// Times separate prompts on a sample: the steps of held-out users, as many actions a step as labelling scores.
+    fn separate_sample(&self, env: &Environment) -> Result<Option<PassCost>> {
+        let env = env.merged()?;
+        let label = &self.settings.label;
+        let actions = 1 + label.negatives + label.candidates.min(env.catalogue());
+        let works = self.data.held_out_works(env.history);
+        let (start, mut cost) = (Instant::now(), PassCost { labels: 0, tokens: 0, seconds: 0.0 });
+        for work in &works {
+            let list: Vec<(usize, u32)> = work
+                .owned
+                .clone()
+                .flat_map(|row| (0..actions).map(move |a| (row, a)))
+                .map(|(row, a)| (row, (a % env.catalogue()) as u32))
+                .collect();
+            let (rewards, rows) = separate_rewards(&env, &work.history, &list, label.pack_tokens)?;
+            cost.labels += rewards.len() as u64;
+            cost.tokens += rows;
+            if cost.labels as usize >= SEPARATE_SAMPLE {
+                break;
+            }
+        }
+        cost.seconds = start.elapsed().as_secs_f64();
+        Ok((cost.labels > 0).then_some(cost))
+    }
+
+    /// Writes the LE's folder, its split beside it.
+    pub fn save(&self, env: &Environment, epochs: &[FitEpoch], quality: &Quality, dir: &Path) -> Result<()> {
+        let record = LeRecord {
+            decoder: DecoderIdentity::of(&self.base.dir)?,
+            items_hash: self.data.dataset.items_hash(),
+            data_hash: self.data.dataset.hash(),
+            split_hash: self.data.split.hash(),
+            seed: self.seed,
+            settings: self.settings.clone(),
+            training: serde_json::json!({ "epochs": epochs, "quality": quality }),
+        };
+        self.data.split.save(&dir.join("split.json"))?;
+        peft::save(env, &record, &self.base.dir, dir)
+    }
+
+    /// Hash of a saved LE.
+    pub fn hash(&self, dir: &Path) -> Result<String> {
+        Ok(FileHash::of(&dir.join("le.json"))?.sha256)
+    }
+
+    /// Step 3 into the folder `out`, the split beside the labels.
+    pub fn label(
+        &self,
+        env: &Environment,
+        le_hash: &str,
+        quality: serde_json::Value,
+        out: &Path,
+        overwrite: bool,
+        log: &mut MetricsLog,
+    ) -> Result<TokenCount> {
+        let (dataset, split, label) = (self.data.dataset, self.data.split, &self.settings.label);
+        let augmented = label.candidates > 0;
+        let header = LabelHeader {
+            users: dataset.users.len(),
+            items: dataset.items.len(),
+            state_dim: env.width(),
+            negatives: label.negatives,
+            augmented,
+            augmented_states: augmented && label.augmented_states,
+            settings: label.clone(),
+            seed: self.seed,
+            data_hash: dataset.hash(),
+            interactions_hash: dataset.interactions_hash(),
+            le_hash: le_hash.to_string(),
+            decoder_hash: DecoderIdentity::of(&self.base.dir)?.hash(),
+            split_hash: split.hash(),
+        };
+        let writer = LabelWriter::new(out, header, overwrite)?;
+        split.save(&out.join("split.json"))?;
+        let tokens = label_all(env, self.data, self.settings, self.seed, &writer, log)?;
+        let trains = |user: u32, t: u32| {
+            let events = dataset.users[user as usize].events.len();
+            split.steps(Part::Train, user as usize, events).contains(&(t as usize))
+        };
+        writer.finish(label_files_of(dataset.users.len(), self.settings), trains, quality)?;
+        Ok(tokens)
+    }
+}

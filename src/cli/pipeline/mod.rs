@@ -1,0 +1,87 @@
+//! The whole method, stage by stage: what `lea run` and `lea demo` share with the commands of the single steps.
+
+pub mod environment;
+pub mod recommenders;
+pub mod summary;
+
+use crate::cli::config::RunConfig;
+use crate::cli::output;
+use crate::data::{Loaded, Split, save};
+use crate::device::Device;
+use crate::le::LeData;
+use crate::progress::MetricsLog;
+use crate::rec::Labels;
+use crate::report::RunRecord;
+use crate::{Error, Result, files};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// A run: settings, data, and where everything goes.
+pub struct Pipeline<'a> {
+    /// Settings.
+    pub config: &'a RunConfig,
+    /// The data set.
+    pub loaded: &'a Loaded,
+    /// Model folder of a decoder; `None` trains one from scratch.
+    pub decoder: Option<PathBuf>,
+    /// Where to compute.
+    pub device: Device,
+    /// Folder of the run.
+    pub out: &'a Path,
+    /// What the report is called.
+    pub title: &'a str,
+}
+
+impl Pipeline<'_> {
+    /// Runs every stage and writes `report.html`, `report.json`, `metrics.json` and `run.json`.
+    pub fn run(&self) -> Result<()> {
+        let (config, dataset) = (self.config, &self.loaded.dataset);
+        config.check()?;
+        let mut record = RunRecord::start(self.device.describe(), settings(config)?, config.plan.seeds.clone());
+        record.data_hash = Some(dataset.hash());
+        save(self.loaded, &self.out.join("data"), true)?;
+        let split = Split::new(dataset, config.split.protocol, config.split.seed, config.split.le_share)?;
+        split.save(&self.out.join("split.json"))?;
+        let data = LeData { dataset, split: &split };
+        let mut log = MetricsLog::create(&self.out.join("le.jsonl"))?;
+        let base = environment::Base::load_or_train(self, &mut log, &mut record)?;
+        let le = environment::build(self, &base, data, &mut log, &mut record)?;
+        let labels = Labels::from(crate::le::read_labels(&self.out.join("labels"), dataset)?);
+        let compared = timed(&mut record, "recommenders", || {
+            recommenders::compare(config, (dataset, &split), Some(&labels), &self.device, self.out)
+        })?;
+        for (name, seconds) in &compared.seconds {
+            record.add_stage(format!("train {name}"), *seconds);
+        }
+        compared.metrics.write(&self.out.join("metrics.json"))?;
+        record.metrics = Some(compared.metrics.clone());
+        record.write(&self.out.join("run.json"))?;
+        let report = summary::report(self, &split, &base, &le, &compared, &record);
+        report.write_json(&self.out.join("report.json"))?;
+        report.write_html(&self.out.join("report.html"))?;
+        output::line(crate::report::results_table(&compared.metrics).to_text().trim_end())?;
+        output::line(format_args!("report: {}", self.out.join("report.html").display()))
+    }
+}
+
+/// The settings as they are recorded.
+pub fn settings(config: &impl serde::Serialize) -> Result<serde_json::Value> {
+    serde_json::to_value(config)
+        .map_err(|e| Error::setting(format!("the settings cannot be recorded: {e}"), "choose finite numbers"))
+}
+
+/// Runs a stage and records its wall time.
+pub fn timed<R>(record: &mut RunRecord, name: &str, stage: impl FnOnce() -> Result<R>) -> Result<R> {
+    let start = Instant::now();
+    let result = stage()?;
+    record.add_stage(name, start.elapsed().as_secs_f64());
+    Ok(result)
+}
+
+/// Makes sure that `out` is new, or may be replaced.
+pub fn open_folder(out: &Path, overwrite: bool) -> Result<()> {
+    if overwrite {
+        return std::fs::create_dir_all(out).map_err(|e| Error::io(out, e));
+    }
+    files::new_folder(out)
+}

@@ -1,0 +1,131 @@
+//! The report of a run, and the quality of an LE as its commands print it.
+
+use super::Pipeline;
+use super::environment::{Base, Built};
+use super::recommenders::Compared;
+use crate::cli::output;
+use crate::data::Split;
+use crate::le::fit::FitEpoch;
+use crate::le::{Augment, LeConfig, Quality};
+use crate::report::plot::{Curves, Histogram, Series};
+use crate::report::{
+    AugmentedQuality, EnvironmentQuality, ForestSavings, PairAccuracy, PassCost, Report, RunRecord, Scores,
+};
+use crate::Result;
+
+/// Everything that `report.html` shows.
+pub(super) fn report(
+    pipeline: &Pipeline,
+    split: &Split,
+    base: &Base,
+    le: &Built,
+    compared: &Compared,
+    record: &RunRecord,
+) -> Report {
+    let dataset = &pipeline.loaded.dataset;
+    let mut report = Report {
+        title: pipeline.title.into(),
+        introduction: "Recommenders trained on the interaction log alone (base), and with states, rewards and \
+                       augmented actions from a language-model environment; every step of held-out test users is \
+                       predicted, all items ranked."
+            .into(),
+        metrics: Some(compared.metrics.clone()),
+        environment: Some(quality_tables(&le.quality, split, &pipeline.config.le)),
+        stages: record.stages.clone(),
+        ..Report::default()
+    };
+    let (users, items, events) = (dataset.users.len(), dataset.items.len(), dataset.interactions());
+    report.fact("data", format!("{}: {users} users, {items} items, {events} interactions", dataset.name));
+    let decoder = &base.decoder.config;
+    let trained = match &base.pretrained {
+        Some(p) => format!(", trained here: {:.2} nats a held-out token", p.held_out_loss),
+        None => String::new(),
+    };
+    report.fact(
+        "decoder",
+        format!(
+            "{} layers, width {}, {:.1} M weights{trained}",
+            decoder.num_hidden_layers,
+            decoder.hidden_size,
+            decoder.parameters() as f64 / 1e6
+        ),
+    );
+    report.fact(
+        "item tokens",
+        format!("{:.2} → {:.2} nats a text token", le.items.loss_before, le.items.loss_after),
+    );
+    report.fact("LE users", split.le.users.len().to_string());
+    report.fact("device", &record.device);
+    report.curves.extend(fit_curves(&le.epochs));
+    report.curves.extend(compared.curves.iter().filter(|c| !c.is_empty()).cloned());
+    let groups: [(&str, &[f32]); 2] =
+        [("item taken next", &le.quality.positive_rewards), ("uniform negatives", &le.quality.negative_rewards)];
+    let histogram = Histogram::new("Rewards on held-out users", "reward", 40, &groups);
+    report.rewards.extend((!histogram.is_empty()).then_some(histogram));
+    report.forest = Some(ForestSavings {
+        forest: PassCost { labels: le.tokens.labels, tokens: le.tokens.forest, seconds: le.label_seconds },
+        separate_tokens: le.tokens.separate,
+        separate: le.separate,
+    });
+    report
+}
+
+fn fit_curves(epochs: &[FitEpoch]) -> Option<Curves> {
+    let line = |name: &str, value: fn(&FitEpoch) -> f64| {
+        Series::new(name, epochs.iter().map(|e| (e.epoch as f64, value(e))))
+    };
+    (epochs.len() > 1).then(|| Curves {
+        title: "LE training".into(),
+        x_label: "epoch".into(),
+        y_label: "loss (nats), share of pairs".into(),
+        series: vec![
+            line("state loss", |e| e.state_loss),
+            line("reward loss", |e| e.reward_loss),
+            line("pairs in order", |e| e.pair_accuracy),
+        ],
+    })
+}
+
+/// The quality as the report lays it out.
+pub fn quality_tables(quality: &Quality, split: &Split, le: &LeConfig) -> EnvironmentQuality {
+    let pairs = |negatives: &str, accuracy: f64, per_step: u64| PairAccuracy {
+        negatives: negatives.into(),
+        accuracy,
+        pairs: quality.steps * per_step,
+    };
+    let rules = [Augment::Reward, Augment::Similarity, Augment::Both];
+    let augmented = rules.iter().enumerate().map(|(i, rule)| AugmentedQuality {
+        choice: ["reward", "similarity", "both"][i].into(),
+        used: *rule == le.label.augment && le.label.candidates > 0,
+        hit_rate: quality.hits[i],
+        mean_popularity: quality.popularity[i],
+    });
+    EnvironmentQuality {
+        users: split.le.held_out.len() as u64,
+        steps: quality.steps,
+        candidates: quality.candidates,
+        pair_accuracy: vec![
+            pairs("uniform", quality.pairs_uniform, crate::le::quality::NEGATIVES as u64),
+            pairs("popularity", quality.pairs_popularity, crate::le::quality::NEGATIVES as u64),
+            pairs("candidates", quality.pairs_hard, quality.candidates),
+        ],
+        catalogue: Some(Scores::from_array(quality.catalogue)),
+        augmented: augmented.collect(),
+        next_item_popularity: quality.popularity_next,
+    }
+}
+
+/// Prints the quality tables.
+pub fn print_quality(quality: &Quality, split: &Split, le: &LeConfig) -> Result<()> {
+    let tables = quality_tables(quality, split, le);
+    output::line(format_args!(
+        "on {} held-out users, {} steps; {:.1} % of the next items are among {} candidates",
+        tables.users,
+        tables.steps,
+        100.0 * quality.candidate_recall,
+        tables.candidates
+    ))?;
+    let catalogue = tables.catalogue_table().map(|t| t.to_text());
+    let texts = [Some(tables.pair_table().to_text()), catalogue, Some(tables.augmented_table().to_text())];
+    texts.iter().flatten().try_for_each(|text| output::line(text.trim_end()))
+}

@@ -1,0 +1,59 @@
+//! `lea run`: the whole method on a data set.
+
+use super::config::RunConfig;
+use super::data::DataArgs;
+use super::pipeline::{Pipeline, open_folder};
+use crate::Result;
+use crate::device::Device;
+use clap::Args;
+use std::path::PathBuf;
+
+/// `lea run`.
+#[derive(Debug, Args)]
+pub struct RunCommand {
+    /// Settings, as in configs/
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The data set
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Decoder, a Hugging Face model folder [default: one trained from scratch on the items' texts]
+    #[arg(long, value_name = "DIR")]
+    pub decoder: Option<PathBuf>,
+    /// Folder to write
+    #[arg(long, value_name = "DIR", default_value = "out/run")]
+    pub out: PathBuf,
+    /// Replace the files of an earlier run in that folder
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Seed of the LE [default: the configuration's]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Seeds of the recommenders, separated by commas [default: the configuration's]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub seeds: Option<Vec<u64>>,
+    /// Device to compute on
+    #[arg(long, default_value = "cpu")]
+    pub device: Device,
+}
+
+/// Runs `lea run`.
+pub fn run(args: RunCommand) -> Result<()> {
+    let mut config = RunConfig::load(&args.config)?;
+    config.seed = args.seed.unwrap_or(config.seed);
+    config.plan.seeds = args.seeds.unwrap_or(config.plan.seeds);
+    config.data = args.data.read.over(config.data);
+    config.check()?;
+    let loaded = args.data.load(config.data.clone())?;
+    open_folder(&args.out, args.overwrite)?;
+    let title = format!("lea on {}", loaded.dataset.name);
+    let pipeline = Pipeline {
+        config: &config,
+        loaded: &loaded,
+        decoder: args.decoder,
+        device: args.device,
+        out: &args.out,
+        title: &title,
+    };
+    pipeline.run()
+}
