@@ -1,5 +1,6 @@
 //! `lea eval`: a trained recommender or a baseline on the test part.
 
+use super::config::SplitConfig;
 use super::data::DataArgs;
 use super::output;
 use super::train::SplitArgs;
@@ -53,7 +54,7 @@ pub struct EvalCommand {
 /// Runs `lea eval`.
 pub fn run(args: EvalCommand) -> Result<()> {
     let data = args.data.load(LoadOptions::default())?.dataset;
-    let split = args.split.split(&data)?;
+    let split = args.split.split(&data, &SplitConfig::default())?;
     let part = if args.validation { Part::Validation } else { Part::Test };
     let mut rows = Vec::new();
     for &baseline in &args.baseline {

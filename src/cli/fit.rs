@@ -50,7 +50,7 @@ pub fn run(args: FitCommand) -> Result<()> {
     config.split.le_share = args.le_share.unwrap_or(config.split.le_share);
     config.le.check()?;
     let dataset = args.le.data.load(config.data.clone())?.dataset;
-    let split = args.split.over(&config.split).split(&dataset)?;
+    let split = args.split.split(&dataset, &config.split)?;
     let base = Base::load(&args.le.decoder, &args.le.device)?;
     let data = LeData { dataset: &dataset, split: &split };
     let job = LeJob { base: &base, data, settings: &config.le, seed: config.seed };

@@ -75,7 +75,7 @@ pub fn run(args: ItemsCommand) -> Result<()> {
     open_folder(&args.le.out, args.le.overwrite)?;
     let mut record = RunRecord::start(args.le.device.describe(), settings(&config)?, vec![config.seed]);
     record.data_hash = Some(dataset.hash());
-    let split = SplitArgs::of(&config.split).split(&dataset)?;
+    let split = SplitArgs::default().split(&dataset, &config.split)?;
     let data = LeData { dataset: &dataset, split: &split };
     let job = LeJob { base: &base, data, settings: &config.le, seed: config.seed };
     let mut log = MetricsLog::create(&args.le.out.join("metrics.jsonl"))?;

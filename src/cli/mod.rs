@@ -1,11 +1,19 @@
 //! The command line, one file a subcommand.
 
 pub mod bench;
+pub mod config;
 pub mod data;
+pub mod demo;
 pub mod eval;
+pub mod fit;
 pub mod generate;
+pub mod items;
+pub mod label;
 mod output;
+pub mod pipeline;
 pub mod pretrain;
+pub mod report;
+pub mod run;
 pub mod train;
 
 use crate::Result;
@@ -29,28 +37,46 @@ pub struct Cli {
 /// The subcommands, in the order of the pipeline.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// The whole method on a built-in synthetic catalogue, in minutes
+    Demo(demo::DemoCommand),
+    /// The whole method on a data set
+    Run(run::RunCommand),
     /// Import a data set, describe one, or make a synthetic one
     Data(data::DataCommand),
     /// Train a tokenizer and a small decoder from scratch on the items' text
     Pretrain(pretrain::PretrainCommand),
-    /// Measure the speed of a stage beside the machine's own limit
-    Bench(bench::BenchCommand),
+    /// Learn one token an item, from which the decoder writes the item's text
+    Items(items::ItemsCommand),
+    /// Train the environment: adapters, score head, item tokens
+    Fit(Box<fit::FitCommand>),
+    /// Label every step of every user with states, rewards and augmented actions
+    Label(label::LabelCommand),
     /// Train one recommender, with early stopping on the validation part
     Train(Box<train::TrainCommand>),
     /// Rank the test part with trained recommenders and baselines
     Eval(eval::EvalCommand),
+    /// Make the page of a run again from its folder
+    Report(report::ReportCommand),
     /// Continue a text with a decoder
     Generate(generate::GenerateCommand),
+    /// Measure the speed of a stage beside the machine's own limit
+    Bench(bench::BenchCommand),
 }
 
 /// Runs what the command line asks for.
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
+        Command::Demo(args) => demo::run(args),
+        Command::Run(args) => run::run(args),
         Command::Data(args) => data::run(args),
         Command::Pretrain(args) => pretrain::run(args),
-        Command::Bench(args) => bench::run(args),
+        Command::Items(args) => items::run(args),
+        Command::Fit(args) => fit::run(*args),
+        Command::Label(args) => label::run(args),
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
+        Command::Report(args) => report::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Bench(args) => bench::run(args),
     }
 }

@@ -1,44 +1,51 @@
 //! `lea train`: one recommender.
 
+use super::config::{RunConfig, SplitConfig};
 use super::data::DataArgs;
 use super::output;
-use crate::data::{Dataset, LoadOptions, Part, Protocol, Split};
+use super::pipeline::{open_folder, settings};
+use crate::data::{Dataset, Part, Protocol, Split};
 use crate::device::Device;
 use crate::le::read_labels;
 use crate::progress::MetricsLog;
 use crate::rec::{
-    EncoderKind, EvalSteps, Framework, Labels, NextState, RecConfig, RewardScale, Trained, Variant, evaluate,
-    saved, train,
+    EncoderKind, EvalSteps, Framework, Labels, NextState, RecConfig, RewardScale, Variant, evaluate, saved, train,
 };
 use crate::report::RunRecord;
 use crate::{Error, Result};
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// How a data set is split.
-#[derive(Debug, Clone, Args)]
+/// How a data set is split; flags that are given stand over a configuration's `[split]`.
+#[derive(Debug, Clone, Default, Args)]
 pub struct SplitArgs {
-    /// Protocol: sqn (users split 8:1:1) or leave-one-out
-    #[arg(long, default_value = "sqn", value_name = "NAME")]
-    pub protocol: Protocol,
-    /// Seed of the split
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub split_seed: u64,
+    /// Protocol: sqn (users split 8:1:1) or leave-one-out [default: sqn]
+    #[arg(long, value_name = "NAME")]
+    pub protocol: Option<Protocol>,
+    /// Seed of the split [default: 0]
+    #[arg(long, value_name = "N")]
+    pub split_seed: Option<u64>,
     /// Stored split, instead of a new one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["protocol", "split_seed"])]
     pub split: Option<PathBuf>,
 }
 
 impl SplitArgs {
-    /// The split of `data`.
+    /// The split of `data`; what no flag says is taken from `config`.
     ///
     /// # Errors
     /// A stored split that does not belong to the data; fewer than three users.
-    pub fn split(&self, data: &Dataset) -> Result<Split> {
+    pub fn split(&self, data: &Dataset, config: &SplitConfig) -> Result<Split> {
+        let protocol = self.protocol.unwrap_or(config.protocol);
+        let seed = self.split_seed.unwrap_or(config.seed);
         match &self.split {
             Some(path) => Split::load(path, data),
-            None => Split::new(data, self.protocol, self.split_seed, 1.0),
+            None => Split::new(data, protocol, seed, config.le_share),
         }
+    }
+
+    fn is_given(&self) -> bool {
+        self.protocol.is_some() || self.split_seed.is_some() || self.split.is_some()
     }
 }
 
@@ -155,12 +162,15 @@ pub struct TrainCommand {
     /// Its split
     #[command(flatten)]
     pub split: SplitArgs,
-    /// Labels of the data set, for every variant but base
-    #[arg(long, value_name = "DIR")]
-    pub labels: Option<PathBuf>,
     /// Settings
     #[command(flatten)]
     pub rec: RecArgs,
+    /// Configuration whose [data], [split], [rec] and [encoder] are taken; flags stand over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder that `lea label` wrote; its split is used unless another is given
+    #[arg(long, value_name = "DIR")]
+    pub labels: Option<PathBuf>,
     /// Folder for recommender.safetensors, metrics.jsonl and run.json
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -174,43 +184,39 @@ pub struct TrainCommand {
 
 /// Runs `lea train`.
 pub fn run(args: TrainCommand) -> Result<()> {
-    let config = args.rec.over(RecConfig::default());
-    config.validate()?;
-    let loaded = args.data.load(LoadOptions::default())?;
-    let data = loaded.dataset;
-    let split = args.split.split(&data)?;
-    let labels: Option<Labels> = match &args.labels {
-        Some(dir) => Some(read_labels(dir, &data)?.into()),
-        None => None,
+    let run = args.config.as_deref().map(RunConfig::load).transpose()?.unwrap_or_default();
+    let base = match args.rec.encoder {
+        Some(encoder) => run.rec_of(encoder)?,
+        None => run.rec_of(run.rec.encoder)?,
     };
-    if !args.overwrite {
-        crate::files::new_folder(&args.out)?;
+    let config = args.rec.over(base);
+    config.validate()?;
+    let data = args.data.load(run.data.clone())?.dataset;
+    let labels = args.labels.as_deref().map(|dir| read_labels(dir, &data)).transpose()?;
+    if labels.is_none() && config.needs_labels() {
+        return Err(Error::setting(
+            format!("variant {} needs the LE's labels", config.variant_name()),
+            "name the folder that `lea label` wrote with --labels, or train --variant base",
+        ));
     }
-    let settings = serde_json::to_value(&config)
-        .map_err(|e| Error::setting(format!("the settings cannot be recorded: {e}"), "report this"))?;
-    let mut record = RunRecord::start(args.device.describe(), settings, vec![config.seed, split.seed]);
+    let split = match &args.labels {
+        Some(dir) if !args.split.is_given() => Split::load(&dir.join("split.json"), &data)?,
+        _ => args.split.split(&data, &run.split)?,
+    };
+    open_folder(&args.out, args.overwrite)?;
+    let mut record = RunRecord::start(args.device.describe(), settings(&config)?, vec![config.seed, split.seed]);
     record.data_hash = Some(data.interactions_hash());
-    let trained = train_into(&args.out, &config, (&data, &split), labels.as_ref(), &args.device)?;
+    let mut log = MetricsLog::create(&args.out.join("metrics.jsonl"))?;
+    let labels = labels.map(Labels::from);
+    let trained = train(&config, (&data, &split), labels.as_ref(), &args.device, &mut log)?;
+    saved::save(&args.out.join("recommender.safetensors"), &trained.network, &data.interactions_hash())?;
+    split.save(&args.out.join("split.json"))?;
     record.add_stage("train", trained.seconds);
     record.write(&args.out.join("run.json"))?;
     let steps = EvalSteps::new(&data, &split, Part::Test, config.history);
     let ranking = evaluate(&trained.network, &steps)?;
     let name = [config.encoder.name(), config.framework.name(), &config.variant_name()].map(String::from);
     super::eval::print_table(&data.name, &split, config.seed, &[(name, ranking)])?;
-    let best = trained.best_epoch;
-    let epochs = trained.curve.len();
+    let (best, epochs) = (trained.best_epoch, trained.curve.len());
     output::line(format_args!("best of {epochs} epochs: {best}; written to {}", args.out.display()))
-}
-
-fn train_into(
-    out: &Path,
-    config: &RecConfig,
-    (data, split): (&Dataset, &Split),
-    labels: Option<&Labels>,
-    device: &Device,
-) -> Result<Trained> {
-    let mut log = MetricsLog::create(&out.join("metrics.jsonl"))?;
-    let trained = train(config, (data, split), labels, device, &mut log)?;
-    saved::save(&out.join("recommender.safetensors"), &trained.network, &data.interactions_hash())?;
-    Ok(trained)
 }
