@@ -46,6 +46,7 @@ pub fn run(args: LabelCommand) -> Result<()> {
     let config = common.configuration()?;
     let dataset = common.data.load(config.data.clone())?.dataset;
     let loaded = peft::load(&args.le, &common.decoder, &common.device, DType::F32)?;
+    loaded.record.check_items(&dataset)?;
     let split = Split::load(&args.le.join("split.json"), &dataset)?;
     let given = common.config.is_some();
     let mut le = loaded.record.settings.clone();
