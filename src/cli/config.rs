@@ -72,7 +72,13 @@ impl Default for Plan {
         Plan {
             encoders: vec![EncoderKind::SasRec, EncoderKind::Gru4Rec],
             frameworks: vec![Framework::Snqn],
-            variants: vec![Variant::Base, Variant::State, Variant::Reward, Variant::StateReward, Variant::Lea],
+            variants: vec![
+                Variant::Base,
+                Variant::State,
+                Variant::Reward,
+                Variant::StateReward,
+                Variant::Lea,
+            ],
             supervised: true,
             baselines: true,
             seeds: vec![1],
@@ -175,7 +181,11 @@ mod tests {
     #[test]
     fn mistakes_are_told_with_their_place() {
         let message = |text| parse(text).unwrap_err().to_string();
-        assert!(message("seed = 1\n[rec]\nwidht = 3").contains("line 3"), "{}", message("seed = 1\n[rec]\nwidht = 3"));
+        assert!(
+            message("seed = 1\n[rec]\nwidht = 3").contains("line 3"),
+            "{}",
+            message("seed = 1\n[rec]\nwidht = 3")
+        );
         assert!(message("[encoder.lstm]\nwidth = 3").contains("no such encoder"));
         assert!(message("[encoder.gru4rec]\nwidht = 3").contains("widht"));
         assert!(message("[plan]\nseeds = []").contains("no seeds"));

@@ -58,7 +58,8 @@ pub fn run(args: FitCommand) -> Result<()> {
     let (device, dtype) = (base.decoder.device(), base.decoder.dtype());
     let items = read_item_tokens(&args.items.join(ITEM_TOKENS), shape, &job.origin()?, &device, dtype)?;
     open_folder(&args.le.out, args.le.overwrite)?;
-    let mut record = RunRecord::start(args.le.device.describe(), settings(&config)?, vec![config.seed, split.seed]);
+    let mut record =
+        RunRecord::start(args.le.device.describe(), settings(&config)?, vec![config.seed, split.seed]);
     record.data_hash = Some(dataset.hash());
     let mut log = MetricsLog::create(&args.le.out.join("metrics.jsonl"))?;
     let env = job.assemble(&items)?;

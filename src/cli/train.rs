@@ -9,7 +9,8 @@ use crate::device::Device;
 use crate::le::read_labels;
 use crate::progress::MetricsLog;
 use crate::rec::{
-    EncoderKind, EvalSteps, Framework, Labels, NextState, RecConfig, RewardScale, Variant, evaluate, saved, train,
+    EncoderKind, EvalSteps, Framework, Labels, NextState, RecConfig, RewardScale, Variant, evaluate, saved,
+    train,
 };
 use crate::report::RunRecord;
 use crate::{Error, Result};
@@ -204,7 +205,8 @@ pub fn run(args: TrainCommand) -> Result<()> {
         _ => args.split.split(&data, &run.split)?,
     };
     open_folder(&args.out, args.overwrite)?;
-    let mut record = RunRecord::start(args.device.describe(), settings(&config)?, vec![config.seed, split.seed]);
+    let mut record =
+        RunRecord::start(args.device.describe(), settings(&config)?, vec![config.seed, split.seed]);
     record.data_hash = Some(data.interactions_hash());
     let mut log = MetricsLog::create(&args.out.join("metrics.jsonl"))?;
     let labels = labels.map(Labels::from);

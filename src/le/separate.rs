@@ -27,7 +27,8 @@ pub fn separate_rewards(
         let trees: Vec<Tree> = chunk.iter().map(tree).collect();
         let context = env.decoder.config.max_position_embeddings;
         let forest = Forest::build(&[], &env.prompt.stem, &trees, context)?;
-        let rows = Rows::new(&env.device(), &forest.positions, forest.index.clone())?.reading(&forest.leaf_ends)?;
+        let rows =
+            Rows::new(&env.device(), &forest.positions, forest.index.clone())?.reading(&forest.leaf_ends)?;
         let values = no_grad(|| env.rewards(&env.decoder.forward(&env.embed(&forest.tokens)?, &rows)?))?;
         rewards.extend(super::score::to_f32(values.value())?);
         ran += forest.rows() as u64;

@@ -1,8 +1,8 @@
 //! `lea bench label`: rewards of given actions at every step of synthetic histories, random weights.
 
 use super::ceiling::{Ceiling, median, peak_rss_mb};
-use crate::autograd::counter;
 use crate::autograd::Param;
+use crate::autograd::counter;
 use crate::cli::output;
 use crate::decoder::{Decoder, DecoderConfig};
 use crate::device::{DType, Device};

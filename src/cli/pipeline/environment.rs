@@ -1,15 +1,16 @@
 //! Decoder, item tokens, LE training and labels.
 
 use super::{Pipeline, timed};
+use crate::Result;
 use crate::autograd::Param;
 use crate::data::{Dataset, Part};
 use crate::decoder::{Decoder, DecoderIdentity, PretrainReport, Tokenizer, pretrain};
 use crate::device::{DType, Device};
-use crate::le::fit::{FitData, FitEpoch, fit};
-use crate::le::separate::separate_rewards;
-use crate::le::item_tokens::{ItemTokens, train_item_tokens};
 use crate::files::FileHash;
+use crate::le::fit::{FitData, FitEpoch, fit};
 use crate::le::item_file::ItemTokenOrigin;
+use crate::le::item_tokens::{ItemTokens, train_item_tokens};
+use crate::le::separate::separate_rewards;
 use crate::le::{
     Environment, LabelHeader, LabelWriter, LeConfig, LeData, LeRecord, Prompt, Quality, TokenCount, judge,
     label_all, label_files_of, peft,
@@ -17,7 +18,6 @@ use crate::le::{
 use crate::progress::MetricsLog;
 use crate::report::{PassCost, RunRecord};
 use crate::tensor::Tensor;
-use crate::Result;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -99,9 +99,8 @@ pub(super) fn build(
     let le_hash = job.hash(&le_dir)?;
     let start = Instant::now();
     let labels = pipeline.out.join("labels");
-    let tokens = timed(record, "label", || {
-        job.label(&env, &le_hash, serde_json::json!(quality), &labels, true, log)
-    })?;
+    let tokens =
+        timed(record, "label", || job.label(&env, &le_hash, serde_json::json!(quality), &labels, true, log))?;
     let label_seconds = start.elapsed().as_secs_f64();
     let separate = job.separate_sample(&env)?;
     Ok(Built { env, items, epochs, quality, tokens, label_seconds, separate })

@@ -37,7 +37,8 @@ impl Pipeline<'_> {
     pub fn run(&self) -> Result<()> {
         let (config, dataset) = (self.config, &self.loaded.dataset);
         config.check()?;
-        let mut record = RunRecord::start(self.device.describe(), settings(config)?, config.plan.seeds.clone());
+        let mut record =
+            RunRecord::start(self.device.describe(), settings(config)?, config.plan.seeds.clone());
         record.data_hash = Some(dataset.hash());
         save(self.loaded, &self.out.join("data"), true)?;
         let split = Split::new(dataset, config.split.protocol, config.split.seed, config.split.le_share)?;

@@ -58,7 +58,8 @@ pub fn compare(
     let per = config.plan.seeds.len();
     for (jobs, outcomes) in jobs.chunks(per).zip(outcomes.chunks(per)) {
         let [encoder, framework, variant] = &jobs[0].name;
-        let seeds = jobs.iter().zip(outcomes).map(|(j, o)| SeedScores { seed: j.config.seed, scores: o.scores });
+        let seeds =
+            jobs.iter().zip(outcomes).map(|(j, o)| SeedScores { seed: j.config.seed, scores: o.scores });
         rows.push(MetricsRow::new(encoder, framework, variant, seeds.collect())?);
         seconds.push((jobs[0].name.join(" "), outcomes.iter().map(|o| o.seconds).sum()));
         curves.push((jobs[0].name.join(" "), outcomes[0].curve.clone()));
@@ -95,7 +96,9 @@ fn run_jobs(jobs: &[Job], run: impl Fn(&Job) -> Result<Outcome> + Sync) -> Resul
     let workers = rayon::current_num_threads().clamp(1, jobs.len().max(1));
     // A single job, or one thread, has the whole pool.
     let pools = (workers > 1).then(|| {
-        (0..workers).map(|_| rayon::ThreadPoolBuilder::new().num_threads(1).build()).collect::<Result<Vec<_>, _>>()
+        (0..workers)
+            .map(|_| rayon::ThreadPoolBuilder::new().num_threads(1).build())
+            .collect::<Result<Vec<_>, _>>()
     });
     let work = || {
         while let Some((i, job)) = jobs.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed)) {

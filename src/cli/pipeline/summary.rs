@@ -3,6 +3,7 @@
 use super::Pipeline;
 use super::environment::{Base, Built};
 use super::recommenders::Compared;
+use crate::Result;
 use crate::cli::output;
 use crate::data::Split;
 use crate::le::fit::FitEpoch;
@@ -11,7 +12,6 @@ use crate::report::plot::{Curves, Histogram, Series};
 use crate::report::{
     AugmentedQuality, EnvironmentQuality, ForestSavings, PairAccuracy, PassCost, Report, RunRecord, Scores,
 };
-use crate::Result;
 
 /// Everything that `report.html` shows.
 pub(super) fn report(
@@ -58,8 +58,10 @@ pub(super) fn report(
     report.fact("device", &record.device);
     report.curves.extend(fit_curves(&le.epochs));
     report.curves.extend(compared.curves.iter().filter(|c| !c.is_empty()).cloned());
-    let groups: [(&str, &[f32]); 2] =
-        [("item taken next", &le.quality.positive_rewards), ("uniform negatives", &le.quality.negative_rewards)];
+    let groups: [(&str, &[f32]); 2] = [
+        ("item taken next", &le.quality.positive_rewards),
+        ("uniform negatives", &le.quality.negative_rewards),
+    ];
     let histogram = Histogram::new("Rewards on held-out users", "reward", 40, &groups);
     report.rewards.extend((!histogram.is_empty()).then_some(histogram));
     report.forest = Some(ForestSavings {
