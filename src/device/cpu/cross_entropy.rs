@@ -31,13 +31,14 @@ impl<'a, T: Float> Logits<'a, T> {
     /// The logits at `from..from + BLOCK` of this single row; −∞ beyond its end.
     #[inline(always)]
     fn block(&self, from: usize) -> [T; BLOCK] {
-        let len = BLOCK.min(self.columns - from);
         let mut block = [T::NEG_INFINITY; BLOCK];
-        for (b, &x) in block.iter_mut().zip(&self.x[from..from + len]) {
-            *b = x * self.scale;
+        // A full block has a length that the compiler knows.
+        match self.x[from..].first_chunk::<BLOCK>() {
+            Some(x) => block.iter_mut().zip(x).for_each(|(b, &x)| *b = x * self.scale),
+            None => block.iter_mut().zip(&self.x[from..]).for_each(|(b, &x)| *b = x * self.scale),
         }
         if let Some(mask) = self.mask {
-            for (b, &keep) in block.iter_mut().zip(&mask[from..from + len]) {
+            for (b, &keep) in block.iter_mut().zip(&mask[from..]) {
                 *b = if keep == 0 { T::NEG_INFINITY } else { *b };
             }
         }
@@ -47,6 +48,16 @@ impl<'a, T: Float> Logits<'a, T> {
     /// log Σ exp of this single row.
     #[inline(always)]
     fn log_sum_exp<const FMA: bool>(&self) -> T {
+        if self.mask.is_some() {
+            return self.log_sum_exp_masked::<FMA>();
+        }
+        let top = simd::max(self.x) * self.scale;
+        let sum = simd::sum_of(self.x, |x| x.mul_add::<FMA>(self.scale, -top).exp::<FMA>());
+        top + sum.ln()
+    }
+
+    #[inline(always)]
+    fn log_sum_exp_masked<const FMA: bool>(&self) -> T {
         let mut top = T::NEG_INFINITY;
         for from in (0..self.columns).step_by(BLOCK) {
             top = top.max(simd::max(&self.block(from)));

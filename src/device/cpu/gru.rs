@@ -54,19 +54,39 @@ impl<T: Float> Kernel for Cells<'_, T> {
             let (r, rest) = kept.split_at_mut(h);
             let (z, rest) = rest.split_at_mut(h);
             let (n, inner) = rest.split_at_mut(h);
-            for j in 0..h {
-                r[j] = (xr[j] + hr[j]).sigmoid::<FMA>();
-                z[j] = (xz[j] + hz[j]).sigmoid::<FMA>();
-                n[j] = r[j].mul_add::<FMA>(hn[j], xn[j]).tanh::<FMA>();
-                next[j] = n[j] - z[j] * n[j];
-            }
+            sigmoid_of_sum::<T, FMA>(xr, hr, r);
+            sigmoid_of_sum::<T, FMA>(xz, hz, z);
+            candidate::<T, FMA>(xn, hn, r, n);
             inner.copy_from_slice(hn);
-            if let Some(previous) = previous {
-                for j in 0..h {
-                    next[j] = z[j].mul_add::<FMA>(previous[j], next[j]);
-                }
+            match previous {
+                Some(previous) => blend(n, z, previous, next),
+                None => next.iter_mut().zip(n).zip(z).for_each(|((next, &mut n), &mut z)| *next = n - z * n),
             }
         }
+    }
+}
+
+/// y = σ(a + b). Here and below, one output a loop: the compiler can tell that it overlaps no input, and vectorises.
+#[inline(always)]
+fn sigmoid_of_sum<T: Float, const FMA: bool>(a: &[T], b: &[T], y: &mut [T]) {
+    for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+        *y = (a + b).sigmoid::<FMA>();
+    }
+}
+
+/// n = tanh(x + r·hidden).
+#[inline(always)]
+fn candidate<T: Float, const FMA: bool>(x: &[T], hidden: &[T], r: &[T], n: &mut [T]) {
+    for (((n, &x), &hidden), &r) in n.iter_mut().zip(x).zip(hidden).zip(r) {
+        *n = r.mul_add::<FMA>(hidden, x).tanh::<FMA>();
+    }
+}
+
+/// next = (1 − z)·n + z·previous.
+#[inline(always)]
+fn blend<T: Float>(n: &[T], z: &[T], previous: &[T], next: &mut [T]) {
+    for (((next, &n), &z), &previous) in next.iter_mut().zip(n).zip(z).zip(previous) {
+        *next = n - z * n + z * previous;
     }
 }
 

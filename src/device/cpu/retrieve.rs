@@ -1,8 +1,7 @@
 //! The best k table rows by dot product for every row of x. Scores exist one tile at a time: a tile of x meets all
 //! tiles of the table in turn, and each row keeps its best. Bound by the arithmetic of the product.
 
-use super::Float;
-use super::best::{Best, Consider};
+use super::best::{Best, Consider, Ranked};
 use super::matmul::{Matrix, matmul};
 use super::simd;
 use rayon::prelude::*;
@@ -31,13 +30,13 @@ pub struct Search<'a, T> {
 }
 
 /// `values, ids: [n, k]`, best first, padded with −∞ and `u32::MAX`. A row's bits depend on no other row.
-pub fn retrieve<T: Float>(search: Search<T>, values: &mut [T], ids: &mut [u32]) {
+pub fn retrieve<T: Ranked>(search: Search<T>, values: &mut [T], ids: &mut [u32]) {
     let tile = X_ROWS * search.k;
     let tiles = values.par_chunks_mut(tile).zip(ids.par_chunks_mut(tile)).enumerate();
     tiles.for_each(|(i, (values, ids))| retrieve_tile(&search, i * X_ROWS, values, ids));
 }
 
-fn retrieve_tile<T: Float>(search: &Search<T>, first_row: usize, values: &mut [T], ids: &mut [u32]) {
+fn retrieve_tile<T: Ranked>(search: &Search<T>, first_row: usize, values: &mut [T], ids: &mut [u32]) {
     let &Search { d, v, k, .. } = search;
     let rows = values.len() / k;
     let x = Matrix::new(&search.x[first_row * d..(first_row + rows) * d], rows, d);

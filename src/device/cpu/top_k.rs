@@ -1,11 +1,11 @@
 //! The k largest of every row. Bound by memory while k is far below the row's length.
 
-use super::best::{Best, Consider};
-use super::{Float, rows_per_task, simd};
+use super::best::{Best, Consider, Ranked};
+use super::{rows_per_task, simd};
 use rayon::prelude::*;
 
 /// `values, ids: [n, k]` of `scores: [n, m]`, largest first; k at least 1.
-pub fn top_k<T: Float>(scores: &[T], m: usize, k: usize, values: &mut [T], ids: &mut [u32]) {
+pub fn top_k<T: Ranked>(scores: &[T], m: usize, k: usize, values: &mut [T], ids: &mut [u32]) {
     let rows = rows_per_task(m);
     let outputs = values.par_chunks_mut(rows * k).zip(ids.par_chunks_mut(rows * k));
     scores.par_chunks(rows * m).zip(outputs).for_each(|(scores, (values, ids))| {
