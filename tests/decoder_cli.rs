@@ -33,15 +33,20 @@ fn a_pretrained_decoder_continues_text_and_its_folder_is_not_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let (data, out) = (catalogue(dir.path()), dir.path().join("decoder"));
     let (data, out) = (data.to_str().unwrap(), out.to_str().unwrap());
-    let small = ["--hidden", "16", "--layers", "1", "--heads", "2", "--kv-heads", "1", "--ffn", "32"];
+    let settings = dir.path().join("run.toml");
+    // The flags below stand over the epochs here; the other keys count.
+    let toml = "[pretrain]\nhidden = 16\nlayers = 1\nheads = 2\nkv_heads = 1\nffn = 32\nepochs = 90\n";
+    std::fs::write(&settings, toml).unwrap();
     let mut command = vec!["pretrain", "--data", data, "--out", out, "--epochs", "2", "--vocab", "300"];
-    command.extend(["--batch-tokens", "128"]);
-    command.extend(small);
+    command.extend(["--batch-tokens", "128", "--config", settings.to_str().unwrap()]);
     let output = lea(&command);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for file in ["config.json", "model.safetensors", "tokenizer.json", "metrics.jsonl", "run.json"] {
         assert!(Path::new(out).join(file).exists(), "{file}");
     }
+    let record = std::fs::read_to_string(Path::new(out).join("run.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    assert_eq!((&record["configuration"]["hidden"], &record["configuration"]["epochs"]), (&16.into(), &2.into()));
     let say = |seed: &str| {
         let sampled = ["--temperature", "1", "--seed", seed, "--max-tokens", "12"];
         let output = lea(&[&["generate", "--decoder", out, "red hose"][..], &sampled].concat());

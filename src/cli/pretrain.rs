@@ -1,8 +1,8 @@
 //! `lea pretrain`.
 
+use super::config::RunConfig;
 use super::data::DataArgs;
 use super::output;
-use crate::data::LoadOptions;
 use crate::decoder::{PretrainConfig, PretrainReport, pretrain};
 use crate::device::Device;
 use crate::progress::MetricsLog;
@@ -72,6 +72,9 @@ pub struct PretrainCommand {
     /// The data set
     #[command(flatten)]
     pub data: DataArgs,
+    /// Settings as TOML; flags stand over its sections [data] and [pretrain]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Settings
     #[command(flatten)]
     pub pretrain: PretrainArgs,
@@ -81,9 +84,9 @@ pub struct PretrainCommand {
     /// Replace the files of an earlier decoder in that folder
     #[arg(long)]
     pub overwrite: bool,
-    /// Seed of weights and batches
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
+    /// Seed of weights and batches [default: the configuration's]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
     /// Device to compute on
     #[arg(long, default_value = "cpu")]
     pub device: Device,
@@ -91,21 +94,23 @@ pub struct PretrainCommand {
 
 /// Runs `lea pretrain`.
 pub fn run(args: PretrainCommand) -> Result<()> {
-    let config = args.pretrain.over(PretrainConfig::default());
+    let configured = args.config.as_deref().map(RunConfig::load).transpose()?.unwrap_or_default();
+    let seed = args.seed.unwrap_or(configured.seed);
+    let config = args.pretrain.over(configured.pretrain);
     config.check()?;
-    let data = args.data.load(LoadOptions::default())?.dataset;
+    let data = args.data.load(configured.data)?.dataset;
     if !args.overwrite {
         files::new_folder(&args.out)?;
     }
     let unrecordable =
         |e: serde_json::Error| Error::setting(format!("the settings cannot be recorded: {e}"), "report this");
     let settings = serde_json::to_value(&config).map_err(unrecordable)?;
-    let mut record = RunRecord::start(args.device.describe(), settings, vec![args.seed]);
+    let mut record = RunRecord::start(args.device.describe(), settings, vec![seed]);
     record.data_hash = Some(data.hash());
     let start = Instant::now();
     let mut log = MetricsLog::create(&args.out.join("metrics.jsonl"))?;
     let texts: Vec<&str> = data.items.iter().map(|item| item.text.as_str()).collect();
-    let (decoder, tokenizer, report) = pretrain(&texts, &config, args.seed, &args.device, &mut log)?;
+    let (decoder, tokenizer, report) = pretrain(&texts, &config, seed, &args.device, &mut log)?;
     decoder.save(&args.out)?;
     tokenizer.save(&args.out)?;
     record.add_stage("pretrain", start.elapsed().as_secs_f64());
