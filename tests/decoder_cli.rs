@@ -46,7 +46,10 @@ fn a_pretrained_decoder_continues_text_and_its_folder_is_not_overwritten() {
     }
     let record = std::fs::read_to_string(Path::new(out).join("run.json")).unwrap();
     let record: serde_json::Value = serde_json::from_str(&record).unwrap();
-    assert_eq!((&record["configuration"]["hidden"], &record["configuration"]["epochs"]), (&16.into(), &2.into()));
+    assert_eq!(
+        (&record["configuration"]["hidden"], &record["configuration"]["epochs"]),
+        (&16.into(), &2.into())
+    );
     let say = |seed: &str| {
         let sampled = ["--temperature", "1", "--seed", seed, "--max-tokens", "12"];
         let output = lea(&[&["generate", "--decoder", out, "red hose"][..], &sampled].concat());
