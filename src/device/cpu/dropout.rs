@@ -42,13 +42,13 @@ fn philox(mut block: [[u32; BLOCKS]; 4], mut key: [u32; 2]) -> [[u32; BLOCKS]; 4
 impl Mask {
     #[inline(always)]
     fn words(self, group: u64) -> [[u32; BLOCKS]; 4] {
-        let mut block = [[0; BLOCKS]; 4];
-        for i in 0..BLOCKS {
-            let index = group * BLOCKS as u64 + i as u64;
-            block[0][i] = index as u32;
-            block[1][i] = (index >> 32) as u32;
-            block[2][i] = self.counter as u32;
-            block[3][i] = (self.counter >> 32) as u32;
+        // The first index is a multiple of `BLOCKS`: the group shares its upper half.
+        let first = group * BLOCKS as u64;
+        let mut block =
+            [first as u32, (first >> 32) as u32, self.counter as u32, (self.counter >> 32) as u32]
+                .map(|word| [word; BLOCKS]);
+        for (i, word) in block[0].iter_mut().enumerate() {
+            *word += i as u32;
         }
         philox(block, [self.seed as u32, (self.seed >> 32) as u32])
     }

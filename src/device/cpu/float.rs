@@ -128,8 +128,8 @@ impl Float for f32 {
     #[inline(always)]
     fn tanh<const FMA: bool>(self) -> Self {
         let square = self * self;
-        let mut p = -5.607_688_7e-3_f32;
-        for c in [2.054_490_5e-2, -5.370_706_8e-2, 1.333_095_7e-1, -3.333_325_4e-1, 1.0] {
+        let mut p = -5.607_689e-3_f32;
+        for c in [2.054_490_5e-2, -5.370_706_8e-2, 0.133_309_57, -3.333_325_4e-1, 1.0] {
             p = f32::mul_add_::<FMA>(p, square, c);
         }
         let far = 2.0 * (2.0 * self).sigmoid::<FMA>() - 1.0;
