@@ -72,7 +72,7 @@ pub struct PretrainCommand {
     /// The data set
     #[command(flatten)]
     pub data: DataArgs,
-    /// Settings as TOML; flags stand over its sections [data] and [pretrain]
+    /// Settings as TOML, sections data and pretrain; flags stand over them
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Settings
