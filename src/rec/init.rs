@@ -17,14 +17,14 @@ pub struct Init<'a> {
 }
 
 enum Source<'a> {
-    Random(ChaCha8Rng),
+    Random(Box<ChaCha8Rng>),
     File(&'a TensorFile),
 }
 
 impl<'a> Init<'a> {
     /// New parameters of type `dtype` on `device`, from `seed`.
     pub fn random((device, dtype): (&Device, DType), seed: u64) -> Self {
-        let source = Source::Random(ChaCha8Rng::seed_from_u64(seed));
+        let source = Source::Random(Box::new(ChaCha8Rng::seed_from_u64(seed)));
         Init { source, device: device.clone(), dtype }
     }
 

@@ -22,7 +22,7 @@ pub fn dataset(users: usize) -> Dataset {
 }
 
 fn event(item: usize, n: usize) -> Event {
-    Event { item: item as u32, kind: if n % 3 == 0 { Feedback::Buy } else { Feedback::Click } }
+    Event { item: item as u32, kind: if n.is_multiple_of(3) { Feedback::Buy } else { Feedback::Click } }
 }
 
 pub fn split(data: &Dataset) -> Split {
