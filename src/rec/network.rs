@@ -9,7 +9,7 @@ use crate::autograd::{Param, Var, apply};
 use crate::device::{DType, Device};
 use crate::ops::add::Add;
 use crate::ops::retrieve::retrieve;
-use crate::ops::{Embedding, GatherDot, Linear};
+use crate::ops::{Embedding, GatherDot, Linear, Scale};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -110,9 +110,11 @@ impl Network {
         (weight.device().clone(), weight.dtype())
     }
 
-    /// Hidden vectors h `[rows, width]` of the items `ids: [rows]`, u32.
+    /// Hidden vectors h `[rows, width]` of the items `ids: [rows]`, u32. The encoder reads embeddings times √width: they
+    /// start small for the sake of the tied head, too small beside positions or in gates.
     pub fn hidden(&self, ids: &Tensor, layout: &Layout, noise: &Noise) -> Result<Var> {
         let x = apply(Embedding::new(ids.clone()), &[&self.embedding.var()])?;
+        let x = apply(Scale((self.config.width as f64).sqrt()), &[&x])?;
         self.encoder.encode(x, layout, noise)
     }
 

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::autograd::{Param, Var, apply};
 use crate::nn::Linear;
 use crate::ops::add::Add;
-use crate::ops::{Activation, Embedding, ForestAttention, Scale};
+use crate::ops::{Activation, Embedding, ForestAttention};
 
 /// The encoder.
 pub struct SasRec {
@@ -46,8 +46,6 @@ impl SasRec {
 impl Encoder for SasRec {
     fn encode(&self, x: Var, layout: &Layout, noise: &Noise) -> Result<Var> {
         let positions = apply(Embedding::new(layout.positions().clone()), &[&self.positions.var()])?;
-        // As in the published code: small initial embeddings serve the tied head, and count here beside positions.
-        let x = apply(Scale((x.value().shape()[1] as f64).sqrt()), &[&x])?;
         let mut x = noise.apply(apply(Add, &[&x, &positions])?)?;
         for block in &self.blocks {
             x = block.forward(x, layout, noise)?;
