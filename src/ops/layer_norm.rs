@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn gradients_match_finite_differences() {
-        for (rows, d) in [(1, 2), (3, 16), (4, 21), (0, 5), (300, 3)] {
+        for (rows, d) in [(1, 2), (3, 16), (4, 21), (0, 5), (260, 2)] {
             gradcheck::op(|| LayerNorm::new(1e-2), &inputs(rows, d));
         }
     }

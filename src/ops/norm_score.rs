@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn gradients_match_finite_differences() {
-        for (rows, d) in [(1, 1), (4, 21), (0, 3), (300, 2)] {
+        for (rows, d) in [(1, 1), (4, 21), (0, 3), (260, 1)] {
             gradcheck::op(|| NormScore::new(1e-5), &inputs(rows, d));
         }
     }
