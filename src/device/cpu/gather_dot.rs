@@ -67,10 +67,10 @@ impl<T: Float> Kernel for BackwardX<'_, T> {
         let Choice { table, ids, d, k, .. } = self.of;
         self.dx.fill(T::ZERO);
         for (i, dx) in self.dx.chunks_exact_mut(d).enumerate() {
-            let row = self.first + i;
-            for place in row * k..row * k + k {
-                let id = ids[place] as usize;
-                simd::axpy::<T, FMA>(self.grad[place], &table[id * d..id * d + d], dx);
+            let places = (self.first + i) * k..(self.first + i + 1) * k;
+            for (&id, &grad) in ids[places.clone()].iter().zip(&self.grad[places]) {
+                let id = id as usize;
+                simd::axpy::<T, FMA>(grad, &table[id * d..id * d + d], dx);
             }
         }
     }
