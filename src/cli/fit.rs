@@ -25,7 +25,7 @@ pub struct FitCommand {
     pub split: SplitArgs,
     /// Folder that `lea items` wrote
     #[arg(long, value_name = "DIR")]
-    pub items: PathBuf,
+    pub item_tokens: PathBuf,
     /// Share of the training users that train the LE, in (0, 1]
     #[arg(long, value_name = "SHARE")]
     pub le_share: Option<f64>,
@@ -56,7 +56,7 @@ pub fn run(args: FitCommand) -> Result<()> {
     let job = LeJob { base: &base, data, settings: &config.le, seed: config.seed };
     let shape = [dataset.items.len(), base.decoder.config.hidden_size];
     let (device, dtype) = (base.decoder.device(), base.decoder.dtype());
-    let items = read_item_tokens(&args.items.join(ITEM_TOKENS), shape, &job.origin()?, &device, dtype)?;
+    let items = read_item_tokens(&args.item_tokens.join(ITEM_TOKENS), shape, &job.origin()?, &device, dtype)?;
     open_folder(&args.le.out, args.le.overwrite)?;
     let mut record =
         RunRecord::start(args.le.device.describe(), settings(&config)?, vec![config.seed, split.seed]);
