@@ -72,9 +72,10 @@ pub struct FitConfig {
     pub reward_weight: f64,
     /// τ of the state loss, and of similarities as log-softmax.
     pub temperature: f64,
-    /// Uniform negatives of a batch's InfoNCE.
+    /// Uniform negatives of a batch's InfoNCE; as many as the catalogue has, or more, mean all of it.
     pub state_negatives: usize,
-    /// Whether the other positives of the batch are negatives of InfoNCE too.
+    /// Whether the other positives of the batch are negatives of InfoNCE too. They come by popularity, so that
+    /// similarity unlearns it: worth it where the catalogue is too large for enough uniform negatives.
     pub in_batch: bool,
     /// m of the reward loss −log σ(r⁺ − r⁻ − m).
     pub margin: f64,
@@ -97,17 +98,17 @@ impl Default for FitConfig {
         FitConfig {
             lora: LoraConfig::default(),
             epochs: 4,
-            batch_tokens: 4096,
-            learning_rate: 1e-3,
-            item_learning_rate: 1e-3,
+            batch_tokens: 1024,
+            learning_rate: 2e-3,
+            item_learning_rate: 2e-3,
             weight_decay: 0.0,
             warmup: 0.05,
             state_loss: StateLoss::InfoNce,
             state_weight: 1.0,
             reward_weight: 1.0,
             temperature: 0.1,
-            state_negatives: 256,
-            in_batch: true,
+            state_negatives: 8192,
+            in_batch: false,
             margin: 0.0,
             negatives: 4,
             popularity_share: 0.0,

@@ -75,8 +75,11 @@ impl FitNegatives {
         (0..count).map(|_| left.swap_remove(rng.random_range(0..left.len()))).collect()
     }
 
-    /// Uniform items that the steps of one batch share.
+    /// Uniform items that the steps of one batch share; all items where as many are asked for.
     pub fn draw_shared(&self, batch: u64, count: usize) -> Vec<u32> {
+        if count >= self.catalogue {
+            return (0..self.catalogue as u32).collect();
+        }
         let mut rng = self.shared.clone();
         rng.set_stream(batch);
         (0..count).map(|_| rng.random_range(0..self.catalogue as u32)).collect()
