@@ -166,7 +166,7 @@ pub struct TrainCommand {
     /// Settings
     #[command(flatten)]
     pub rec: RecArgs,
-    /// Configuration whose [data], [split], [rec] and [encoder] are taken; flags stand over it
+    /// Configuration whose \[data\], \[split\], \[rec\] and \[encoder\] are taken; flags stand over it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Folder that `lea label` wrote; its split is used unless another is given

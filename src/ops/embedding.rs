@@ -1,4 +1,4 @@
-//! Rows of tables by id: yᵢ = table[idᵢ]; backward adds the rows of dy up by id. No FLOPs forward; bytes of the
+//! Rows of tables by id: yᵢ = table\[idᵢ\]; backward adds the rows of dy up by id. No FLOPs forward; bytes of the
 //! ids, of the rows read and of y.
 
 use super::{Cost, Op, Saved, expect_alike, expect_ids, float_type};

@@ -1,4 +1,4 @@
-//! Chosen columns of every row: yᵢⱼ = xᵢ[idsᵢⱼ]. Q-values of actions taken, where all are at hand. No FLOPs; bytes of
+//! Chosen columns of every row: yᵢⱼ = xᵢ\[idsᵢⱼ\]. Q-values of actions taken, where all are at hand. No FLOPs; bytes of
 //! the choice.
 
 use super::{Cost, Op, Saved, expect_ids, float_type};

@@ -1,4 +1,4 @@
-//! Dot products with chosen rows of a table: yᵢⱼ = xᵢ·table[idsᵢⱼ] (+ bias[idsᵢⱼ]). Q-values of chosen actions and
+//! Dot products with chosen rows of a table: yᵢⱼ = xᵢ·table\[idsᵢⱼ\] (+ bias\[idsᵢⱼ\]). Q-values of chosen actions and
 //! similarities to sampled items, without the product with the complete table. FLOPs 2·n·k·d; bytes of the chosen rows.
 
 use super::{Cost, Op, Saved, expect_alike, expect_ids, expect_shape, float_type};

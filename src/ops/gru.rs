@@ -1,7 +1,9 @@
 //! Gated recurrent unit over packed sequences, the recurrence of `torch.nn.GRU` (Cho et al., arXiv 1406.1078, with the
 //! reset gate applied after the product):
 //!
-//!     r = σ(xᵣ + Wᵣh + bᵣ)   z = σ(x_z + W_z h + b_z)   n = tanh(xₙ + r·(Wₙh + bₙ))   h' = (1 − z)·n + z·h
+//! ```text
+//! r = σ(xᵣ + Wᵣh + bᵣ)   z = σ(x_z + W_z h + b_z)   n = tanh(xₙ + r·(Wₙh + bₙ))   h' = (1 − z)·n + z·h
+//! ```
 //!
 //! FLOPs 6·rows·h² and some 30·rows·h; bytes of gates, weights and states.
 

@@ -3,7 +3,7 @@
 use super::{Float, rows_per_task};
 use rayon::prelude::*;
 
-/// yᵢⱼ = xᵢ[idsᵢⱼ]; `x: [n, columns]`, `ids, y: [n, k]`.
+/// yᵢⱼ = xᵢ\[idsᵢⱼ\]; `x: [n, columns]`, `ids, y: [n, k]`.
 pub fn forward<T: Float>(x: &[T], columns: usize, ids: &[u32], k: usize, y: &mut [T]) {
     for ((x, ids), y) in x.chunks_exact(columns).zip(ids.chunks_exact(k)).zip(y.chunks_exact_mut(k)) {
         for (y, &id) in y.iter_mut().zip(ids) {
@@ -12,7 +12,7 @@ pub fn forward<T: Float>(x: &[T], columns: usize, ids: &[u32], k: usize, y: &mut
     }
 }
 
-/// dxᵢ[c] = Σ gradᵢⱼ over the j with idsᵢⱼ = c, in their order; `dx: [n, columns]`.
+/// dxᵢ\[c\] = Σ gradᵢⱼ over the j with idsᵢⱼ = c, in their order; `dx: [n, columns]`.
 pub fn backward<T: Float>(grad: &[T], ids: &[u32], k: usize, columns: usize, dx: &mut [T]) {
     let rows = rows_per_task(columns);
     let choices = ids.par_chunks(rows * k).zip(grad.par_chunks(rows * k));

@@ -45,7 +45,7 @@ impl<T: Float> Kernel for Forward<'_, T> {
     }
 }
 
-/// yᵢⱼ = xᵢ·table[idsᵢⱼ] (+ bias[idsᵢⱼ]); `y: [n, k]`, `bias: [v]`.
+/// yᵢⱼ = xᵢ·table\[idsᵢⱼ\] (+ bias\[idsᵢⱼ\]); `y: [n, k]`, `bias: [v]`.
 pub fn forward<T: Float>(of: Choice<T>, bias: Option<&[T]>, y: &mut [T]) {
     let chunk = rows_per_task(of.d);
     y.par_chunks_mut(chunk).enumerate().for_each(|(task, y)| {
@@ -76,7 +76,7 @@ impl<T: Float> Kernel for BackwardX<'_, T> {
     }
 }
 
-/// dxᵢ = Σⱼ gradᵢⱼ·table[idsᵢⱼ], in the order of j.
+/// dxᵢ = Σⱼ gradᵢⱼ·table\[idsᵢⱼ\], in the order of j.
 pub fn backward_x<T: Float>(of: Choice<T>, grad: &[T], dx: &mut [T]) {
     let rows = rows_per_task(of.d * of.k);
     dx.par_chunks_mut(rows * of.d.max(1)).enumerate().for_each(|(task, dx)| {
@@ -107,7 +107,7 @@ impl<T: Float> Kernel for BackwardTable<'_, T> {
     }
 }
 
-/// dtable[r] = Σ gradᵢⱼ·xᵢ over the places with idsᵢⱼ = r, in their order.
+/// dtable\[r\] = Σ gradᵢⱼ·xᵢ over the places with idsᵢⱼ = r, in their order.
 pub fn backward_table<T: Float>(of: Choice<T>, grad: &[T], destinations: &Destinations, dtable: &mut [T]) {
     let rows = rows_per_task(of.d);
     dtable.par_chunks_mut(rows * of.d.max(1)).enumerate().for_each(|(task, dtable)| {
@@ -115,7 +115,7 @@ pub fn backward_table<T: Float>(of: Choice<T>, grad: &[T], destinations: &Destin
     });
 }
 
-/// dbias[r] = Σ gradᵢⱼ over the places with idsᵢⱼ = r, in their order.
+/// dbias\[r\] = Σ gradᵢⱼ over the places with idsᵢⱼ = r, in their order.
 pub fn backward_bias<T: Float>(grad: &[T], destinations: &Destinations, dbias: &mut [T]) {
     dbias.par_iter_mut().with_min_len(1024).enumerate().for_each(|(row, dbias)| {
         *dbias = destinations.of(row).iter().map(|&place| grad[place as usize]).sum();

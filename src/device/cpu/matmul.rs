@@ -1,7 +1,7 @@
 //! C (+)= A·B on the `gemm` crate, wrapped so that a row of C has the same bits whatever rows stand beside it.
 //!
 //! The crate picks another order of summation when C is a single row or column, or tiny. So C with few columns
-//! is computed here by dot products, and few rows are padded to [`MIN_ROWS`]; from there on the order depends on
+//! is computed here by dot products, and few rows are padded to `MIN_ROWS`; from there on the order depends on
 //! K alone, never on the number of rows or threads (asserted by `rows_have_the_same_bits_in_any_batch`).
 //! Bound by arithmetic for the sizes of this crate.
 
