@@ -51,9 +51,6 @@ impl Pipeline<'_> {
         let compared = timed(&mut record, "recommenders", || {
             recommenders::compare(config, (dataset, &split), Some(&labels), &self.device, self.out)
         })?;
-        for (name, seconds) in &compared.seconds {
-            record.add_stage(format!("train {name}"), *seconds);
-        }
         compared.metrics.write(&self.out.join("metrics.json"))?;
         record.metrics = Some(compared.metrics.clone());
         record.write(&self.out.join("run.json"))?;

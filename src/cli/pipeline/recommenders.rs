@@ -19,8 +19,6 @@ pub struct Compared {
     pub metrics: Metrics,
     /// Validation NDCG@10 and training loss over epochs, of the first seed.
     pub curves: Vec<Curves>,
-    /// Seconds of training, summed by recommender over seeds.
-    pub seconds: Vec<(String, f64)>,
 }
 
 /// One training of the plan.
@@ -32,7 +30,6 @@ struct Job {
 struct Outcome {
     scores: Scores,
     curve: Vec<EpochRecord>,
-    seconds: f64,
 }
 
 /// Trains every recommender of the plan with every seed, as many at a time as there are threads: a recommender is
@@ -54,14 +51,13 @@ pub fn compare(
     }
     let outcomes = run_jobs(&jobs, |job| run_job(job, data, split, labels, device, out))?;
     let mut rows = if config.plan.baselines { baseline_rows(config, data, split)? } else { Vec::new() };
-    let (mut seconds, mut curves) = (Vec::new(), Vec::new());
+    let mut curves = Vec::new();
     let per = config.plan.seeds.len();
     for (jobs, outcomes) in jobs.chunks(per).zip(outcomes.chunks(per)) {
         let [encoder, framework, variant] = &jobs[0].name;
         let seeds =
             jobs.iter().zip(outcomes).map(|(j, o)| SeedScores { seed: j.config.seed, scores: o.scores });
         rows.push(MetricsRow::new(encoder, framework, variant, seeds.collect())?);
-        seconds.push((jobs[0].name.join(" "), outcomes.iter().map(|o| o.seconds).sum()));
         curves.push((jobs[0].name.join(" "), outcomes[0].curve.clone()));
     }
     let history = recommenders.iter().map(|r| r.history).max().unwrap_or(1);
@@ -74,7 +70,7 @@ pub fn compare(
         seeds: config.plan.seeds.clone(),
         rows,
     };
-    Ok(Compared { metrics, curves: plots(&curves), seconds })
+    Ok(Compared { metrics, curves: plots(&curves) })
 }
 
 /// Encoder, framework and variant as tables name them.
@@ -137,7 +133,7 @@ fn run_job(
     saved::save(&path, &trained.network, &data.interactions_hash())?;
     let test = EvalSteps::new(data, split, Part::Test, job.config.history);
     let scores = Scores::from_array(evaluate(&trained.network, &test)?.to_array());
-    Ok(Outcome { scores, curve: trained.curve, seconds: trained.seconds })
+    Ok(Outcome { scores, curve: trained.curve })
 }
 
 fn baseline_rows(config: &RunConfig, data: &Dataset, split: &Split) -> Result<Vec<MetricsRow>> {
