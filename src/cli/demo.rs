@@ -37,6 +37,7 @@ pub fn run(args: DemoCommand) -> Result<()> {
         config: &config,
         loaded: &loaded,
         decoder: None,
+        labels: None,
         device: args.device,
         out: &args.out,
         title: "lea on a synthetic catalogue",

@@ -20,6 +20,9 @@ pub struct RunCommand {
     /// Decoder, a Hugging Face model folder [default: one trained from scratch on the items' texts]
     #[arg(long, value_name = "DIR")]
     pub decoder: Option<PathBuf>,
+    /// Labels that `lea label` wrote: compares recommenders on them, and makes no LE
+    #[arg(long, value_name = "DIR", conflicts_with = "decoder")]
+    pub labels: Option<PathBuf>,
     /// Folder to write
     #[arg(long, value_name = "DIR", default_value = "out/run")]
     pub out: PathBuf,
@@ -51,6 +54,7 @@ pub fn run(args: RunCommand) -> Result<()> {
         config: &config,
         loaded: &loaded,
         decoder: args.decoder,
+        labels: args.labels,
         device: args.device,
         out: &args.out,
         title: &title,

@@ -4,7 +4,7 @@ pub mod environment;
 pub mod recommenders;
 pub mod summary;
 
-use crate::cli::config::RunConfig;
+use crate::cli::config::{RunConfig, SplitConfig};
 use crate::cli::output;
 use crate::data::{Loaded, Split, save};
 use crate::device::Device;
@@ -24,6 +24,8 @@ pub struct Pipeline<'a> {
     pub loaded: &'a Loaded,
     /// Model folder of a decoder; `None` trains one from scratch.
     pub decoder: Option<PathBuf>,
+    /// Labels that were made before; with them no LE is made.
+    pub labels: Option<PathBuf>,
     /// Where to compute.
     pub device: Device,
     /// Folder of the run.
@@ -41,20 +43,29 @@ impl Pipeline<'_> {
             RunRecord::start(self.device.describe(), settings(config)?, config.plan.seeds.clone());
         record.data_hash = Some(dataset.hash());
         save(self.loaded, &self.out.join("data"), true)?;
-        let split = Split::new(dataset, config.split.protocol, config.split.seed, config.split.le_share)?;
+        let mut made = None;
+        let (split, labels) = match &self.labels {
+            Some(dir) => (Split::load(&dir.join("split.json"), dataset)?, dir.clone()),
+            None => {
+                let SplitConfig { protocol, seed, le_share } = config.split;
+                let split = Split::new(dataset, protocol, seed, le_share)?;
+                let mut log = MetricsLog::create(&self.out.join("le.jsonl"))?;
+                let base = environment::Base::load_or_train(self, &mut log, &mut record)?;
+                let data = LeData { dataset, split: &split };
+                let built = environment::build(self, &base, data, &mut log, &mut record)?;
+                made = Some((base, built));
+                (split, self.out.join("labels"))
+            }
+        };
         split.save(&self.out.join("split.json"))?;
-        let data = LeData { dataset, split: &split };
-        let mut log = MetricsLog::create(&self.out.join("le.jsonl"))?;
-        let base = environment::Base::load_or_train(self, &mut log, &mut record)?;
-        let le = environment::build(self, &base, data, &mut log, &mut record)?;
-        let labels = Labels::from(crate::le::read_labels(&self.out.join("labels"), dataset)?);
+        let labels = Labels::from(crate::le::read_labels(&labels, dataset)?);
         let compared = timed(&mut record, "recommenders", || {
             recommenders::compare(config, (dataset, &split), Some(&labels), &self.device, self.out)
         })?;
         compared.metrics.write(&self.out.join("metrics.json"))?;
         record.metrics = Some(compared.metrics.clone());
         record.write(&self.out.join("run.json"))?;
-        let report = summary::report(self, &split, &base, &le, &compared, &record);
+        let report = summary::report(self, &split, made.as_ref(), &compared, &record);
         report.write_json(&self.out.join("report.json"))?;
         report.write_html(&self.out.join("report.html"))?;
         output::line(crate::report::results_table(&compared.metrics).to_text().trim_end())?;

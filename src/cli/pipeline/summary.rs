@@ -13,12 +13,11 @@ use crate::report::{
     AugmentedQuality, EnvironmentQuality, ForestSavings, PairAccuracy, PassCost, Report, RunRecord, Scores,
 };
 
-/// Everything that `report.html` shows.
+/// Everything that `report.html` shows; what tells of the making of the LE only where it was made.
 pub(super) fn report(
     pipeline: &Pipeline,
     split: &Split,
-    base: &Base,
-    le: &Built,
+    made: Option<&(Base, Built)>,
     compared: &Compared,
     record: &RunRecord,
 ) -> Report {
@@ -30,38 +29,35 @@ pub(super) fn report(
                        predicted, all items ranked."
             .into(),
         metrics: Some(compared.metrics.clone()),
-        environment: Some(quality_tables(&le.quality, split, &pipeline.config.le)),
         stages: record.stages.clone(),
         ..Report::default()
     };
     let (users, items, events) = (dataset.users.len(), dataset.items.len(), dataset.interactions());
     report.fact("data", format!("{}: {users} users, {items} items, {events} interactions", dataset.name));
+    if let Some((base, le)) = made {
+        add_environment(&mut report, pipeline, split, base, le);
+    }
+    report.fact("device", &record.device);
+    report.curves.extend(compared.curves.iter().filter(|c| !c.is_empty()).cloned());
+    report
+}
+
+fn add_environment(report: &mut Report, pipeline: &Pipeline, split: &Split, base: &Base, le: &Built) {
     let decoder = &base.decoder.config;
     let trained = match &base.pretrained {
         Some(p) => format!(", trained here: {:.2} nats a held-out token", p.held_out_loss),
         None => String::new(),
     };
-    report.fact(
-        "decoder",
-        format!(
-            "{} layers, width {}, {:.1} M weights{trained}",
-            decoder.num_hidden_layers,
-            decoder.hidden_size,
-            decoder.parameters() as f64 / 1e6
-        ),
-    );
-    report.fact(
-        "item tokens",
-        format!("{:.2} → {:.2} nats a text token", le.items.loss_before, le.items.loss_after),
-    );
+    let (layers, width) = (decoder.num_hidden_layers, decoder.hidden_size);
+    let weights = decoder.parameters() as f64 / 1e6;
+    report.fact("decoder", format!("{layers} layers, width {width}, {weights:.1} M weights{trained}"));
+    let (before, after) = (le.items.loss_before, le.items.loss_after);
+    report.fact("item tokens", format!("{before:.2} → {after:.2} nats a text token"));
     report.fact("LE users", split.le.users.len().to_string());
-    report.fact("device", &record.device);
+    report.environment = Some(quality_tables(&le.quality, split, &pipeline.config.le));
     report.curves.extend(fit_curves(&le.epochs));
-    report.curves.extend(compared.curves.iter().filter(|c| !c.is_empty()).cloned());
-    let groups: [(&str, &[f32]); 2] = [
-        ("item taken next", &le.quality.positive_rewards),
-        ("uniform negatives", &le.quality.negative_rewards),
-    ];
+    let groups: [(&str, &[f32]); 2] =
+        [("item taken next", &le.quality.positive_rewards), ("uniform negatives", &le.quality.negative_rewards)];
     let histogram = Histogram::new("Rewards on held-out users", "reward", 40, &groups);
     report.rewards.extend((!histogram.is_empty()).then_some(histogram));
     report.forest = Some(ForestSavings {
@@ -69,7 +65,6 @@ pub(super) fn report(
         separate_tokens: le.tokens.separate,
         separate: le.separate,
     });
-    report
 }
 
 fn fit_curves(epochs: &[FitEpoch]) -> Option<Curves> {
