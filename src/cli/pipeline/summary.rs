@@ -56,8 +56,10 @@ fn add_environment(report: &mut Report, pipeline: &Pipeline, split: &Split, base
     report.fact("LE users", split.le.users.len().to_string());
     report.environment = Some(quality_tables(&le.quality, split, &pipeline.config.le));
     report.curves.extend(fit_curves(&le.epochs));
-    let groups: [(&str, &[f32]); 2] =
-        [("item taken next", &le.quality.positive_rewards), ("uniform negatives", &le.quality.negative_rewards)];
+    let groups: [(&str, &[f32]); 2] = [
+        ("item taken next", &le.quality.positive_rewards),
+        ("uniform negatives", &le.quality.negative_rewards),
+    ];
     let histogram = Histogram::new("Rewards on held-out users", "reward", 40, &groups);
     report.rewards.extend((!histogram.is_empty()).then_some(histogram));
     report.forest = Some(ForestSavings {
