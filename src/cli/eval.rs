@@ -3,7 +3,7 @@
 use super::config::SplitConfig;
 use super::data::DataArgs;
 use super::output;
-use super::train::SplitArgs;
+use super::split::SplitArgs;
 use crate::data::{Dataset, LoadOptions, Part, Split};
 use crate::device::Device;
 use crate::rec::baselines::{self, ItemKnn, Popularity, SessionKnn, train_sequences};

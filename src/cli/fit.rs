@@ -5,7 +5,7 @@ use super::output;
 use super::pipeline::environment::{Base, LeJob};
 use super::pipeline::summary::print_quality;
 use super::pipeline::{open_folder, settings, timed};
-use super::train::SplitArgs;
+use super::split::SplitArgs;
 use crate::Result;
 use crate::le::LeData;
 use crate::le::item_file::{ITEM_TOKENS, read_item_tokens};

@@ -5,7 +5,7 @@ use super::data::DataArgs;
 use super::output;
 use super::pipeline::environment::{Base, LeJob};
 use super::pipeline::{open_folder, settings, timed};
-use super::train::SplitArgs;
+use super::split::SplitArgs;
 use crate::Result;
 use crate::device::Device;
 use crate::le::LeData;

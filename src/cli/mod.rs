@@ -14,6 +14,7 @@ pub mod pipeline;
 pub mod pretrain;
 pub mod report;
 pub mod run;
+pub mod split;
 pub mod train;
 
 use crate::Result;

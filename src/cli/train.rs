@@ -1,10 +1,11 @@
 //! `lea train`: one recommender.
 
-use super::config::{RunConfig, SplitConfig};
+use super::config::RunConfig;
 use super::data::DataArgs;
 use super::output;
 use super::pipeline::{open_folder, settings};
-use crate::data::{Dataset, Part, Protocol, Split};
+use super::split::SplitArgs;
+use crate::data::{Part, Split};
 use crate::device::Device;
 use crate::le::read_labels;
 use crate::progress::MetricsLog;
@@ -16,39 +17,6 @@ use crate::report::RunRecord;
 use crate::{Error, Result};
 use clap::Args;
 use std::path::PathBuf;
-
-/// How a data set is split; flags that are given stand over a configuration's `[split]`.
-#[derive(Debug, Clone, Default, Args)]
-pub struct SplitArgs {
-    /// Protocol: sqn (users split 8:1:1) or leave-one-out [default: sqn]
-    #[arg(long, value_name = "NAME")]
-    pub protocol: Option<Protocol>,
-    /// Seed of the split [default: 0]
-    #[arg(long, value_name = "N")]
-    pub split_seed: Option<u64>,
-    /// Stored split, instead of a new one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["protocol", "split_seed"])]
-    pub split: Option<PathBuf>,
-}
-
-impl SplitArgs {
-    /// The split of `data`; what no flag says is taken from `config`.
-    ///
-    /// # Errors
-    /// A stored split that does not belong to the data; fewer than three users.
-    pub fn split(&self, data: &Dataset, config: &SplitConfig) -> Result<Split> {
-        let protocol = self.protocol.unwrap_or(config.protocol);
-        let seed = self.split_seed.unwrap_or(config.seed);
-        match &self.split {
-            Some(path) => Split::load(path, data),
-            None => Split::new(data, protocol, seed, config.le_share),
-        }
-    }
-
-    fn is_given(&self) -> bool {
-        self.protocol.is_some() || self.split_seed.is_some() || self.split.is_some()
-    }
-}
 
 /// Settings of a recommender; flags that are given stand over a configuration's `[rec]`.
 #[derive(Debug, Clone, Default, Args)]

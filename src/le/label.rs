@@ -7,10 +7,9 @@
 use super::config::{Augment, LabelConfig};
 use super::environment::Environment;
 use super::label_files::LabelBlock;
-use super::quality::steps_of;
 use super::score::{leaf_states, rewards, to_f32};
 use super::trunk::{Trunks, excluded};
-use super::work::{Work, packs};
+use super::work::{Work, packs, steps_of};
 use crate::Result;
 use crate::autograd::no_grad;
 use crate::data::NegativeSampler;

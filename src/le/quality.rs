@@ -7,7 +7,7 @@ use super::label::choose;
 use super::losses::ordered_pairs;
 use super::score::{rewards, to_f32};
 use super::trunk::Trunks;
-use super::work::{Work, packs};
+use super::work::{Work, packs, steps_of};
 use crate::Result;
 use crate::autograd::{Var, no_grad};
 use crate::data::ranking::{Ranking, rank};
@@ -160,11 +160,6 @@ fn seen(work: &Work) -> Vec<Vec<u32>> {
         items
     };
     work.owned.clone().map(step).collect()
-}
-
-/// User and step number of every step.
-pub(super) fn steps_of(works: &[Work]) -> impl Iterator<Item = (u32, u32)> + '_ {
-    works.iter().flat_map(|w| (0..w.steps()).map(|i| (w.user, (w.first_step + i) as u32)))
 }
 
 #[derive(Default)]

@@ -66,6 +66,11 @@ pub fn packs(works: &[Work], budget: usize, rows: impl Fn(&Work) -> usize) -> Ve
     packs
 }
 
+/// User and step number of every step.
+pub(super) fn steps_of(works: &[Work]) -> impl Iterator<Item = (u32, u32)> + '_ {
+    works.iter().flat_map(|w| (0..w.steps()).map(|i| (w.user, (w.first_step + i) as u32)))
+}
+
 /// Number of events of each item among `events`.
 pub fn item_counts<'a>(dataset: &Dataset, events: impl Iterator<Item = &'a [Event]>) -> Vec<u32> {
     let mut counts = vec![0; dataset.items.len()];

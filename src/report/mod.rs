@@ -6,6 +6,7 @@
 //! - [`Table`] prints to a terminal and to HTML; [`plot`] draws the report's figures as SVG.
 
 mod document;
+mod escape;
 mod html;
 mod json;
 mod metrics;

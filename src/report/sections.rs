@@ -1,6 +1,6 @@
 //! The sections of the page, each absent when the report has nothing for it.
 
-use super::html::escape;
+use super::escape::escape;
 use super::number::{count, duration, fraction, short};
 use super::plot::{Bar, BarGroup, Bars};
 use super::{Align, Cell, ForestSavings, Metrics, Report, Table, results_table};

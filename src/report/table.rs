@@ -1,6 +1,6 @@
 //! A table for terminals (aligned plain text) and for HTML.
 
-use super::html::escape;
+use super::escape::escape;
 use std::fmt::Write;
 
 /// Side to which a column is aligned.

@@ -86,11 +86,11 @@ fn figure(title: &str, height: u32, draw: impl FnOnce(&Area) -> Drawn) -> String
     };
     match drawn {
         Ok(()) => {
-            let label = format!("<svg role=\"img\" aria-label=\"{}\" ", super::html::escape(title));
+            let label = format!("<svg role=\"img\" aria-label=\"{}\" ", super::escape::escape(title));
             svg.replacen("<svg ", &label, 1)
         }
         // Nothing is written but a string, so only a plot without extent could come here.
-        Err(e) => format!("<p>{} could not be drawn: {}</p>", super::html::escape(title), e),
+        Err(e) => format!("<p>{} could not be drawn: {}</p>", super::escape::escape(title), e),
     }
 }
 
