@@ -14,9 +14,12 @@ const SETTINGS: &str = include_str!("../../configs/demo.toml");
 /// `lea demo`.
 #[derive(Debug, Args)]
 pub struct DemoCommand {
-    /// Folder to write; files of an earlier demonstration are replaced
+    /// Folder to write
     #[arg(long, value_name = "DIR", default_value = "out/demo")]
     pub out: PathBuf,
+    /// Replace the files of an earlier run in that folder
+    #[arg(long)]
+    pub overwrite: bool,
     /// Seed of the catalogue, the LE and the recommenders
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -30,8 +33,7 @@ pub fn run(args: DemoCommand) -> Result<()> {
     let mut config = RunConfig::parse(SETTINGS, Path::new("configs/demo.toml"))?;
     config.seed = args.seed;
     config.plan.seeds = vec![args.seed];
-    // Replacing is right for the default folder, which only the demonstration writes.
-    open_folder(&args.out, args.out.join("run.json").exists())?;
+    open_folder(&args.out, args.overwrite)?;
     let loaded = synthesise(&SynthConfig { seed: args.seed, ..SynthConfig::default() })?;
     let pipeline = Pipeline {
         config: &config,
