@@ -21,7 +21,7 @@ pub struct LeArgs {
     /// The data set
     #[command(flatten)]
     pub data: DataArgs,
-    /// Settings; flags stand over them
+    /// Settings; flags stand over them. lea label takes [data] and [le.label], all else from the LE
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Decoder: a Hugging Face model folder, or what `lea pretrain` wrote
@@ -33,7 +33,7 @@ pub struct LeArgs {
     /// Replace the files of an earlier run in that folder
     #[arg(long)]
     pub overwrite: bool,
-    /// Seed [default: the configuration's]
+    /// Seed [default: the configuration's; for lea label, that of the LE]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// Device to compute on

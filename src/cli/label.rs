@@ -72,10 +72,9 @@ pub fn run(args: LabelCommand) -> Result<()> {
     let quality = timed(&mut record, "judge", || judge(&loaded.env, data, &le, seed))?;
     print_quality(&quality, &split, &le)?;
     let value = serde_json::json!(quality);
-    let mut log = MetricsLog::none();
-    let tokens = timed(&mut record, "label", || {
-        job.label(&loaded.env, &loaded.hash, value, &common.out, common.overwrite, &mut log)
-    })?;
+    let mut log = MetricsLog::create(&common.out.join("metrics.jsonl"))?;
+    let tokens =
+        timed(&mut record, "label", || job.label(&loaded.env, &loaded.hash, value, &common.out, &mut log))?;
     record.write(&common.out.join("run.json"))?;
     let seconds = record.stages.last().map_or(0.0, |s| s.seconds);
     output::line(format_args!(

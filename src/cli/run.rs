@@ -1,10 +1,13 @@
 //! `lea run`: the whole method on a data set.
 
-use super::config::RunConfig;
+use super::config::{RunConfig, SplitConfig};
 use super::data::DataArgs;
+use super::pipeline::environment::Base;
 use super::pipeline::{Pipeline, open_folder};
 use crate::Result;
+use crate::data::Split;
 use crate::device::Device;
+use crate::le::read_manifest;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -48,6 +51,16 @@ pub fn run(args: RunCommand) -> Result<()> {
     config.data = args.data.read.over(config.data);
     config.check()?;
     let loaded = args.data.load(config.data.clone())?;
+    // What can be wrong is found before anything is written.
+    config.pretrain.check()?;
+    if let Some(dir) = &args.decoder {
+        Base::load(dir, &args.device)?;
+    }
+    if let Some(dir) = &args.labels {
+        read_manifest(dir)?;
+    }
+    let SplitConfig { protocol, seed, le_share } = config.split;
+    Split::new(&loaded.dataset, protocol, seed, le_share)?;
     open_folder(&args.out, args.overwrite)?;
     let title = format!("lea on {}", loaded.dataset.name);
     let pipeline = Pipeline {

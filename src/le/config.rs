@@ -195,6 +195,7 @@ impl LeConfig {
     /// Refuses settings that make no sense, by name.
     pub fn check(&self) -> Result<()> {
         let share = |x: f64| (0.0..=1.0).contains(&x);
+        let rate = share;
         let fit = &self.fit;
         let checks = [
             (self.history >= 1, "history must be at least 1".to_string()),
@@ -206,7 +207,27 @@ impl LeConfig {
                 fit.batch_tokens >= 1 && fit.negatives >= 1,
                 "fit: batch_tokens and negatives must be at least 1".into(),
             ),
-            (fit.temperature > 0.0, format!("fit: temperature {} must be above 0", fit.temperature)),
+            (
+                (1e-4..=1e4).contains(&fit.temperature),
+                format!("fit: temperature {} must be in 0.0001..10000", fit.temperature),
+            ),
+            (
+                fit.learning_rate > 0.0 && fit.learning_rate <= 1.0,
+                format!("fit: learning_rate {} must be above 0 and at most 1", fit.learning_rate),
+            ),
+            (rate(fit.item_learning_rate), "fit: item_learning_rate must be in 0..1".into()),
+            (rate(self.items.learning_rate), "items: learning_rate must be in 0..1".into()),
+            (
+                [fit.state_weight, fit.reward_weight, fit.weight_decay]
+                    .iter()
+                    .all(|w| (0.0..1e6).contains(w)),
+                "fit: state_weight, reward_weight and weight_decay must be at least 0 and finite".into(),
+            ),
+            (fit.margin.is_finite(), format!("fit: margin {} must be finite", fit.margin)),
+            (
+                self.history <= 1 << 20 && fit.negatives <= 1 << 16 && self.label.negatives <= 1 << 16,
+                "history or a number of negatives is absurdly large".into(),
+            ),
             (
                 share(fit.popularity_share)
                     && share(fit.hard_share)

@@ -54,14 +54,20 @@ pub fn fit(
 ) -> Result<Vec<FitEpoch>> {
     let negatives = FitNegatives::new(config, data.counts, seed);
     let rows = |w: &Work| w.rows(1 + config.negatives, env.leaf_len(), env.prompt.stem.len());
-    let steps_per_epoch = packs(data.works, config.batch_tokens, rows).len() as u64;
-    if steps_per_epoch == 0 {
+    if data.works.is_empty() {
         return Err(Error::setting(
             "the LE's users have no step to train on",
             "raise the LE's share of users, or give users with at least two events",
         ));
     }
-    let total = steps_per_epoch * config.epochs as u64;
+    // Packs depend on the order, so all epochs are laid out before the schedule is.
+    let order = |epoch: usize| {
+        let mut works = data.works.to_vec();
+        works.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ (epoch as u64) << 32));
+        let packs = packs(&works, config.batch_tokens, rows);
+        (works, packs)
+    };
+    let total: u64 = (1..=config.epochs).map(|epoch| order(epoch).1.len() as u64).sum();
     let schedule =
         Schedule { warmup: (total as f64 * config.warmup) as u64, total, kind: Decay::Cosine, floor: FLOOR };
     let mut optimiser = optimiser(env, config)?;
@@ -69,10 +75,9 @@ pub fn fit(
     let mut epochs = Vec::new();
     let mut step = 0;
     for epoch in 1..=config.epochs {
-        let mut works = data.works.to_vec();
-        works.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ (epoch as u64) << 32));
+        let (works, packs) = order(epoch);
         let mut sums = Sums::default();
-        for pack in packs(&works, config.batch_tokens, rows) {
+        for pack in packs {
             let works = &works[pack];
             let drawn = draw(env, data, config, &negatives, works, epoch)?;
             let shared_negatives = negatives.draw_shared(step, config.state_negatives);

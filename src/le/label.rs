@@ -126,7 +126,7 @@ impl<'a> Labeller<'a> {
         if self.candidates() == 0 {
             return Ok((Vec::new(), Vec::new()));
         }
-        let exclude: Vec<Vec<u32>> = works.iter().flat_map(|w| excluded(w, &history(w))).collect();
+        let exclude: Vec<Vec<u32>> = works.iter().flat_map(|w| excluded(w, &history(w), false)).collect();
         trunks.candidates(&self.env, &self.item_directions, self.candidates(), &exclude)
     }
 

@@ -66,8 +66,17 @@ impl LeData<'_> {
 pub fn judge(env: &Environment, data: LeData, config: &LeConfig, seed: u64) -> Result<Quality> {
     let counts = data.counts();
     let met = |user: u32| data.met(user);
+    let ahead = |work: &Work| before(data.dataset, work);
     let env = env.merged()?;
-    let judge = Judge { env: &env, fit: &config.fit, label: &config.label, counts: &counts, met: &met, seed };
+    let judge = Judge {
+        env: &env,
+        fit: &config.fit,
+        label: &config.label,
+        counts: &counts,
+        met: &met,
+        before: &ahead,
+        seed,
+    };
     judge.judge(&data.held_out_works(env.history))
 }
 

@@ -6,7 +6,7 @@ use super::environment::Environment;
 use super::label::choose;
 use super::losses::ordered_pairs;
 use super::score::{rewards, to_f32};
-use super::trunk::Trunks;
+use super::trunk::{Trunks, excluded};
 use super::work::{Work, packs, steps_of};
 use crate::Result;
 use crate::autograd::{Var, no_grad};
@@ -31,6 +31,8 @@ pub struct Quality {
     pub pairs_popularity: f64,
     /// Against the candidates by similarity.
     pub pairs_hard: f64,
+    /// Number of those pairs: candidates that are not the item taken next.
+    pub hard_pairs: u64,
     /// HR and NDCG at 5, 10, 20 of the item taken next, the whole catalogue ranked by similarity: HR@5, NDCG@5, …
     pub catalogue: [f64; 6],
     /// Share of steps whose candidates hold the item taken next.
@@ -61,6 +63,8 @@ pub struct Judge<'a> {
     pub counts: &'a [u32],
     /// Items that each user met, ascending; by user.
     pub met: &'a dyn Fn(u32) -> Vec<u32>,
+    /// Items of the user ahead of a trunk.
+    pub before: &'a dyn Fn(&Work) -> Vec<u32>,
     /// Seed of the negatives.
     pub seed: u64,
 }
@@ -95,7 +99,8 @@ impl Judge<'_> {
             sums.catalogue.add_rank(rank(scores, next as usize));
         }
         // The item taken next may be a candidate here: how often it is, and is chosen, is what is asked.
-        let exclude: Vec<Vec<u32>> = works.iter().flat_map(seen).collect();
+        let exclude: Vec<Vec<u32>> =
+            works.iter().flat_map(|w| excluded(w, &(self.before)(w), true)).collect();
         let count = self.candidates();
         let (ids, sims) = trunks.candidates(env, directions.value(), count, &exclude)?;
         let mut actions = Vec::new();
@@ -151,17 +156,6 @@ impl Judge<'_> {
     }
 }
 
-/// Items of the history at each step.
-fn seen(work: &Work) -> Vec<Vec<u32>> {
-    let step = |row: usize| {
-        let mut items = work.history[..=row].to_vec();
-        items.sort_unstable();
-        items.dedup();
-        items
-    };
-    work.owned.clone().map(step).collect()
-}
-
 #[derive(Default)]
 struct Sums {
     steps: u64,
@@ -188,6 +182,7 @@ impl Sums {
             pairs_uniform: self.uniform / pairs,
             pairs_popularity: self.popular / pairs,
             pairs_hard: self.hard / self.hard_pairs.max(1) as f64,
+            hard_pairs: self.hard_pairs as u64,
             catalogue: self.catalogue.to_array(),
             candidate_recall: self.recall as f64 / steps,
             hits: self.hits.map(|h| h as f64 / steps),

@@ -60,13 +60,17 @@ pub fn owned_rows(forest: &Forest, works: &[Work]) -> Vec<u32> {
     rows.flat_map(|(work, trunk)| work.owned.clone().map(|row| (trunk.start + row) as u32)).collect()
 }
 
-/// Items that are no candidates at each step of `work`: those of the history up to it, and the observed action.
-/// `before` are the user's items ahead of the trunk.
-pub fn excluded(work: &Work, before: &[u32]) -> Vec<Vec<u32>> {
+/// Items that are no candidates at each step of `work`: those of the history up to it, and the observed action unless
+/// `keep_observed`. `before` are the user's items ahead of the trunk.
+pub fn excluded(work: &Work, before: &[u32], keep_observed: bool) -> Vec<Vec<u32>> {
     let step = |(i, row): (usize, usize)| {
         let mut items: Vec<u32> = before.to_vec();
         items.extend(&work.history[..=row]);
-        items.push(work.actions[i]);
+        if keep_observed {
+            items.retain(|&item| item != work.actions[i]);
+        } else {
+            items.push(work.actions[i]);
+        }
         items.sort_unstable();
         items.dedup();
         items

@@ -100,7 +100,7 @@ pub(super) fn build(
     let start = Instant::now();
     let labels = pipeline.out.join("labels");
     let tokens =
-        timed(record, "label", || job.label(&env, &le_hash, serde_json::json!(quality), &labels, true, log))?;
+        timed(record, "label", || job.label(&env, &le_hash, serde_json::json!(quality), &labels, log))?;
     let label_seconds = start.elapsed().as_secs_f64();
     let separate = job.separate_sample(&env)?;
     Ok(Built { env, items, epochs, quality, tokens, label_seconds, separate })
@@ -213,14 +213,13 @@ impl LeJob<'_> {
         Ok(FileHash::of(&dir.join("le.json"))?.sha256)
     }
 
-    /// Step 3 into the folder `out`, the split beside the labels.
+    /// Step 3 into the folder `out`, replacing the labels of an earlier run; the split goes beside the labels.
     pub fn label(
         &self,
         env: &Environment,
         le_hash: &str,
         quality: serde_json::Value,
         out: &Path,
-        overwrite: bool,
         log: &mut MetricsLog,
     ) -> Result<TokenCount> {
         let (dataset, split, label) = (self.data.dataset, self.data.split, &self.settings.label);
@@ -240,7 +239,7 @@ impl LeJob<'_> {
             decoder_hash: DecoderIdentity::of(&self.base.dir)?.hash(),
             split_hash: split.hash(),
         };
-        let writer = LabelWriter::new(out, header, overwrite)?;
+        let writer = LabelWriter::new(out, header, true)?;
         split.save(&out.join("split.json"))?;
         let tokens = label_all(env, self.data, self.settings, self.seed, &writer, log)?;
         let trains = |user: u32, t: u32| {

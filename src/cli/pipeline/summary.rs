@@ -5,7 +5,7 @@ use super::environment::{Base, Built};
 use super::recommenders::Compared;
 use crate::Result;
 use crate::cli::output;
-use crate::data::Split;
+use crate::data::{Protocol, Split};
 use crate::le::fit::FitEpoch;
 use crate::le::{Augment, LeConfig, Quality};
 use crate::report::plot::{Curves, Histogram, Series};
@@ -22,12 +22,16 @@ pub(super) fn report(
     record: &RunRecord,
 ) -> Report {
     let dataset = &pipeline.loaded.dataset;
+    let tested = match split.protocol {
+        Protocol::Sqn => "every step of held-out test users is predicted",
+        Protocol::LeaveOneOut => "the last event of every user is predicted",
+    };
     let mut report = Report {
         title: pipeline.title.into(),
-        introduction: "Recommenders trained on the interaction log alone (base), and with states, rewards and \
-                       augmented actions from a language-model environment; every step of held-out test users is \
-                       predicted, all items ranked."
-            .into(),
+        introduction: format!(
+            "Recommenders trained on the interaction log alone (base), and with states, rewards and augmented actions \
+             from a language-model environment; {tested}, all items ranked."
+        ),
         metrics: Some(compared.metrics.clone()),
         stages: record.stages.clone(),
         ..Report::default()
@@ -54,7 +58,8 @@ fn add_environment(report: &mut Report, pipeline: &Pipeline, split: &Split, base
     let (before, after) = (le.items.loss_before, le.items.loss_after);
     report.fact("item tokens", format!("{before:.2} → {after:.2} nats a text token"));
     report.fact("LE users", split.le.users.len().to_string());
-    report.environment = Some(quality_tables(&le.quality, split, &pipeline.config.le));
+    report.environment =
+        (le.quality.steps > 0).then(|| quality_tables(&le.quality, split, &pipeline.config.le));
     report.curves.extend(fit_curves(&le.epochs));
     let groups: [(&str, &[f32]); 2] = [
         ("item taken next", &le.quality.positive_rewards),
@@ -106,7 +111,11 @@ pub fn quality_tables(quality: &Quality, split: &Split, le: &LeConfig) -> Enviro
         pair_accuracy: vec![
             pairs("uniform", quality.pairs_uniform, crate::le::quality::NEGATIVES as u64),
             pairs("popularity", quality.pairs_popularity, crate::le::quality::NEGATIVES as u64),
-            pairs("candidates", quality.pairs_hard, quality.candidates),
+            PairAccuracy {
+                negatives: "candidates".into(),
+                accuracy: quality.pairs_hard,
+                pairs: quality.hard_pairs,
+            },
         ],
         catalogue: Some(Scores::from_array(quality.catalogue)),
         augmented: augmented.collect(),
@@ -116,6 +125,9 @@ pub fn quality_tables(quality: &Quality, split: &Split, le: &LeConfig) -> Enviro
 
 /// Prints the quality tables.
 pub fn print_quality(quality: &Quality, split: &Split, le: &LeConfig) -> Result<()> {
+    if quality.steps == 0 {
+        return output::line("no held-out steps: the LE's quality is unknown");
+    }
     let tables = quality_tables(quality, split, le);
     output::line(format_args!(
         "on {} held-out users, {} steps; {:.1} % of the next items are among {} candidates",

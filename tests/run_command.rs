@@ -1,0 +1,137 @@
+//! The program as a user runs it: the whole method twice with one seed, then each step by itself on the former's files.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const SETTINGS: &str = r#"
+seed = 3
+
+[pretrain]
+hidden = 16
+layers = 1
+heads = 2
+kv_heads = 1
+ffn = 32
+vocab = 280
+context = 96
+text_tokens = 32
+epochs = 1
+batch_tokens = 1024
+
+[le]
+history = 10
+
+[le.items]
+epochs = 1
+
+[le.fit]
+epochs = 2
+batch_tokens = 512
+lora = { rank = 4 }
+
+[le.label]
+candidates = 8
+negatives = 3
+users_per_file = 40
+
+[rec]
+width = 16
+epochs = 2
+negatives = 3
+
+[plan]
+variants = ["base", "lea"]
+seeds = [5]
+"#;
+
+fn lea(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lea")).args(args).output().expect("the program starts")
+}
+
+fn succeed(args: &[&str]) -> String {
+    let output = lea(args);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "lea {}: {errors}", args.join(" "));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn text(path: impl AsRef<Path>) -> &'static str {
+    Box::leak(path.as_ref().to_string_lossy().into_owned().into_boxed_str())
+}
+
+#[test]
+fn the_whole_method_runs_and_repeats_to_the_byte_and_each_step_reads_the_formers_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| text(dir.path().join(name));
+    std::fs::write(at("c.toml"), SETTINGS).unwrap();
+    succeed(&["data", "synth", "--items", "60", "--users", "100", "--mean-length", "7", "--out", at("data")]);
+    for out in ["a", "b"] {
+        let table = succeed(&["run", "--config", at("c.toml"), "--data", at("data"), "--out", at(out)]);
+        assert!(
+            table.contains("sasrec") && table.contains("gru4rec") && table.contains("session-knn"),
+            "{table}"
+        );
+    }
+    let metrics = |run: &str| std::fs::read(dir.path().join(run).join("metrics.json")).unwrap();
+    assert_eq!(metrics("a"), metrics("b"), "one seed, two results");
+    let page = std::fs::read_to_string(dir.path().join("a/report.html")).unwrap();
+    assert!(page.contains("<svg") && !page.contains("http://") && !page.contains("<script"));
+
+    // Each step by itself gives the bits of the whole run.
+    let (data, decoder, config) = (at("data"), at("decoder"), at("c.toml"));
+    succeed(&["pretrain", "--config", config, "--data", data, "--seed", "3", "--out", decoder]);
+    let step = |command: &'static str, more: &[&'static str], out: &str| {
+        let mut args =
+            vec![command, "--config", config, "--data", data, "--decoder", decoder, "--out", at(out)];
+        args.extend(more);
+        succeed(&args)
+    };
+    step("items", &[], "items");
+    let quality = step("fit", &["--item-tokens", at("items")], "le");
+    assert!(quality.contains("pair accuracy"), "{quality}");
+    step("label", &["--le", at("le")], "labels");
+    for file in ["labels-00000-of-00003.safetensors", "labels-00002-of-00003.safetensors"] {
+        let read = |run: &str| std::fs::read(dir.path().join(run).join(file)).unwrap();
+        let (whole, stepwise) = (read("a/labels"), read("labels"));
+        // The headers name the hash of the LE, whose record tells the folder of the decoder; the tensors are equal.
+        let tensors =
+            |file: &[u8]| file[8 + u64::from_le_bytes(file[..8].try_into().unwrap()) as usize..].to_vec();
+        assert!(tensors(&whole) == tensors(&stepwise), "{file}");
+    }
+    let (labels, out) = (at("labels"), at("rec"));
+    let train =
+        ["train", "--config", config, "--data", data, "--labels", labels, "--variant", "lea", "--out", out];
+    let trained = succeed(&train);
+    let model = text(dir.path().join("rec/recommender.safetensors"));
+    let ranked = succeed(&["eval", "--data", data, "--model", model, "--baseline", "popularity"]);
+    let row = |table: &str| table.lines().find(|l| l.starts_with("sasrec")).map(str::to_string);
+    assert!(row(&ranked).is_some() && row(&trained).is_some(), "{ranked}");
+    succeed(&["report", at("a")]);
+}
+
+#[test]
+fn what_is_wrong_is_told_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| text(dir.path().join(name));
+    std::fs::write(at("c.toml"), SETTINGS).unwrap();
+    std::fs::write(at("broken.toml"), "[le]\nhistroy = 3\n").unwrap();
+    succeed(&["data", "synth", "--items", "60", "--users", "20", "--mean-length", "7", "--out", at("data")]);
+    let fails = |args: &[&str], told: &[&str]| {
+        let output = lea(args);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "lea {}: {errors}", args.join(" "));
+        assert!(told.iter().all(|t| errors.contains(t)), "{errors}");
+        assert!(!dir.path().join("out").exists(), "lea {} left files", args.join(" "));
+    };
+    let run = |config: &'static str, more: &[&'static str]| {
+        let mut args = vec!["run", "--config", config, "--data", at("data"), "--out", at("out")];
+        args.extend(more);
+        args
+    };
+    fails(&run(at("broken.toml"), &[]), &["broken.toml", "line 2", "histroy"]);
+    fails(&run(at("missing.toml"), &[]), &["missing.toml"]);
+    fails(&run(at("c.toml"), &["--decoder", at("data")]), &["config.json"]);
+    fails(&run(at("c.toml"), &["--labels", at("data")]), &["manifest.json"]);
+    let output = lea(&["run", "--config", at("c.toml"), "--data", at("data"), "--out", at("data")]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not empty"));
+}
