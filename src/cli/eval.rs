@@ -1,12 +1,13 @@
 //! `lea eval`: a trained recommender or a baseline on the test part.
 
-use super::config::SplitConfig;
+use super::config::RunConfig;
 use super::data::DataArgs;
 use super::output;
+use super::pipeline::open_folder;
 use super::split::SplitArgs;
-use crate::data::{Dataset, LoadOptions, Part, Split};
+use crate::data::{Dataset, Part, Split};
 use crate::device::Device;
-use crate::rec::baselines::{self, ItemKnn, Popularity, SessionKnn, train_sequences};
+use crate::rec::baselines;
 use crate::rec::metrics::Ranking;
 use crate::rec::{EvalSteps, evaluate, saved};
 use crate::report::{Metrics, MetricsRow, Scores, SeedScores, results_table};
@@ -25,6 +26,17 @@ pub enum Baseline {
     SessionKnn,
 }
 
+impl Baseline {
+    /// The name that [`baselines::all`] gives it.
+    fn name(self) -> &'static str {
+        match self {
+            Baseline::Popularity => "popularity",
+            Baseline::ItemKnn => "item-knn",
+            Baseline::SessionKnn => "session-knn",
+        }
+    }
+}
+
 /// `lea eval`.
 #[derive(Debug, Args)]
 pub struct EvalCommand {
@@ -34,7 +46,10 @@ pub struct EvalCommand {
     /// Its split
     #[command(flatten)]
     pub split: SplitArgs,
-    /// Recommender that `lea train` wrote; may be given several times
+    /// Configuration whose \[data\] and \[split\] are taken; flags stand over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Recommender that `lea train` or `lea run` wrote, ranked on the split stored with it; may be given several times
     #[arg(long, value_name = "FILE", required_unless_present = "baseline")]
     pub model: Vec<PathBuf>,
     /// Baseline; may be given several times
@@ -46,6 +61,12 @@ pub struct EvalCommand {
     /// Rank the validation part instead of the test part
     #[arg(long)]
     pub validation: bool,
+    /// Folder for metrics.json
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Replace the metrics of an earlier evaluation in that folder
+    #[arg(long, requires = "out")]
+    pub overwrite: bool,
     /// Device to compute on
     #[arg(long, default_value = "cpu")]
     pub device: Device,
@@ -53,39 +74,46 @@ pub struct EvalCommand {
 
 /// Runs `lea eval`.
 pub fn run(args: EvalCommand) -> Result<()> {
-    let data = args.data.load(LoadOptions::default())?.dataset;
-    let split = args.split.split(&data, &SplitConfig::default())?;
+    if args.history == 0 {
+        return Err(Error::setting("--history is 0", "let baselines read 1 item or more"));
+    }
+    let run = args.config.as_deref().map(RunConfig::load).transpose()?.unwrap_or_default();
+    let data = args.data.load(run.data.clone())?.dataset;
+    let split = match args.model.iter().find_map(|path| stored_split(path)) {
+        Some(path) if !args.split.is_given() => Split::load(&path, &data)?,
+        _ => args.split.split(&data, &run.split)?,
+    };
+    if let Some(out) = &args.out {
+        open_folder(out, args.overwrite)?;
+    }
     let part = if args.validation { Part::Validation } else { Part::Test };
     let mut rows = Vec::new();
-    for &baseline in &args.baseline {
-        rows.push(rank_baseline(baseline, &data, &split, part, args.history)?);
+    if !args.baseline.is_empty() {
+        let all = baselines::all(&data, &split);
+        for (name, ranker) in args.baseline.iter().filter_map(|b| all.iter().find(|(n, _)| *n == b.name())) {
+            let ranking = baselines::evaluate(&**ranker, &data, &split, part, args.history, false);
+            rows.push(([name, "none", "baseline"].map(String::from), ranking));
+        }
     }
     for path in &args.model {
         rows.push(rank_model(path, &data, &split, part, &args.device)?);
     }
-    print_table(&data.name, &split, split.seed, &rows)
+    let metrics = table(&data.name, &split, split.seed, &rows)?;
+    if let Some(out) = &args.out {
+        metrics.write(&out.join("metrics.json"))?;
+    }
+    print(&metrics)
+}
+
+/// The split that the training of a recommender wrote: beside it (`lea train`), or in the folder above (`lea run`).
+fn stored_split(model: &Path) -> Option<PathBuf> {
+    let beside = model.parent()?;
+    let above = beside.join("..");
+    [beside, &above].into_iter().map(|dir| dir.join("split.json")).find(|path| path.is_file())
 }
 
 /// Encoder, framework and variant of a row of the table.
 type Name = [String; 3];
-
-fn rank_baseline(
-    baseline: Baseline,
-    data: &Dataset,
-    split: &Split,
-    part: Part,
-    history: usize,
-) -> Result<(Name, Ranking)> {
-    let sequences = train_sequences(data, split);
-    let items = data.items.len();
-    let (name, ranker): (_, Box<dyn baselines::Ranker>) = match baseline {
-        Baseline::Popularity => ("popularity", Box::new(Popularity::new(&sequences, items))),
-        Baseline::ItemKnn => ("item-knn", Box::new(ItemKnn::new(&sequences, items))),
-        Baseline::SessionKnn => ("session-knn", Box::new(SessionKnn::new(&sequences, items))),
-    };
-    let ranking = baselines::evaluate(&*ranker, data, split, part, history, false);
-    Ok(([name, "none", "baseline"].map(String::from), ranking))
-}
 
 fn rank_model(
     path: &Path,
@@ -95,32 +123,50 @@ fn rank_model(
     device: &Device,
 ) -> Result<(Name, Ranking)> {
     let (network, trained_on) = saved::load(path, device)?;
-    if trained_on != data.interactions_hash() {
-        let problem = "the recommender was trained on other data, or with other filters";
-        let remedy = "give the data and the filters that it was trained with";
-        return Err(Error::invalid(path, "metadata", problem, remedy));
-    }
+    trained_on.check(path, data, split)?;
     let config = network.config();
     let ranking = evaluate(&network, &EvalSteps::new(data, split, part, config.history))?;
-    let name = [config.encoder.name(), config.framework.name(), &config.variant_name()];
-    Ok((name.map(String::from), ranking))
+    Ok((config.table_name(), ranking))
 }
 
-/// Prints the table of HR and NDCG of one seed.
-pub(super) fn print_table(data: &str, split: &Split, seed: u64, rows: &[(Name, Ranking)]) -> Result<()> {
+/// HR and NDCG of one seed.
+pub(super) fn table(data: &str, split: &Split, seed: u64, rows: &[(Name, Ranking)]) -> Result<Metrics> {
     let row = |([encoder, framework, variant], ranking): &(Name, Ranking)| {
         let scores = Scores::from_array(ranking.to_array());
         MetricsRow::new(encoder, framework, variant, vec![SeedScores { seed, scores }])
     };
     let protocol = serde_json::to_value(split.protocol).unwrap_or_default();
-    let metrics = Metrics {
+    Ok(Metrics {
         protocol: protocol.as_str().unwrap_or_default().into(),
         data: data.into(),
         test_steps: rows.first().map_or(0, |(_, ranking)| ranking.steps()),
         seeds: vec![seed],
         rows: rows.iter().map(row).collect::<Result<_>>()?,
-    };
-    let steps = metrics.test_steps;
-    output::line(format_args!("{data}, protocol {}, {steps} steps", metrics.protocol))?;
-    output::line(results_table(&metrics).to_text().trim_end())
+    })
+}
+
+/// Prints what `metrics` holds as a table.
+pub(super) fn print(metrics: &Metrics) -> Result<()> {
+    let Metrics { data, protocol, test_steps, .. } = metrics;
+    output::line(format_args!("{data}, protocol {protocol}, {test_steps} steps"))?;
+    output::line(results_table(metrics).to_text().trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_split_of_a_recommender_is_found_beside_it_or_above() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, rec) = (dir.path().join("run"), dir.path().join("run/rec"));
+        std::fs::create_dir_all(&rec).unwrap();
+        let model = rec.join("model.safetensors");
+        assert_eq!(stored_split(&model), None);
+        std::fs::write(run.join("split.json"), "above").unwrap();
+        let found = |model| std::fs::read_to_string(stored_split(model).unwrap()).unwrap();
+        assert_eq!(found(&model), "above");
+        std::fs::write(rec.join("split.json"), "beside").unwrap();
+        assert_eq!(found(&model), "beside");
+    }
 }

@@ -172,6 +172,16 @@ pub fn run(args: TrainCommand) -> Result<()> {
         Some(dir) if !args.split.is_given() => Split::load(&dir.join("split.json"), &data)?,
         _ => args.split.split(&data, &run.split)?,
     };
+    if let (Some(dir), Some(set)) = (&args.labels, &labels)
+        && set.manifest.header.split_hash != split.hash()
+    {
+        return Err(Error::invalid(
+            dir.join("manifest.json"),
+            "header.split_hash",
+            "the labels' LE was trained on another split: it may have learned from test users of this one",
+            "give no split, which takes the labels' own, or make labels on this split with `lea label`",
+        ));
+    }
     open_folder(&args.out, args.overwrite)?;
     let mut record =
         RunRecord::start(args.device.describe(), settings(&config)?, vec![config.seed, split.seed]);
@@ -179,14 +189,19 @@ pub fn run(args: TrainCommand) -> Result<()> {
     let mut log = MetricsLog::create(&args.out.join("metrics.jsonl"))?;
     let labels = labels.map(Labels::from);
     let trained = train(&config, (&data, &split), labels.as_ref(), &args.device, &mut log)?;
-    saved::save(&args.out.join("recommender.safetensors"), &trained.network, &data.interactions_hash())?;
+    let trained_on = saved::TrainedOn::of(&data, &split);
+    saved::save(&args.out.join("recommender.safetensors"), &trained.network, &trained_on)?;
     split.save(&args.out.join("split.json"))?;
     record.add_stage("train", trained.seconds);
     record.write(&args.out.join("run.json"))?;
     let steps = EvalSteps::new(&data, &split, Part::Test, config.history);
     let ranking = evaluate(&trained.network, &steps)?;
-    let name = [config.encoder.name(), config.framework.name(), &config.variant_name()].map(String::from);
-    super::eval::print_table(&data.name, &split, config.seed, &[(name, ranking)])?;
+    super::eval::print(&super::eval::table(
+        &data.name,
+        &split,
+        config.seed,
+        &[(config.table_name(), ranking)],
+    )?)?;
     let (best, epochs) = (trained.best_epoch, trained.curve.len());
     output::line(format_args!("best of {epochs} epochs: {best}; written to {}", args.out.display()))
 }

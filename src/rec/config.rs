@@ -246,6 +246,17 @@ impl RecConfig {
         variant.name().into()
     }
 
+    /// Encoder, framework and variant as tables and files name them: a supervised recommender has no framework, and its
+    /// variant is "supervised", with "+alpha" where augmented actions are learned too.
+    pub fn table_name(&self) -> [String; 3] {
+        let encoder = self.encoder.name().into();
+        if self.framework.has_q() {
+            return [encoder, self.framework.name().into(), self.variant_name()];
+        }
+        let augmented = if self.alpha > 0.0 { "+alpha" } else { "" };
+        [encoder, "none".into(), format!("{}{augmented}", self.framework.name())]
+    }
+
     /// Whether any label is read.
     pub fn needs_labels(&self) -> bool {
         self.state || self.reward || self.alpha > 0.0 || self.beta > 0.0
@@ -331,6 +342,16 @@ mod tests {
             let config = RecConfig { framework: Framework::Supervised, ..RecConfig::default() };
             config.with_variant(variant).validate().unwrap();
         }
+    }
+
+    #[test]
+    fn a_supervised_recommender_is_named_after_its_loss() {
+        let supervised = RecConfig { framework: Framework::Supervised, ..RecConfig::default() };
+        assert_eq!(supervised.table_name(), ["sasrec", "none", "supervised"]);
+        let augmented = supervised.with_variant(Variant::Lea);
+        assert_eq!(augmented.table_name(), ["sasrec", "none", "supervised+alpha"]);
+        let lea = RecConfig::default().with_variant(Variant::Lea);
+        assert_eq!(lea.table_name(), ["sasrec", "snqn", "lea"]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use super::catalogue::ITEMS;
+use lea::data::{Protocol, Split};
 use lea::device::{DType, Device};
 use lea::rec::{EncoderKind, Framework, Network, RecConfig, Variant, saved};
 use lea::tensor::file;
@@ -7,6 +8,10 @@ use std::path::Path;
 
 fn network(config: &RecConfig) -> Network {
     Network::new(config, ITEMS, 5, (&Device::Cpu, DType::F32), 9).unwrap()
+}
+
+fn trained_on() -> saved::TrainedOn {
+    saved::TrainedOn { data: "data".into(), split: "split".into() }
 }
 
 fn load_error(path: &Path) -> String {
@@ -21,9 +26,9 @@ fn a_recommender_that_is_read_back_scores_the_same() {
         for (framework, tied) in [(Framework::Supervised, true), (Framework::Snqn, false)] {
             let config = RecConfig { encoder, framework, tied, width: 8, blocks: 2, ..RecConfig::default() };
             let network = network(&config.with_variant(Variant::State));
-            saved::save(&path, &network, "hash").unwrap();
+            saved::save(&path, &network, &trained_on()).unwrap();
             let (read, data) = saved::load(&path, &Device::Cpu).unwrap();
-            assert_eq!((read.config(), data.as_str()), (network.config(), "hash"));
+            assert_eq!((read.config(), data), (network.config(), trained_on()));
             let histories: [&[u32]; 2] = [&[1, 2, 3], &[22]];
             assert_eq!(read.scores(&histories).unwrap(), network.scores(&histories).unwrap());
             let bits = |n: &Network| -> Vec<_> {
@@ -38,11 +43,24 @@ fn a_recommender_that_is_read_back_scores_the_same() {
 }
 
 #[test]
+fn a_split_that_it_was_not_trained_on_is_refused() {
+    let data = super::catalogue::dataset(12);
+    let [own, other] = [0, 1].map(|seed| Split::new(&data, Protocol::Sqn, seed, 1.0).unwrap());
+    let trained_on = saved::TrainedOn::of(&data, &own);
+    let path = Path::new("recommender.safetensors");
+    trained_on.check(path, &data, &own).unwrap();
+    let message = trained_on.check(path, &data, &other).unwrap_err().to_string();
+    assert!(message.contains("recommender.safetensors") && message.contains("another split"), "{message}");
+    let message = trained_on.check(path, &super::catalogue::dataset(11), &own).unwrap_err().to_string();
+    assert!(message.contains("other data"), "{message}");
+}
+
+#[test]
 fn damaged_recommenders_are_refused_with_the_place() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("recommender.safetensors");
     let network = network(&RecConfig { width: 8, ..RecConfig::default() });
-    saved::save(&path, &network, "hash").unwrap();
+    saved::save(&path, &network, &trained_on()).unwrap();
     let bytes = std::fs::read(&path).unwrap();
     for length in [0, 4, 40, bytes.len() - 1] {
         std::fs::write(&path, &bytes[..length]).unwrap();
@@ -57,7 +75,7 @@ fn tensors_that_do_not_fit_the_settings_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("recommender.safetensors");
     let network = network(&RecConfig { width: 8, ..RecConfig::default() });
-    saved::save(&path, &network, "hash").unwrap();
+    saved::save(&path, &network, &trained_on()).unwrap();
     let opened = file::TensorFile::open(&path).unwrap();
     let header = opened.metadata("recommender").unwrap().to_string();
     drop(opened);

@@ -4,7 +4,7 @@ use crate::cli::config::RunConfig;
 use crate::data::{Dataset, Part, Split};
 use crate::device::Device;
 use crate::progress::MetricsLog;
-use crate::rec::baselines::{self, ItemKnn, Popularity, Ranker, SessionKnn, train_sequences};
+use crate::rec::baselines::{self, Ranker};
 use crate::rec::{EpochRecord, EvalSteps, Labels, RecConfig, evaluate, saved, train};
 use crate::report::plot::{Curves, Series};
 use crate::report::{Metrics, MetricsRow, Scores, SeedScores};
@@ -46,7 +46,7 @@ pub fn compare(
     for recommender in &recommenders {
         for &seed in &config.plan.seeds {
             let config = RecConfig { seed, ..recommender.clone() };
-            jobs.push(Job { name: name_of(&config), config });
+            jobs.push(Job { name: config.table_name(), config });
         }
     }
     let outcomes = run_jobs(&jobs, |job| run_job(job, data, split, labels, device, out))?;
@@ -71,15 +71,6 @@ pub fn compare(
         rows,
     };
     Ok(Compared { metrics, curves: plots(&curves) })
-}
-
-/// Encoder, framework and variant as tables name them.
-fn name_of(config: &RecConfig) -> [String; 3] {
-    if config.framework.has_q() {
-        [config.encoder.name().into(), config.framework.name().into(), config.variant_name()]
-    } else {
-        [config.encoder.name().into(), "none".into(), config.framework.name().into()]
-    }
 }
 
 /// Runs all jobs on as many single-threaded workers as the machine has threads; the first error ends them.
@@ -130,20 +121,13 @@ fn run_job(
     let mut log = MetricsLog::create(&out.join("rec").join(format!("{stem}.jsonl")))?;
     let trained = train(&job.config, (data, split), labels, device, &mut log)?;
     let path = out.join("rec").join(format!("{stem}.safetensors"));
-    saved::save(&path, &trained.network, &data.interactions_hash())?;
+    saved::save(&path, &trained.network, &saved::TrainedOn::of(data, split))?;
     let test = EvalSteps::new(data, split, Part::Test, job.config.history);
     let scores = Scores::from_array(evaluate(&trained.network, &test)?.to_array());
     Ok(Outcome { scores, curve: trained.curve })
 }
 
 fn baseline_rows(config: &RunConfig, data: &Dataset, split: &Split) -> Result<Vec<MetricsRow>> {
-    let sequences = train_sequences(data, split);
-    let items = data.items.len();
-    let rankers: [(&str, Box<dyn Ranker>); 3] = [
-        ("popularity", Box::new(Popularity::new(&sequences, items))),
-        ("item-knn", Box::new(ItemKnn::new(&sequences, items))),
-        ("session-knn", Box::new(SessionKnn::new(&sequences, items))),
-    ];
     let row = |(name, ranker): &(&str, Box<dyn Ranker>)| {
         let ranking = baselines::evaluate(&**ranker, data, split, Part::Test, config.rec.history, false);
         let scores = Scores::from_array(ranking.to_array());
@@ -151,7 +135,7 @@ fn baseline_rows(config: &RunConfig, data: &Dataset, split: &Split) -> Result<Ve
         let seed = config.plan.seeds[0];
         MetricsRow::new(name, "none", "baseline", vec![SeedScores { seed, scores }])
     };
-    rankers.iter().map(row).collect()
+    baselines::all(data, split).iter().map(row).collect()
 }
 
 fn plots(curves: &[(String, Vec<EpochRecord>)]) -> Vec<Curves> {

@@ -19,6 +19,17 @@ pub trait Ranker: Sync {
     fn scores(&self, history: &[u32], out: &mut [f32]);
 }
 
+/// Every baseline by its name, counted on what training may see of `dataset`.
+pub fn all(dataset: &Dataset, split: &Split) -> [(&'static str, Box<dyn Ranker>); 3] {
+    let sequences = train_sequences(dataset, split);
+    let items = dataset.items.len();
+    [
+        ("popularity", Box::new(Popularity::new(&sequences, items))),
+        ("item-knn", Box::new(ItemKnn::new(&sequences, items))),
+        ("session-knn", Box::new(SessionKnn::new(&sequences, items))),
+    ]
+}
+
 /// The item sequences that training may see, one a user that has any; what a baseline counts.
 pub fn train_sequences(dataset: &Dataset, split: &Split) -> Vec<Vec<u32>> {
     let events = dataset.users.iter().enumerate().map(|(user, of)| split.train_events(user, &of.events));
