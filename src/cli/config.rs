@@ -137,7 +137,7 @@ impl RunConfig {
             let own = self.rec_of(encoder)?;
             if self.plan.supervised {
                 let supervised = RecConfig { framework: Framework::Supervised, ..own.clone() };
-                all.push(RecConfig { alpha: 0.0, ..supervised.with_variant(Variant::Base) });
+                all.push(supervised.with_variant(Variant::Base));
             }
             for &framework in &self.plan.frameworks {
                 let framed = RecConfig { framework, ..own.clone() };

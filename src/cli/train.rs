@@ -27,7 +27,7 @@ pub struct RecArgs {
     /// Framework [default: snqn]
     #[arg(long, value_enum)]
     pub framework: Option<Framework>,
-    /// What is taken from the LE: sets state, reward, alpha and beta [default: base]
+    /// What is taken from the LE: sets state, reward and augment [default: base]
     #[arg(long, value_enum)]
     pub variant: Option<Variant>,
     /// Whether the Q head reads the LE's state
@@ -36,10 +36,13 @@ pub struct RecArgs {
     /// Whether the Q-loss uses the LE's rewards
     #[arg(long, value_name = "BOOL")]
     pub reward: Option<bool>,
-    /// Weight of the cross-entropy of augmented actions
+    /// Whether augmented actions are trained too; so they are where --alpha or --beta is given
+    #[arg(long, value_name = "BOOL")]
+    pub augment: Option<bool>,
+    /// Weight of the cross-entropy of augmented actions [default: 0.1]
     #[arg(long, value_name = "A")]
     pub alpha: Option<f64>,
-    /// Weight of the Q-loss of augmented actions
+    /// Weight of the Q-loss of augmented actions [default: 0.1]
     #[arg(long, value_name = "B")]
     pub beta: Option<f64>,
     /// What is done to the LE's rewards [default: standardised]
@@ -98,7 +101,15 @@ impl RecArgs {
             Some(variant) => c.with_variant(variant),
             None => c,
         };
+        // A weight that is asked for alone asks for its loss, and for no other.
+        let off = self.augment.is_none() && !c.augment;
+        let weights = off && (self.alpha.is_some() || self.beta.is_some());
+        let c = match weights {
+            true => RecConfig { augment: true, alpha: 0.0, beta: 0.0, ..c },
+            false => c,
+        };
         RecConfig {
+            augment: self.augment.unwrap_or(c.augment),
             state: self.state.unwrap_or(c.state),
             reward: self.reward.unwrap_or(c.reward),
             alpha: self.alpha.unwrap_or(c.alpha),
@@ -204,4 +215,27 @@ pub fn run(args: TrainCommand) -> Result<()> {
     )?)?;
     let (best, epochs) = (trained.best_epoch, trained.curve.len());
     output::line(format_args!("best of {epochs} epochs: {best}; written to {}", args.out.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weight_given_alone_asks_for_its_loss_and_zero_stays_zero() {
+        let used = |args: RecArgs| {
+            let config = args.over(RecConfig::default());
+            (config.variant_name(), config.alpha_used(), config.beta_used())
+        };
+        let lea = Some(Variant::Lea);
+        assert_eq!(used(RecArgs::default()), ("base".into(), 0.0, 0.0));
+        assert_eq!(used(RecArgs { alpha: Some(0.3), ..RecArgs::default() }), ("alpha".into(), 0.3, 0.0));
+        assert_eq!(used(RecArgs { variant: lea, ..RecArgs::default() }), ("lea".into(), 0.1, 0.1));
+        let without_alpha = RecArgs { variant: lea, alpha: Some(0.0), ..RecArgs::default() };
+        assert_eq!(used(without_alpha), ("state+reward+beta".into(), 0.0, 0.1));
+        let state = RecArgs { variant: Some(Variant::State), beta: Some(0.3), ..RecArgs::default() };
+        assert_eq!(used(state), ("state+beta".into(), 0.0, 0.3));
+        let both = RecArgs { augment: Some(true), alpha: Some(0.3), ..RecArgs::default() };
+        assert_eq!(used(both), ("alpha+beta".into(), 0.3, 0.1));
+    }
 }

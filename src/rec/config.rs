@@ -132,9 +132,11 @@ pub struct RecConfig {
     pub state: bool,
     /// The Q-loss uses the LE's rewards, of observed actions and of negatives.
     pub reward: bool,
-    /// Weight α of the cross-entropy of augmented actions.
+    /// Augmented actions are trained too, with weights α and β.
+    pub augment: bool,
+    /// Weight α of the cross-entropy of augmented actions, where they are trained.
     pub alpha: f64,
-    /// Weight β of the Q-loss of augmented actions.
+    /// Weight β of the Q-loss of augmented actions, where they are trained.
     pub beta: f64,
     /// Items that the encoder reads at most, H.
     pub history: usize,
@@ -185,8 +187,9 @@ impl Default for RecConfig {
             framework: Framework::Snqn,
             state: false,
             reward: false,
-            alpha: 0.0,
-            beta: 0.0,
+            augment: false,
+            alpha: 0.1,
+            beta: 0.1,
             history: 10,
             width: 64,
             blocks: 1,
@@ -212,25 +215,29 @@ impl Default for RecConfig {
 }
 
 impl RecConfig {
-    /// Sets what is taken from the LE as `variant` says; `lea` keeps α and β that are set, else takes 0.1 for both.
+    /// Sets what is taken from the LE as `variant` says, and leaves weights as they are.
     /// A supervised recommender has no Q head, and takes only the augmented cross-entropy.
     pub fn with_variant(mut self, variant: Variant) -> Self {
         let q = self.framework.has_q();
         self.state = q && matches!(variant, Variant::State | Variant::StateReward | Variant::Lea);
         self.reward = q && matches!(variant, Variant::Reward | Variant::StateReward | Variant::Lea);
-        let weight = |set: f64, on: bool| match on {
-            true if set == 0.0 => 0.1,
-            true => set,
-            false => 0.0,
-        };
-        self.alpha = weight(self.alpha, variant == Variant::Lea);
-        self.beta = weight(self.beta, variant == Variant::Lea && q);
+        self.augment = variant == Variant::Lea;
         self
+    }
+
+    /// Weight of the cross-entropy of augmented actions: α, or 0 where they are not trained.
+    pub fn alpha_used(&self) -> f64 {
+        if self.augment { self.alpha } else { 0.0 }
+    }
+
+    /// Weight of the Q-loss of augmented actions: β, or 0 where they are not trained or there is no Q head.
+    pub fn beta_used(&self) -> f64 {
+        if self.augment && self.framework.has_q() { self.beta } else { 0.0 }
     }
 
     /// The name of this combination for tables: a [`Variant`]'s, or the switches that are on, as in "state+alpha".
     pub fn variant_name(&self) -> String {
-        let (augmented, q) = (self.alpha > 0.0, self.beta > 0.0);
+        let (augmented, q) = (self.alpha_used() > 0.0, self.beta_used() > 0.0);
         let variant = match (self.state, self.reward, augmented, q) {
             (false, false, false, false) => Variant::Base,
             (true, false, false, false) => Variant::State,
@@ -253,13 +260,13 @@ impl RecConfig {
         if self.framework.has_q() {
             return [encoder, self.framework.name().into(), self.variant_name()];
         }
-        let augmented = if self.alpha > 0.0 { "+alpha" } else { "" };
+        let augmented = if self.alpha_used() > 0.0 { "+alpha" } else { "" };
         [encoder, "none".into(), format!("{}{augmented}", self.framework.name())]
     }
 
     /// Whether any label is read.
     pub fn needs_labels(&self) -> bool {
-        self.state || self.reward || self.alpha > 0.0 || self.beta > 0.0
+        self.state || self.reward || self.alpha_used() > 0.0 || self.beta_used() > 0.0
     }
 
     /// Refuses settings that make no sense together.
@@ -267,18 +274,20 @@ impl RecConfig {
     /// # Errors
     /// One that names the setting, its value and what to choose.
     pub fn validate(&self) -> Result<()> {
-        let at_least_one = [
-            ("history", self.history),
-            ("width", self.width),
-            ("blocks", self.blocks),
-            ("heads", self.heads),
-            ("batch_steps", self.batch_steps),
-            ("epochs", self.epochs),
-            ("patience", self.patience),
+        let counts = [
+            ("history", self.history, 1..=65_536),
+            ("width", self.width, 1..=65_536),
+            ("blocks", self.blocks, 1..=256),
+            ("heads", self.heads, 1..=1024),
+            ("negatives", self.negatives, 0..=65_536),
+            ("batch_steps", self.batch_steps, 1..=1 << 24),
+            ("epochs", self.epochs, 1..=1_000_000),
+            ("patience", self.patience, 1..=usize::MAX),
         ];
-        for (name, value) in at_least_one {
-            if value == 0 {
-                return Err(Error::setting(format!("{name} is 0"), "set it to 1 or more"));
+        for (name, value, range) in counts {
+            if !range.contains(&value) {
+                let remedy = format!("choose one from {} to {}", range.start(), range.end());
+                return Err(Error::setting(format!("{name} is {value}"), remedy));
             }
         }
         if !self.width.is_multiple_of(self.heads) {
@@ -306,10 +315,10 @@ impl RecConfig {
             let problem = format!("{} trains on negative actions, and negatives is 0", self.framework.name());
             return Err(Error::setting(problem, "ask for at least one, or choose sqn"));
         }
-        if !self.framework.has_q() && (self.state || self.reward || self.beta > 0.0) {
+        if !self.framework.has_q() && (self.state || self.reward) {
             return Err(Error::setting(
                 "a supervised recommender has no Q head that could read the LE's state or rewards",
-                "switch state, reward and beta off, or choose sqn, snqn or sa2c",
+                "switch state and reward off, or choose sqn, snqn or sa2c",
             ));
         }
         Ok(())
@@ -331,9 +340,20 @@ mod tests {
             assert_eq!(config.variant_name(), variant.name());
             assert_eq!(config.needs_labels(), variant != Variant::Base);
         }
-        let alone = RecConfig { alpha: 0.3, state: true, ..RecConfig::default() };
+        let alone = RecConfig { augment: true, alpha: 0.3, beta: 0.0, state: true, ..RecConfig::default() };
         assert_eq!(alone.variant_name(), "state+alpha");
-        assert_eq!(RecConfig { alpha: 0.3, ..RecConfig::default() }.with_variant(Variant::Lea).alpha, 0.3);
+    }
+
+    #[test]
+    fn weights_that_are_set_stand_and_count_only_where_actions_are_augmented() {
+        let used = |config: RecConfig| (config.alpha_used(), config.beta_used());
+        let set = RecConfig { alpha: 0.0, beta: 0.3, ..RecConfig::default() };
+        assert_eq!(used(set.clone().with_variant(Variant::Lea)), (0.0, 0.3));
+        assert_eq!(used(set.with_variant(Variant::StateReward)), (0.0, 0.0));
+        assert_eq!(used(RecConfig::default().with_variant(Variant::Lea)), (0.1, 0.1));
+        assert_eq!(used(RecConfig::default()), (0.0, 0.0));
+        let supervised = RecConfig { framework: Framework::Supervised, ..RecConfig::default() };
+        assert_eq!(used(supervised.with_variant(Variant::Lea)), (0.1, 0.0));
     }
 
     #[test]
@@ -363,7 +383,13 @@ mod tests {
             (RecConfig { dropout: 1.0, ..base() }, "dropout is 1"),
             (RecConfig { learning_rate: f64::NAN, ..base() }, "learning_rate is NaN"),
             (RecConfig { negatives: 0, ..base() }, "negatives is 0"),
-            (RecConfig { framework: Framework::Supervised, beta: 0.1, ..base() }, "no Q head"),
+            (RecConfig { framework: Framework::Supervised, reward: true, ..base() }, "no Q head"),
+            (RecConfig { history: usize::MAX, ..base() }, "history is 18446744073709551615"),
+            (RecConfig { width: 1_000_000_000_000, ..base() }, "width is 1000000000000"),
+            (RecConfig { blocks: 257, ..base() }, "blocks is 257"),
+            (RecConfig { negatives: 65_537, ..base() }, "negatives is 65537"),
+            (RecConfig { batch_steps: usize::MAX, ..base() }, "batch_steps is"),
+            (RecConfig { epochs: usize::MAX, ..base() }, "epochs is"),
         ];
         for (config, message) in cases {
             let found = config.validate().unwrap_err().to_string();

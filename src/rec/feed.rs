@@ -111,8 +111,8 @@ impl<'a> Feed<'a> {
                 false => Ok(()),
             };
         };
-        let augmented = config.alpha > 0.0 || config.beta > 0.0;
-        let leaf = config.beta > 0.0 && config.augmented_next == NextState::Leaf && config.state;
+        let augmented = config.alpha_used() > 0.0 || config.beta_used() > 0.0;
+        let leaf = config.beta_used() > 0.0 && config.augmented_next == NextState::Leaf && config.state;
         let missing = [
             (config.state && labels.state_dim == 0, "state is on, and the labels hold no states"),
             (
@@ -185,12 +185,12 @@ impl<'a> Feed<'a> {
         if config.state {
             data.states.extend_from_slice(&labels.states[states.clone()]);
         }
-        if config.alpha > 0.0 || config.beta > 0.0 {
+        if config.alpha_used() > 0.0 || config.beta_used() > 0.0 {
             data.augmented.extend_from_slice(&labels.augmented_items[steps.clone()]);
             let rewards = &labels.augmented_rewards[steps.clone()];
             data.augmented_rewards.extend(rewards.iter().map(|&r| self.map.map(r)));
         }
-        if config.beta > 0.0 && config.augmented_next == NextState::Leaf {
+        if config.beta_used() > 0.0 && config.augmented_next == NextState::Leaf {
             let leaves = data.leaves.get_or_insert_default();
             leaves.push(user, &labels.augmented_items[steps], config.history);
             if config.state {

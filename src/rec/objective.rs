@@ -106,7 +106,7 @@ fn supervised_loss(
     advantages: Option<&[f64]>,
 ) -> Result<(Var, f64)> {
     let (device, _) = network.home();
-    let alpha = network.config().alpha;
+    let alpha = network.config().alpha_used();
     let steps = data.batch.steps();
     let mean = 1.0 / steps as f64;
     let targets = Tensor::from_ids(&device, &data.batch.targets)?;
@@ -167,7 +167,7 @@ fn q_loss(pair: &Pair, data: &StepData, packed: &Packed, h: &Var) -> Result<QLos
     let features = main.q_features(h, states.as_ref())?;
     let values = pair.values(features.value(), packed, states.as_ref())?;
 
-    let augmented = match (config.beta > 0.0, config.augmented_next, &data.leaves) {
+    let augmented = match (config.beta_used() > 0.0, config.augmented_next, &data.leaves) {
         (false, ..) => Vec::new(),
         (true, NextState::Leaf, Some(leaves)) => {
             let next = pair.leaf_values(leaves)?;
@@ -180,7 +180,7 @@ fn q_loss(pair: &Pair, data: &StepData, packed: &Packed, h: &Var) -> Result<QLos
     let taken = sqn::targets(&data.rewards, &values, &data.batch.terminal, config.discount);
     let negatives = snqn::negative_targets(&data.negative_rewards, k, &values, config.discount);
 
-    let columns = 1 + k + usize::from(config.beta > 0.0);
+    let columns = 1 + k + usize::from(config.beta_used() > 0.0);
     let actions = interleave(steps, &data.batch.targets, &data.negatives, k, &data.augmented[..], columns);
     let targets = interleave(steps, &taken, &negatives, k, &augmented, columns);
     let q = main.q_of(&features, Tensor::from_slice(&device, &actions, &[steps, columns])?)?;
@@ -201,8 +201,8 @@ fn action_weights(config: &RecConfig, steps: usize, k: usize) -> Vec<f64> {
     let negative = mean * config.negative_weight / k.max(1) as f64;
     let mut weights = vec![mean];
     weights.resize(1 + k, negative);
-    if config.beta > 0.0 {
-        weights.push(mean * config.beta);
+    if config.beta_used() > 0.0 {
+        weights.push(mean * config.beta_used());
     }
     weights
 }

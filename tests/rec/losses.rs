@@ -73,14 +73,15 @@ fn gradients_of_the_whole_loss_match_finite_differences() {
 fn every_switch_changes_the_loss_by_itself() {
     let labels = labels(&dataset(12));
     let base = small(EncoderKind::SasRec);
+    let augmented = RecConfig { augment: true, ..base.clone() };
     let switched = [
         RecConfig { state: true, ..base.clone() },
         RecConfig { reward: true, ..base.clone() },
-        RecConfig { alpha: 0.5, ..base.clone() },
-        RecConfig { beta: 0.5, ..base.clone() },
-        RecConfig { beta: 0.5, augmented_next: NextState::Leaf, ..base.clone() },
+        RecConfig { alpha: 0.5, beta: 0.0, ..augmented.clone() },
+        RecConfig { alpha: 0.0, beta: 0.5, ..augmented.clone() },
+        RecConfig { alpha: 0.0, beta: 0.5, augmented_next: NextState::Leaf, ..augmented.clone() },
         RecConfig { framework: Framework::Supervised, ..base.clone() },
-        RecConfig { framework: Framework::Supervised, alpha: 0.5, ..base.clone() },
+        RecConfig { framework: Framework::Supervised, alpha: 0.5, ..augmented },
         RecConfig { framework: Framework::Sqn, ..base.clone() },
         RecConfig { negative_weight: 0.3, ..base.clone() },
         RecConfig { discount: 0.9, ..base.clone() },
@@ -120,10 +121,11 @@ fn objective_parts(config: &RecConfig, labels: &Labels) -> f64 {
 fn the_augmented_cross_entropy_is_that_of_the_augmented_action() {
     let labels = labels(&dataset(12));
     let supervised = RecConfig { framework: Framework::Supervised, ..small(EncoderKind::Gru4Rec) };
-    let both = loss(&RecConfig { alpha: 0.25, ..supervised.clone() }, &labels, 0);
+    let both = loss(&RecConfig { augment: true, alpha: 0.25, ..supervised.clone() }, &labels, 0);
     let observed = loss(&supervised, &labels, 0);
     // The same network on data whose observed actions are replaced by the augmented ones.
-    let mut data = data_of(&RecConfig { alpha: 0.25, ..supervised.clone() }, &users(), &labels);
+    let mut data =
+        data_of(&RecConfig { augment: true, alpha: 0.25, ..supervised.clone() }, &users(), &labels);
     data.batch.targets = data.augmented.clone();
     let [main, _] = pair(&supervised, DType::F64);
     let augmented = objective(&main, None, &data, &Noise::none(), 0).unwrap().loss.value().item().unwrap();
