@@ -1,5 +1,6 @@
 //! Every error that the library returns. A message says what was wrong, where, and what to do next.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Result with the library's [`Error`].
@@ -28,7 +29,7 @@ pub enum Error {
         detail: String,
     },
     /// The operating system refused to read or write a file.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}; {}", path.display(), io_remedy(source.kind()))]
     Io {
         /// The file.
         path: PathBuf,
@@ -86,5 +87,40 @@ impl Error {
     /// A setting that makes no sense.
     pub fn setting(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Error::Setting { problem: problem.into(), remedy: remedy.into() }
+    }
+}
+
+fn io_remedy(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::NotFound => "check the path, or run the step that writes it",
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "give yourself the right to it, or name another place"
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space, or name a folder on another disk",
+        ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => {
+            "something else stands there: name another path, or move it away"
+        }
+        ErrorKind::UnexpectedEof | ErrorKind::InvalidData => {
+            "the file is cut short or damaged: run the step that writes it again"
+        }
+        _ => "check the path and its disk, then run the command again",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_refused_is_told_with_the_path_first_and_what_to_do_last() {
+        for (kind, remedy) in [
+            (ErrorKind::NotFound, "run the step that writes it"),
+            (ErrorKind::PermissionDenied, "or name another place"),
+            (ErrorKind::StorageFull, "or name a folder on another disk"),
+            (ErrorKind::Other, "run the command again"),
+        ] {
+            let message = Error::io("runs/x", std::io::Error::new(kind, "refused")).to_string();
+            assert!(message.starts_with("runs/x: refused; ") && message.ends_with(remedy), "{message}");
+        }
     }
 }

@@ -22,6 +22,9 @@ pub struct LoraConfig {
     pub use_rslora: bool,
 }
 
+/// The largest rank of an adapter: beyond it, A and B outgrow the projections that they adapt.
+const MAX_RANK: usize = 4096;
+
 impl Default for LoraConfig {
     fn default() -> Self {
         let targets = ["q_proj", "v_proj"].map(str::to_string).to_vec();
@@ -38,8 +41,11 @@ impl LoraConfig {
 
     fn check(&self, known: &[&str]) -> Result<()> {
         let wrong = |problem: String, remedy: &str| Err(Error::setting(format!("lora: {problem}"), remedy));
-        if self.rank == 0 || self.targets.is_empty() {
-            return wrong("rank 0 or no targets".into(), "set rank to 1 or more and name targets");
+        if !(1..=MAX_RANK).contains(&self.rank) {
+            return wrong(format!("rank {}", self.rank), &format!("set rank between 1 and {MAX_RANK}"));
+        }
+        if self.targets.is_empty() {
+            return wrong("no targets".into(), &format!("choose among {}", known.join(", ")));
         }
         if !(0.0..1.0).contains(&self.dropout) || !self.alpha.is_finite() {
             let problem = format!("dropout {} or alpha {}", self.dropout, self.alpha);
@@ -101,5 +107,22 @@ impl Decoder {
         mapped.norm = self.norm.to_frozen();
         mapped.lm_head = self.lm_head.as_ref().map(Param::to_frozen);
         Ok(mapped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rank_outside_1_to_4096_is_refused_before_anything_is_made() {
+        let check = |rank| LoraConfig { rank, ..LoraConfig::default() }.check(&["q_proj", "v_proj"]);
+        for rank in [1, 4096] {
+            check(rank).unwrap();
+        }
+        for rank in [0, 4097, usize::MAX] {
+            let message = check(rank).unwrap_err().to_string();
+            assert!(message.contains(&format!("rank {rank}; set rank between 1 and 4096")), "{message}");
+        }
     }
 }

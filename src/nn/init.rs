@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::device::{DType, Device};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, count};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -14,7 +14,7 @@ pub fn uniform(
     device: &Device,
     dtype: DType,
 ) -> Result<Tensor> {
-    let len = shape.iter().product();
+    let len = count("uniform", shape, DType::F64)?;
     let data: Vec<f64> = (0..len).map(|_| bound * (2.0 * rng.random::<f64>() - 1.0)).collect();
     Tensor::from_f64(device, dtype, &data, shape)
 }
@@ -27,7 +27,7 @@ pub fn normal(
     device: &Device,
     dtype: DType,
 ) -> Result<Tensor> {
-    let len: usize = shape.iter().product();
+    let len = count("normal", shape, DType::F64)?;
     let mut data = Vec::with_capacity(len + 1);
     while data.len() < len {
         // 1 − u lies in (0, 1]: the logarithm is finite.
@@ -56,5 +56,13 @@ mod tests {
             let deviation = (x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64).sqrt();
             assert!(mean.abs() < 0.01 && (deviation - 0.5).abs() < 0.01, "{mean} {deviation}");
         }
+    }
+
+    #[test]
+    fn a_shape_beyond_memory_is_an_error() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let shape = [1 << 32, 1 << 32];
+        assert!(normal(&mut rng, 1.0, &shape, &Device::Cpu, DType::F32).is_err());
+        assert!(uniform(&mut rng, 1.0, &shape, &Device::Cpu, DType::F32).is_err());
     }
 }

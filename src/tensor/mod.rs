@@ -28,7 +28,7 @@ impl std::fmt::Debug for Tensor {
 impl Tensor {
     /// A tensor of `shape` from host data; an error when the lengths differ.
     pub fn from_slice<T: Element>(device: &Device, data: &[T], shape: &[usize]) -> Result<Self> {
-        if data.len() != shape.iter().product::<usize>() {
+        if data.len() != count("from_slice", shape, T::DTYPE)? {
             return Err(Error::shape(
                 "from_slice",
                 format!("{} elements cannot have shape {shape:?}", data.len()),
@@ -47,7 +47,7 @@ impl Tensor {
 
     /// All zeros.
     pub fn zeros(device: &Device, dtype: DType, shape: &[usize]) -> Result<Self> {
-        let len = shape.iter().product();
+        let len = count("zeros", shape, dtype)?;
         let storage = match device {
             Device::Cpu => Storage::Cpu(cpu::Buffer::zeros(dtype, len)),
         };
@@ -56,7 +56,7 @@ impl Tensor {
 
     /// Arbitrary content, for a kernel that writes every element.
     pub fn scratch(device: &Device, dtype: DType, shape: &[usize]) -> Result<Self> {
-        let len = shape.iter().product();
+        let len = count("scratch", shape, dtype)?;
         let storage = match device {
             Device::Cpu => Storage::Cpu(cpu::Buffer::scratch(dtype, len)),
         };
@@ -65,7 +65,7 @@ impl Tensor {
 
     /// Every element `value`; `dtype` a float type.
     pub fn full(device: &Device, dtype: DType, shape: &[usize], value: f64) -> Result<Self> {
-        let len = shape.iter().product();
+        let len = count("full", shape, DType::F64)?;
         Self::from_f64(device, dtype, &vec![value; len], shape)
     }
 
@@ -128,7 +128,7 @@ impl Tensor {
 
     /// The same elements under another shape; an error when their number differs.
     pub fn reshape(&self, shape: &[usize]) -> Result<Self> {
-        if shape.iter().product::<usize>() != self.len() {
+        if count("reshape", shape, self.dtype)? != self.len() {
             return Err(Error::shape("reshape", format!("{:?} cannot become {shape:?}", self.shape)));
         }
         Ok(Tensor { shape: shape.to_vec(), ..self.clone() })
@@ -196,6 +196,16 @@ impl Tensor {
     }
 }
 
+/// Elements of a tensor of `shape`; in the name of `op`, an error where they, or their bytes, are more than memory
+/// can address. Extents of 0 count as 1 here, so that the rows of an empty tensor have a width too.
+pub(crate) fn count(op: &'static str, shape: &[usize], dtype: DType) -> Result<usize> {
+    let bytes = shape.iter().try_fold(dtype.size(), |bytes, &extent| bytes.checked_mul(extent.max(1)));
+    match bytes {
+        Some(bytes) if bytes <= isize::MAX as usize => Ok(shape.iter().product()),
+        _ => Err(Error::shape(op, format!("shape {shape:?} of {dtype} is more than memory can address"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,5 +226,25 @@ mod tests {
         assert!(a.rows(1..3).is_err());
         assert!(a.to_vec::<u32>().is_err());
         assert!(Tensor::from_slice(&Device::Cpu, &[1f32], &[2]).is_err());
+    }
+
+    #[test]
+    fn a_shape_beyond_memory_is_an_error_and_never_wraps_to_a_small_one() {
+        let cpu = Device::Cpu;
+        // 2^32 · 2^32 wraps to 0 elements, 2^62 elements of 4 bytes to 0 bytes.
+        for shape in [&[1 << 32, 1 << 32][..], &[1 << 62], &[0, 1 << 32, 1 << 32]] {
+            let empty = Tensor::zeros(&cpu, DType::F32, &[0]).unwrap();
+            for made in [
+                Tensor::from_slice::<f32>(&cpu, &[], shape),
+                Tensor::from_f64(&cpu, DType::F32, &[], shape),
+                Tensor::zeros(&cpu, DType::F32, shape),
+                Tensor::scratch(&cpu, DType::F32, shape),
+                Tensor::full(&cpu, DType::F32, shape, 1.0),
+                empty.reshape(shape),
+            ] {
+                let message = made.unwrap_err().to_string();
+                assert!(message.contains("more than memory can address"), "{message}");
+            }
+        }
     }
 }
