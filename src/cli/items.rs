@@ -21,7 +21,7 @@ pub struct LeArgs {
     /// The data set
     #[command(flatten)]
     pub data: DataArgs,
-    /// Settings; flags stand over them. lea label takes [data] and [le.label], all else from the LE
+    /// Settings; flags stand over them. lea label takes the sections data and le.label, all else from the LE
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Decoder: a Hugging Face model folder, or what `lea pretrain` wrote
