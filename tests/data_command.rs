@@ -63,3 +63,26 @@ fn bad_input_gives_one_error_line_with_place_and_leaves_no_output() {
         assert!(!out.exists());
     }
 }
+
+#[test]
+fn no_data_command_replaces_its_own_source_or_a_folder_that_is_not_an_import() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = dir.path().join("raw");
+    std::fs::create_dir(&raw).unwrap();
+    let table = "user_id\titem_id\tposition\n1\t2\t0\n";
+    std::fs::write(raw.join("interactions.tsv"), table).unwrap();
+    let path = raw.to_str().unwrap();
+    let detour = dir.path().join("raw/../raw");
+    let cases: [(&[&str], &str); 2] = [
+        (&["import", "--data", path, "--out", detour.to_str().unwrap()], "is itself read from that folder"),
+        (&["synth", "--items", "60", "--users", "20", "--out", path], "it holds no dataset.json"),
+    ];
+    for (args, expected) in cases {
+        let run = lea(&[&["data"], args, &["--overwrite"]].concat());
+        let message = text(&run.stderr);
+        assert_eq!(run.status.code(), Some(1), "{message}");
+        assert!(message.contains(expected) && message.contains("name another folder"), "{message}");
+        assert_eq!(entries(&raw), ["interactions.tsv"]);
+        assert_eq!(std::fs::read_to_string(raw.join("interactions.tsv")).unwrap(), table);
+    }
+}

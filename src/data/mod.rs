@@ -8,6 +8,7 @@ mod filters;
 mod folder;
 mod negatives;
 pub mod ranking;
+mod save;
 mod segments;
 mod splits;
 mod stats;
@@ -18,8 +19,9 @@ mod tsv;
 
 pub use dataset::{Dataset, Event, Feedback, Item, TextSource, User};
 pub use filters::{FilterReport, Filters};
-pub use folder::{LoadOptions, Loaded, load, save};
+pub use folder::{LoadOptions, Loaded, load};
 pub use negatives::{NegativeKind, NegativeSampler, met_items};
+pub use save::save;
 pub use segments::{Segment, segments};
 pub use splits::{LeShare, Part, Protocol, Split};
 pub use stats::Stats;

@@ -1,0 +1,169 @@
+//! Writing an imported data set, never over the tables it came from nor over anything but an earlier import.
+
+use super::dataset::Dataset;
+use super::folder::{FORMAT, Loaded, MANIFEST, Manifest, read_manifest};
+use crate::{Error, Result, files};
+use std::io::Write;
+use std::path::Path;
+
+/// Writes `loaded` into `folder` as `interactions.tsv`, `items.tsv` and, last, `dataset.json`. The folder must be new
+/// or empty; with `overwrite` it may also hold an earlier import, whose files are replaced.
+///
+/// # Errors
+/// The folder that the data was read from, a folder with other content, ids or texts with a tab or line break, and
+/// whatever the file system refuses.
+pub fn save(loaded: &Loaded, folder: &Path, overwrite: bool) -> Result<()> {
+    let dataset = &loaded.dataset;
+    refuse_own_source(loaded, folder)?;
+    check_cells(dataset)?;
+    match files::new_folder(folder) {
+        Err(Error::Setting { .. }) if overwrite => check_earlier_import(folder)?,
+        other => other?,
+    }
+    files::write_atomic(&folder.join("items.tsv"), |out| write_items(dataset, out))?;
+    files::write_atomic(&folder.join("interactions.tsv"), |out| write_interactions(dataset, out))?;
+    let manifest = Manifest {
+        format: FORMAT.into(),
+        name: dataset.name.clone(),
+        users: dataset.users.len(),
+        items: dataset.items.len(),
+        interactions: dataset.interactions(),
+        text: dataset.text.clone(),
+        hash: dataset.hash(),
+        interactions_hash: dataset.interactions_hash(),
+        filters: loaded.filters,
+        dropped: loaded.dropped,
+        sources: loaded.sources.clone(),
+        synthetic: loaded.synthetic,
+    };
+    files::write_atomic(&folder.join(MANIFEST), |out| {
+        serde_json::to_writer_pretty(&mut *out, &manifest)?;
+        out.write_all(b"\n")
+    })?;
+    // An earlier table that was gzipped since must not stand beside the new one; it goes once that is written.
+    ["interactions.tsv.gz", "items.tsv.gz"].iter().try_for_each(|name| remove_if_there(&folder.join(name)))
+}
+
+/// Refuses to write over the tables that `loaded` came from: they may be the only copy.
+fn refuse_own_source(loaded: &Loaded, folder: &Path) -> Result<()> {
+    let Ok(target) = folder.canonicalize() else {
+        return Ok(()); // Not there yet: nothing was read from it.
+    };
+    let lies_there = |path: &Path| {
+        let named = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let real = path.canonicalize().ok();
+        named.canonicalize().is_ok_and(|named| named == target)
+            || real.as_deref().and_then(Path::parent).is_some_and(|real| real == target)
+    };
+    match loaded.paths.iter().find(|path| lies_there(path)) {
+        None => Ok(()),
+        Some(path) => Err(Error::setting(
+            format!(
+                "the output folder {} would replace its own source: {} is itself read from that folder",
+                folder.display(),
+                path.display()
+            ),
+            "name another folder with --out",
+        )),
+    }
+}
+
+/// Refuses a folder that holds something else than an earlier import.
+fn check_earlier_import(folder: &Path) -> Result<()> {
+    let why = match read_manifest(&folder.join(MANIFEST)) {
+        Ok(Some(_)) => return Ok(()),
+        Ok(None) => format!("it holds no {MANIFEST}"),
+        Err(_) => format!("its {MANIFEST} was not written by this program"),
+    };
+    Err(Error::setting(
+        format!("--overwrite replaces only an imported data set, which {} is not: {why}", folder.display()),
+        "name another folder with --out, or remove this one yourself",
+    ))
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, e)),
+        _ => Ok(()),
+    }
+}
+
+fn check_cells(dataset: &Dataset) -> Result<()> {
+    let items = dataset.items.iter().flat_map(|item| std::iter::once(&item.id).chain(&item.fields));
+    let mut cells = items.chain(dataset.users.iter().map(|user| &user.id)).chain(&dataset.columns);
+    match cells.find(|cell| cell.contains(['\t', '\n', '\r'])) {
+        None => Ok(()),
+        Some(cell) => {
+            let problem = format!("{cell:?} holds a tab or a line break, which a table cannot");
+            Err(Error::setting(problem, "replace it by a space before importing"))
+        }
+    }
+}
+
+fn write_items(dataset: &Dataset, out: &mut dyn Write) -> std::io::Result<()> {
+    let header: Vec<&str> =
+        std::iter::once("item_id").chain(dataset.columns.iter().map(String::as_str)).collect();
+    writeln!(out, "{}", header.join("\t"))?;
+    for item in &dataset.items {
+        write!(out, "{}", item.id)?;
+        for field in &item.fields {
+            write!(out, "\t{field}")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn write_interactions(dataset: &Dataset, out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(out, "user_id\titem_id\tposition\tkind")?;
+    for user in &dataset.users {
+        for (position, event) in user.events.iter().enumerate() {
+            let item = &dataset.items[event.item as usize].id;
+            writeln!(out, "{}\t{item}\t{position}\t{}", user.id, event.kind.name())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{LoadOptions, SynthConfig, load, synthesise};
+
+    fn made() -> Loaded {
+        synthesise(&SynthConfig { items: 60, users: 20, ..SynthConfig::default() }).unwrap()
+    }
+
+    #[test]
+    fn a_cell_with_a_tab_leaves_no_folder_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut loaded = made();
+        loaded.dataset.items[0].fields[0] = "a\tb".into();
+        let out = dir.path().join("imported");
+        assert!(save(&loaded, &out, false).unwrap_err().to_string().contains("holds a tab"));
+        assert!(!out.exists());
+    }
+
+    #[test]
+    fn an_earlier_import_is_replaced_with_its_gzipped_tables() {
+        let dir = tempfile::tempdir().unwrap();
+        save(&made(), dir.path(), true).unwrap();
+        std::fs::rename(dir.path().join("items.tsv"), dir.path().join("items.tsv.gz")).unwrap();
+        save(&made(), dir.path(), true).unwrap();
+        assert!(!dir.path().join("items.tsv.gz").exists());
+        assert_eq!(load(dir.path(), &LoadOptions::default()).unwrap().dataset, made().dataset);
+    }
+
+    #[test]
+    fn a_folder_that_is_no_import_of_ours_keeps_its_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = dir.path().join("interactions.tsv.gz");
+        std::fs::write(&table, "precious").unwrap();
+        let message = || save(&made(), dir.path(), true).unwrap_err().to_string();
+        assert!(message().contains("it holds no dataset.json"), "{}", message());
+        std::fs::write(dir.path().join(MANIFEST), "{}").unwrap();
+        assert!(message().contains("was not written by this program"), "{}", message());
+        assert_eq!(std::fs::read(&table).unwrap(), b"precious");
+        assert!(!dir.path().join("items.tsv").exists());
+    }
+}
