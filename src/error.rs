@@ -56,6 +56,12 @@ pub enum Error {
         /// What to do about it.
         remedy: String,
     },
+    /// The user asked a long step to stop, and it did so at a point that it can go on from.
+    #[error("interrupted: {place}; give the same command with --resume to go on (without --overwrite)")]
+    Interrupted {
+        /// Which step, and how far it had come.
+        place: String,
+    },
 }
 
 impl Error {
@@ -99,6 +105,7 @@ fn io_remedy(kind: ErrorKind) -> &'static str {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             "free some space, or name a folder on another disk"
         }
+        ErrorKind::FileTooLarge => "raise the limit on the size of files (ulimit -f), or name another place",
         ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => {
             "something else stands there: name another path, or move it away"
         }

@@ -3,12 +3,14 @@
 //!
 //! The modules stand in layers; a module imports only from those listed before it:
 //! [`device`], [`tensor`] and [`ops`], [`autograd`], [`nn`], [`data`], [`decoder`], [`le`], [`rec`],
-//! [`report`], [`cli`]. [`error`](Error), [`files`] and [`progress`] serve all of them.
+//! [`report`], [`cli`]. [`error`](Error), [`files`], [`progress`], [`interrupt`] and [`run_folder`] serve all of them.
 #![warn(missing_docs)]
 
 mod error;
 pub mod files;
+pub mod interrupt;
 pub mod progress;
+pub mod run_folder;
 
 pub mod device;
 

@@ -6,6 +6,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match lea::cli::run(lea::cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(e @ lea::Error::Interrupted { .. }) => {
+            eprintln!("{e}");
+            ExitCode::from(lea::interrupt::EXIT_STATUS)
+        }
         Err(e) => {
             eprintln!("error: {e}");
             ExitCode::FAILURE

@@ -12,6 +12,7 @@ use lea::le::{
 };
 use lea::progress::MetricsLog;
 use lea::tensor::Tensor;
+use lea::tensor::checkpoint::Checkpoints;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -59,7 +60,8 @@ fn trained(change: impl Fn(&mut Vec<Work>)) -> Quality {
         ..PretrainConfig::default()
     };
     let (mut log, device) = (MetricsLog::none(), Device::Cpu);
-    let (mut decoder, tokenizer, _) = pretrain(&texts, &small, 1, &device, &mut log).unwrap();
+    let (mut decoder, tokenizer, _) =
+        pretrain(&texts, &small, 1, &device, &mut log, &mut Checkpoints::none()).unwrap();
     let le = settings();
     let tokens = train_item_tokens(&decoder, &tokenizer, &texts, &le.items, &mut log).unwrap();
     assert!(tokens.loss_after < tokens.loss_before, "{} {}", tokens.loss_before, tokens.loss_after);

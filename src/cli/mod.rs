@@ -13,6 +13,7 @@ mod output;
 pub mod pipeline;
 pub mod pretrain;
 pub mod report;
+pub mod resume;
 pub mod run;
 pub mod split;
 pub mod train;

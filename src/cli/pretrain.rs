@@ -3,11 +3,14 @@
 use super::config::RunConfig;
 use super::data::DataArgs;
 use super::output;
+use super::pipeline::settings;
+use super::resume::ResumeArgs;
+use crate::Result;
 use crate::decoder::{PretrainConfig, PretrainReport, pretrain};
 use crate::device::Device;
-use crate::progress::MetricsLog;
 use crate::report::RunRecord;
-use crate::{Error, Result, files};
+use crate::run_folder::Fingerprint;
+use crate::tensor::checkpoint::Checkpoints;
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -84,6 +87,9 @@ pub struct PretrainCommand {
     /// Replace the files of an earlier decoder in that folder
     #[arg(long)]
     pub overwrite: bool,
+    /// Going on after an interruption
+    #[command(flatten)]
+    pub resume: ResumeArgs,
     /// Seed of weights and batches [default: the configuration's]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -92,6 +98,9 @@ pub struct PretrainCommand {
     pub device: Device,
 }
 
+const OUTPUTS: [&str; 5] =
+    ["config.json", "model.safetensors", "tokenizer.json", "metrics.jsonl", "run.json"];
+
 /// Runs `lea pretrain`.
 pub fn run(args: PretrainCommand) -> Result<()> {
     let configured = args.config.as_deref().map(RunConfig::load).transpose()?.unwrap_or_default();
@@ -99,23 +108,29 @@ pub fn run(args: PretrainCommand) -> Result<()> {
     let config = args.pretrain.over(configured.pretrain);
     config.check()?;
     let data = args.data.load(configured.data)?.dataset;
-    if !args.overwrite {
-        files::new_folder(&args.out)?;
-    }
-    let unrecordable =
-        |e: serde_json::Error| Error::setting(format!("the settings cannot be recorded: {e}"), "report this");
-    let settings = serde_json::to_value(&config).map_err(unrecordable)?;
+    let settings = settings(&config)?;
+    let fingerprint = Fingerprint::new("pretrain")
+        .with("settings", &settings)?
+        .with("seed", seed)?
+        .with("data", data.hash())?
+        .with("device", args.device.to_string())?;
+    let Some(folder) = args.resume.open(&args.out, args.overwrite, fingerprint, OUTPUTS)? else {
+        return Ok(());
+    };
     let mut record = RunRecord::start(args.device.describe(), settings, vec![seed]);
     record.data_hash = Some(data.hash());
     let start = Instant::now();
-    let mut log = MetricsLog::create(&args.out.join("metrics.jsonl"))?;
+    let mut log = folder.log("metrics.jsonl")?;
+    let mut keep = Checkpoints::new(&folder, "pretrain", &args.device, 0)?;
     let texts: Vec<&str> = data.items.iter().map(|item| item.text.as_str()).collect();
-    let (decoder, tokenizer, report) = pretrain(&texts, &config, seed, &args.device, &mut log)?;
+    let (decoder, tokenizer, report) = pretrain(&texts, &config, seed, &args.device, &mut log, &mut keep)?;
+    folder.check_still_there()?;
     decoder.save(&args.out)?;
     tokenizer.save(&args.out)?;
     record.add_stage("pretrain", start.elapsed().as_secs_f64());
     log.write(&serde_json::json!({"step": "pretrain", "report": report}))?;
     record.write(&args.out.join("run.json"))?;
+    folder.finish()?;
     print_report(&report)?;
     output::line(format_args!("written to {}", args.out.display()))
 }

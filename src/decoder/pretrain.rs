@@ -1,18 +1,17 @@
 //! A tokenizer and a small decoder trained from scratch on texts: next-token cross-entropy on packed texts.
 
-use super::{Decoder, DecoderConfig, Rows, Tokenizer};
-use crate::autograd::{Var, apply, backward, no_grad};
+mod trainer;
+
+use super::{Decoder, DecoderConfig, Tokenizer};
 use crate::device::{DType, Device};
-use crate::nn::{AdamW, AdamWConfig, Decay, Schedule};
-use crate::ops::{CrossEntropy, Mean};
-use crate::progress::{MetricsLog, Progress};
-use crate::tensor::Tensor;
+use crate::progress::MetricsLog;
+use crate::tensor::checkpoint::Checkpoints;
 use crate::{Error, Result};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use trainer::Trainer;
 
 /// Shape of the decoder and how it is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,7 +69,7 @@ impl Default for PretrainConfig {
 }
 
 /// What pretraining reached.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PretrainReport {
     /// Texts trained on, held-out ones not counted.
     pub texts: usize,
@@ -139,13 +138,15 @@ impl PretrainConfig {
 }
 
 /// Trains tokenizer and decoder on `texts`; empty ones are passed over. The same texts, configuration and seed give
-/// the same bits. The decoder comes back frozen, with the weights of the epoch that was best on the held-out texts.
+/// the same bits, in one go or resumed from the checkpoints that `keep` holds. The decoder comes back frozen, with the
+/// weights of the epoch that was best on the held-out texts.
 pub fn pretrain<S: AsRef<str> + Sync>(
     texts: &[S],
     config: &PretrainConfig,
     seed: u64,
     device: &Device,
     log: &mut MetricsLog,
+    keep: &mut Checkpoints,
 ) -> Result<(Decoder, Tokenizer, PretrainReport)> {
     config.check()?;
     let texts: Vec<&str> = texts.iter().map(|t| t.as_ref().trim()).filter(|t| !t.is_empty()).collect();
@@ -165,7 +166,7 @@ pub fn pretrain<S: AsRef<str> + Sync>(
     let decoder_config = config.decoder_config(&tokenizer);
     let decoder = Decoder::random(decoder_config, rng.random(), device, DType::F32, true)?;
     let held_out = pack(&sequences.iter().collect::<Vec<_>>(), config.batch_tokens);
-    let mut trainer = Trainer { decoder, config, held_out, rng, log };
+    let mut trainer = Trainer { decoder, config, held_out, rng, log, keep };
     let report = trainer.run(&train)?;
     Ok((trainer.decoder.merged()?, tokenizer, report))
 }
@@ -193,85 +194,6 @@ fn pack<'a>(sequences: &[&'a Vec<u32>], tokens: usize) -> Vec<Vec<&'a Vec<u32>>>
         packs.last_mut().expect("a pack was just opened").push(sequence);
     }
     packs
-}
-
-struct Trainer<'a> {
-    decoder: Decoder,
-    config: &'a PretrainConfig,
-    held_out: Vec<Vec<&'a Vec<u32>>>,
-    rng: ChaCha8Rng,
-    log: &'a mut MetricsLog,
-}
-
-impl Trainer<'_> {
-    fn run(&mut self, train: &[Vec<u32>]) -> Result<PretrainReport> {
-        let params = self.decoder.params();
-        let mut order: Vec<&Vec<u32>> = train.iter().collect();
-        let tokens: usize = train.iter().map(|s| s.len() - 1).sum();
-        let steps = (pack(&order, self.config.batch_tokens).len() * self.config.epochs) as u64;
-        let warmup = (steps as f64 * self.config.warmup) as u64;
-        let schedule = Schedule { warmup, total: steps, kind: Decay::Cosine, floor: 0.05 };
-        let adamw = AdamWConfig {
-            lr: self.config.lr,
-            beta2: 0.98,
-            weight_decay: self.config.weight_decay,
-            clip_norm: Some(1.0),
-            ..AdamWConfig::default()
-        };
-        let mut optimiser = AdamW::new(params.clone(), adamw)?;
-        let first_loss = self.held_out_loss()?;
-        let mut best: Option<(f64, usize, Vec<Tensor>)> = None;
-        let mut progress = Progress::new("pretrain", (tokens * self.config.epochs) as u64, "tokens");
-        for epoch in 1..=self.config.epochs {
-            order.shuffle(&mut self.rng);
-            let mut sum = 0.0;
-            for pack in pack(&order, self.config.batch_tokens) {
-                let losses = self.losses(&pack)?;
-                let rows = losses.value().len();
-                let loss = apply(Mean::default(), &[&losses])?;
-                let value = loss.value().item()?;
-                optimiser.step(backward(&loss)?, schedule.scale(optimiser.steps()))?;
-                sum += value * rows as f64;
-                progress.message(format!("epoch {epoch} loss {value:.3}"));
-                progress.advance(rows as u64);
-            }
-            let (loss, held) = (sum / tokens as f64, self.held_out_loss()?);
-            self.log.write(&json!({
-                "step": "pretrain", "epoch": epoch, "steps": optimiser.steps(), "loss": loss, "held_out_loss": held,
-            }))?;
-            if best.as_ref().is_none_or(|(least, ..)| held < *least) {
-                best = Some((held, epoch, params.iter().map(|p| p.value()).collect()));
-            }
-        }
-        progress.finish();
-        let (held_out_loss, epoch, values) = best.expect("there is at least one epoch");
-        params.iter().zip(values).for_each(|(param, value)| param.set(value));
-        let parameters = self.decoder.config.parameters();
-        Ok(PretrainReport { texts: train.len(), tokens, parameters, first_loss, held_out_loss, epoch })
-    }
-
-    /// Loss of every token but the first of each sequence.
-    fn losses(&self, pack: &[&Vec<u32>]) -> Result<Var> {
-        let lengths: Vec<usize> = pack.iter().map(|s| s.len() - 1).collect();
-        let inputs: Vec<u32> = pack.iter().flat_map(|s| &s[..s.len() - 1]).copied().collect();
-        let targets: Vec<u32> = pack.iter().flat_map(|s| &s[1..]).copied().collect();
-        let device = self.decoder.device();
-        let rows = Rows::causal(&device, &lengths)?;
-        let hidden = self.decoder.forward(&self.decoder.embed_tokens(&inputs)?, &rows)?;
-        let logits = self.decoder.logits(&self.decoder.final_norm(&hidden)?)?;
-        apply(CrossEntropy::new(Tensor::from_ids(&device, &targets)?), &[&logits])
-    }
-
-    /// Mean over all held-out tokens.
-    fn held_out_loss(&self) -> Result<f64> {
-        let (mut sum, mut tokens) = (0.0, 0);
-        for pack in &self.held_out {
-            let losses = no_grad(|| self.losses(pack))?.value().to_f64_vec()?;
-            tokens += losses.len();
-            sum += losses.iter().sum::<f64>();
-        }
-        Ok(sum / tokens as f64)
-    }
 }
 
 #[cfg(test)]
@@ -306,8 +228,15 @@ mod tests {
     }
 
     fn run(seed: u64) -> (Vec<f64>, PretrainReport) {
-        let (decoder, _, report) =
-            pretrain(&texts(), &small(), seed, &Device::Cpu, &mut MetricsLog::none()).unwrap();
+        let (decoder, _, report) = pretrain(
+            &texts(),
+            &small(),
+            seed,
+            &Device::Cpu,
+            &mut MetricsLog::none(),
+            &mut Checkpoints::none(),
+        )
+        .unwrap();
         assert!(decoder.params().iter().all(|p| !p.is_trainable()));
         (decoder.embed.value().to_f64_vec().unwrap(), report)
     }
@@ -336,13 +265,19 @@ mod tests {
     #[test]
     fn settings_that_make_no_sense_are_errors() {
         let fails = |config: PretrainConfig| {
-            pretrain(&texts(), &config, 0, &Device::Cpu, &mut MetricsLog::none()).err().unwrap().to_string()
+            pretrain(&texts(), &config, 0, &Device::Cpu, &mut MetricsLog::none(), &mut Checkpoints::none())
+                .err()
+                .unwrap()
+                .to_string()
         };
         assert!(fails(PretrainConfig { heads: 3, ..small() }).contains("3 heads do not divide hidden 32"));
         assert!(fails(PretrainConfig { context: 20, ..small() }).contains("leave no room in context"));
         assert!(fails(PretrainConfig { vocab: 9, ..small() }).contains("vocab 9 cannot"));
         let none: [&str; 2] = ["", "  "];
-        let error = pretrain(&none, &small(), 0, &Device::Cpu, &mut MetricsLog::none()).err().unwrap();
+        let error =
+            pretrain(&none, &small(), 0, &Device::Cpu, &mut MetricsLog::none(), &mut Checkpoints::none())
+                .err()
+                .unwrap();
         assert!(error.to_string().contains("0 texts are too few"));
     }
 }

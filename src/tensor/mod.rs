@@ -1,6 +1,7 @@
 //! Tensors: a shape over a device's buffer. Always contiguous and row-major; reshapes and runs of rows share the
 //! buffer. A tensor is cheap to clone, and writing to one that shares its buffer copies it first.
 
+pub mod checkpoint;
 pub mod file;
 
 use crate::device::{DType, Device, Element, Storage, cpu};

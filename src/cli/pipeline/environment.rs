@@ -18,6 +18,7 @@ use crate::le::{
 use crate::progress::MetricsLog;
 use crate::report::{PassCost, RunRecord};
 use crate::tensor::Tensor;
+use crate::tensor::checkpoint::Checkpoints;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -53,7 +54,7 @@ impl Base {
         let texts = texts(&pipeline.loaded.dataset);
         let dir = pipeline.out.join("decoder");
         let (decoder, tokenizer, report) = timed(record, "pretrain", || {
-            pretrain(&texts, &config.pretrain, config.seed, &pipeline.device, log)
+            pretrain(&texts, &config.pretrain, config.seed, &pipeline.device, log, &mut Checkpoints::none())
         })?;
         decoder.save(&dir)?;
         tokenizer.save(&dir)?;

@@ -1,0 +1,70 @@
+//! The flags of commands that run long: go on after an interruption.
+
+use super::output;
+use crate::interrupt;
+use crate::run_folder::{Fingerprint, Opened, Opening, RunFolder, Start};
+use crate::{Error, Result};
+use clap::Args;
+use std::path::Path;
+use std::time::Duration;
+
+/// How a run that was interrupted goes on.
+#[derive(Debug, Clone, Args)]
+pub struct ResumeArgs {
+    /// Go on where the same command stopped in that folder; begins in an empty one, and leaves a finished run alone
+    #[arg(long, conflicts_with = "overwrite")]
+    pub resume: bool,
+    /// Seconds between two checkpoints; 0 writes one at every step
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    pub checkpoint_every: f64,
+}
+
+impl ResumeArgs {
+    /// Locks `out` for the run that `fingerprint` describes and that writes the files `outputs`, and has Ctrl-C stop it
+    /// at a consistent point from here on. `None` where the run is finished already: that was printed.
+    pub fn open<S: Into<String>>(
+        &self,
+        out: &Path,
+        overwrite: bool,
+        fingerprint: Fingerprint,
+        outputs: impl IntoIterator<Item = S>,
+    ) -> Result<Option<RunFolder>> {
+        let opening = Opening {
+            dir: out,
+            part: None,
+            start: self.start(overwrite),
+            fingerprint,
+            outputs: outputs.into_iter().map(Into::into).collect(),
+            checkpoint_every: self.checkpoint_every()?,
+        };
+        match opening.open()? {
+            Opened::Run(folder) => {
+                interrupt::listen()?;
+                Ok(Some(folder))
+            }
+            Opened::Finished => {
+                output::line(format_args!("{}: the run is finished, nothing is to be done", out.display()))?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// What is to be done with the files that stand in the folder.
+    pub fn start(&self, overwrite: bool) -> Start {
+        match (self.resume, overwrite) {
+            (true, _) => Start::Resume,
+            (_, true) => Start::Overwrite,
+            _ => Start::New,
+        }
+    }
+
+    /// Time between two checkpoints.
+    pub fn checkpoint_every(&self) -> Result<Duration> {
+        Duration::try_from_secs_f64(self.checkpoint_every).map_err(|_| {
+            Error::setting(
+                format!("--checkpoint-every {} is no time", self.checkpoint_every),
+                "give seconds, 0 or more",
+            )
+        })
+    }
+}

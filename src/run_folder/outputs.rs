@@ -1,0 +1,98 @@
+//! The files that a run writes, as patterns, so that they and nothing else can be removed.
+
+use crate::{Error, Result};
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
+
+/// The files of `dir` that match one of `patterns`: paths below `dir` with at most one `*`, in the last part. With
+/// `temporary`, the half-written ones that a killed run left of them instead.
+pub(super) fn matching(dir: &Path, patterns: &[String], temporary: bool) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for pattern in patterns.iter().map(Path::new) {
+        // A pattern from a file that was tampered with must not lead out of the folder.
+        let (Some(parent), Some(name)) = (pattern.parent(), pattern.file_name().and_then(|n| n.to_str()))
+        else {
+            continue;
+        };
+        if !pattern.components().all(|part| matches!(part, Component::Normal(_))) {
+            continue;
+        }
+        let folder = dir.join(parent);
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
+            Err(e) => return Err(Error::io(folder, e)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(|e| Error::io(&folder, e))?;
+            let file = entry.file_name();
+            let Some(file) = file.to_str() else { continue };
+            let file = if temporary { final_name(file) } else { Some(file) };
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if file.is_some_and(|file| matches(file, name)) && !is_folder {
+                found.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Removes `paths`, then the folders between them and `dir` that are empty then.
+pub(super) fn remove(dir: &Path, paths: &[PathBuf]) -> Result<()> {
+    for path in paths {
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io(path, e)),
+            _ => {}
+        }
+    }
+    for path in paths {
+        for folder in path.ancestors().skip(1).take_while(|folder| *folder != dir) {
+            // A folder that holds something else is not ours alone: it stays.
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+    Ok(())
+}
+
+fn matches(name: &str, pattern: &str) -> bool {
+    match pattern.split_once('*') {
+        None => name == pattern,
+        Some((start, end)) => {
+            name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
+        }
+    }
+}
+
+/// `x` of `x.PID.tmp`.
+fn final_name(temporary: &str) -> Option<&str> {
+    let (name, process) = temporary.strip_suffix(".tmp")?.rsplit_once('.')?;
+    process.bytes().all(|b| b.is_ascii_digit()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_run_writes_is_removed_and_no_pattern_leads_out_of_the_folder() {
+        let outer = tempfile::tempdir().unwrap();
+        let dir = outer.path().join("run");
+        std::fs::create_dir_all(dir.join("rec")).unwrap();
+        std::fs::create_dir_all(dir.join("notes")).unwrap();
+        let write = |path: &str| std::fs::write(dir.join(path), "x").unwrap();
+        let ours = ["run.json", "rec/a.jsonl", "rec/labels-0.safetensors", "run.json.31.tmp"];
+        let others = ["mine.txt", "notes/run.json", "run.json.old.tmp"];
+        ours.iter().chain(&others).for_each(|path| write(path));
+        std::fs::write(outer.path().join("victim"), "x").unwrap();
+        let absolute = outer.path().join("victim").display().to_string();
+        let patterns =
+            ["run.json", "rec/a.jsonl", "rec/labels-*.safetensors", "absent/x", "../victim", &absolute];
+        let patterns = patterns.map(String::from);
+        for temporary in [false, true] {
+            remove(&dir, &matching(&dir, &patterns, temporary).unwrap()).unwrap();
+        }
+        assert!(ours.iter().all(|path| !dir.join(path).exists()));
+        assert!(!dir.join("rec").exists(), "an empty folder goes too");
+        assert!(others.iter().all(|path| dir.join(path).exists()) && outer.path().join("victim").exists());
+    }
+}

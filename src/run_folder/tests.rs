@@ -1,0 +1,115 @@
+use super::*;
+
+fn opening(dir: &Path, start: Start, seed: u64) -> Opening<'_> {
+    let fingerprint = Fingerprint::new("test").with("seed", seed).unwrap();
+    let outputs = vec!["result".to_string(), "rec/*.x".to_string()];
+    Opening { dir, part: None, start, fingerprint, outputs, checkpoint_every: Duration::ZERO }
+}
+
+fn open(dir: &Path, start: Start, seed: u64) -> RunFolder {
+    match opening(dir, start, seed).open().unwrap() {
+        Opened::Run(folder) => folder,
+        Opened::Finished => panic!("the run is finished"),
+    }
+}
+
+fn refused(dir: &Path, start: Start, seed: u64) -> String {
+    opening(dir, start, seed).open().unwrap_err().to_string()
+}
+
+#[test]
+fn a_second_run_is_refused_while_the_first_holds_the_folder_and_no_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path(), Start::New, 1);
+    for start in [Start::New, Start::Resume, Start::Overwrite] {
+        assert!(refused(dir.path(), start, 1).contains("another run of lea is writing"));
+    }
+    drop(first);
+    assert!(open(dir.path(), Start::Resume, 1).resumed());
+}
+
+#[test]
+fn resuming_starts_anew_in_an_empty_folder_and_goes_on_in_that_of_the_same_run_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = open(dir.path(), Start::Resume, 1);
+    assert!(!folder.resumed() && folder.stage::<u64>("a").is_none());
+    folder.finish_stage("a", &7u64).unwrap();
+    std::fs::write(dir.path().join("result.12.tmp"), "half").unwrap();
+    drop(folder);
+    let message = refused(dir.path(), Start::Resume, 2);
+    assert!(message.contains("run.seed") && message.contains("has 1, this one has 2"), "{message}");
+    assert!(refused(dir.path(), Start::New, 1).contains("unfinished run"));
+    let folder = open(dir.path(), Start::Resume, 1);
+    assert_eq!((folder.resumed(), folder.stage::<u64>("a")), (true, Some(7)));
+    assert!(!dir.path().join("result.12.tmp").exists());
+    std::fs::write(folder.checkpoint_path("x"), "state").unwrap();
+    folder.finish().unwrap();
+    assert!(!dir.path().join("checkpoint-x.safetensors").exists());
+    assert!(matches!(opening(dir.path(), Start::Resume, 1).open().unwrap(), Opened::Finished));
+    assert!(refused(dir.path(), Start::Resume, 2).contains("run.seed"));
+    assert!(refused(dir.path(), Start::New, 1).contains("not empty"));
+}
+
+#[test]
+fn overwriting_removes_the_files_of_the_earlier_run_and_no_others_even_if_killed_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str| std::fs::write(dir.path().join(name), "x").unwrap();
+    let there = |name: &str| dir.path().join(name).exists();
+    let folder = open(dir.path(), Start::New, 1);
+    std::fs::create_dir(dir.path().join("rec")).unwrap();
+    ["result", "rec/a.x", "mine"].into_iter().for_each(write);
+    folder.finish().unwrap();
+    // As a process that was killed amid clearing leaves it.
+    let record = std::fs::read_to_string(dir.path().join("resume.json")).unwrap();
+    let clearing = record.replace("\"finished\"", "\"clearing\"");
+    assert_ne!(record, clearing);
+    std::fs::write(dir.path().join("resume.json"), clearing).unwrap();
+    let folder = open(dir.path(), Start::Resume, 1);
+    assert!(!folder.resumed() && !there("result") && !there("rec") && there("mine"));
+    ["result", "other"].into_iter().for_each(write);
+    drop(folder);
+    let folder = open(dir.path(), Start::Overwrite, 2);
+    assert!(!folder.resumed() && !there("result") && there("mine") && there("other"));
+}
+
+#[test]
+fn a_folder_of_other_files_is_refused_and_left_without_a_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("mine"), "x").unwrap();
+    assert!(refused(dir.path(), Start::New, 1).contains("exists and is not empty"));
+    assert!(refused(dir.path(), Start::Resume, 1).contains("holds no run"));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    std::fs::write(dir.path().join("resume.json"), "{\"format\": 1}").unwrap();
+    assert!(refused(dir.path(), Start::Resume, 1).contains("resume.json: line 1"));
+}
+
+#[test]
+fn a_folder_that_is_moved_away_is_noticed_and_not_made_again() {
+    let outer = tempfile::tempdir().unwrap();
+    let dir = outer.path().join("run");
+    let folder = open(&dir, Start::New, 1);
+    std::fs::rename(&dir, outer.path().join("moved")).unwrap();
+    assert!(folder.finish_stage("a", &1).unwrap_err().to_string().contains("was moved or removed"));
+    assert!(!dir.exists());
+    std::fs::create_dir(&dir).unwrap();
+    assert!(folder.check_still_there().is_err());
+    assert!(folder.finish().is_err());
+}
+
+#[test]
+fn parts_of_a_folder_are_runs_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |part: &'static str, start| {
+        let opening = Opening { part: Some(part), ..opening(dir.path(), start, 1) };
+        opening.open()
+    };
+    let first = open("a", Start::New).unwrap();
+    let second = open("b", Start::New).unwrap();
+    assert!(open("a", Start::Resume).unwrap_err().to_string().contains("another run"));
+    let (Opened::Run(first), Opened::Run(second)) = (first, second) else { panic!("neither is finished") };
+    assert_ne!(first.checkpoint_path("x"), second.checkpoint_path("x"));
+    first.finish().unwrap();
+    drop(second);
+    assert!(matches!(open("a", Start::Resume).unwrap(), Opened::Finished));
+    assert!(open("b", Start::New).unwrap_err().to_string().contains("unfinished"));
+}
