@@ -113,7 +113,7 @@ fn a_missing_shard_is_named() {
 fn broken_or_foreign_configurations_are_errors() {
     for (from, to, message) in [
         ("{", "", "config.json: config:"),
-        ("\"llama\"", "\"mamba\"", "the model type is \"mamba\", supported is \"llama\""),
+        ("\"llama\"", "\"mamba\"", "the model type is \"mamba\", supported are \"llama\""),
         ("\"hidden_size\": 40", "\"hidden_size\": 1e99", "config.json"),
         ("\"hidden_size\": 40", "\"hidden_size\": 4000000000", "hidden_size"),
         ("\"hidden_size\": 40", "\"hidden_size\": 44", "the shape is [67, 40], expected [67, 44]"),

@@ -41,10 +41,10 @@ fn distance(found: &[f64], expected: &[f64]) -> f64 {
 
 #[test]
 fn logits_of_random_models_equal_those_of_transformers() {
-    let mut folders: Vec<PathBuf> =
-        std::fs::read_dir(fixtures().join("llama")).unwrap().map(|e| e.unwrap().path()).collect();
+    let inside = |dir: &str| std::fs::read_dir(fixtures().join(dir)).unwrap().map(|e| e.unwrap().path());
+    let mut folders: Vec<PathBuf> = inside("llama").chain(inside("family")).collect();
     folders.sort();
-    assert!(folders.len() >= 6);
+    assert!(folders.len() >= 15);
     for folder in folders {
         let expected = TensorFile::open(&folder.join("expected.safetensors")).unwrap();
         let shape = expected.shape("logits").unwrap().to_vec();
@@ -89,22 +89,30 @@ fn stories260k_reads_and_goes_on_as_in_transformers() {
 }
 
 #[test]
-fn a_saved_model_loads_with_the_same_bits() {
-    let folder = fixtures().join("llama/untied");
-    let decoder = Decoder::load(&folder, &Device::Cpu, DType::F32).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    decoder.save(dir.path()).unwrap();
-    let again = Decoder::load(dir.path(), &Device::Cpu, DType::F32).unwrap();
-    assert_eq!(decoder.config, again.config);
-    assert_eq!(DecoderConfig::load(dir.path()).unwrap(), decoder.config);
-    let ids: &[u32] = &[1, 5, 9, 33, 2, 60];
-    assert_eq!(logits(&decoder, &[ids]), logits(&again, &[ids]));
+fn a_saved_model_of_any_family_loads_with_the_same_bits() {
+    let families = std::fs::read_dir(fixtures().join("family")).unwrap().map(|e| e.unwrap().path());
+    for folder in families.chain([fixtures().join("llama/untied")]) {
+        let decoder = Decoder::load(&folder, &Device::Cpu, DType::F32).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        decoder.save(dir.path()).unwrap();
+        let again = Decoder::load(dir.path(), &Device::Cpu, DType::F32).unwrap();
+        assert_eq!(decoder.config, again.config);
+        assert_eq!(DecoderConfig::load(dir.path()).unwrap(), decoder.config);
+        let ids: &[u32] = &[1, 5, 9, 33, 2, 30, 7, 7];
+        assert_eq!(logits(&decoder, &[ids]), logits(&again, &[ids]));
+    }
 }
 
 #[test]
 fn cached_passes_give_the_bits_of_one_pass() {
-    let decoder = Decoder::load(&fixtures().join("llama/grouped_tied"), &Device::Cpu, DType::F32).unwrap();
-    let ids: Vec<u32> = (0..40).map(|i| (i * 7 + 3) % 67).collect();
+    for folder in ["llama/grouped_tied", "family/mistral_window", "family/qwen3_mixed_window_bias"] {
+        cached_passes_give_the_bits_of_one_pass_of(folder);
+    }
+}
+
+fn cached_passes_give_the_bits_of_one_pass_of(folder: &str) {
+    let decoder = Decoder::load(&fixtures().join(folder), &Device::Cpu, DType::F32).unwrap();
+    let ids: Vec<u32> = (0..40).map(|i| (i * 7 + 3) % 37).collect();
     let rows = Rows::causal(&Device::Cpu, &[40]).unwrap();
     let whole = decoder.forward(&decoder.embed_tokens(&ids).unwrap(), &rows).unwrap();
     let whole = whole.value().to_vec::<f32>().unwrap();

@@ -2,10 +2,10 @@
 
 mod le_fixture;
 
-use le_fixture::{catalogue, environment, histories, works};
+use le_fixture::{catalogue, environment, environment_of, histories, works};
 use lea::autograd::{Param, Var, backward, no_grad};
 use lea::data::{NegativeKind, NegativeSampler};
-use lea::decoder::Rows;
+use lea::decoder::{DecoderConfig, Family, Rows};
 use lea::decoder::forest::{Branch, Forest, Tree};
 use lea::device::{DType, Device};
 use lea::le::LabelBlock;
@@ -47,6 +47,33 @@ fn forest_scores_equal_separate_prompts() {
                 }
                 branch += 1;
             }
+        }
+    }
+}
+
+#[test]
+fn through_a_window_shorter_than_the_history_forest_scores_equal_separate_prompts() {
+    let mistral = DecoderConfig { family: Family::Mistral, ..DecoderConfig::default() };
+    let qwen = DecoderConfig { family: Family::Qwen3, full_layers: vec![1], ..DecoderConfig::default() };
+    for (like, width) in [(&mistral, 4), (&mistral, 1), (&qwen, 3)] {
+        let like = DecoderConfig { sliding_window: Some(width), ..like.clone() };
+        for lengths in [(0, 0, 0), (3, 2, 1), (5, 0, 2)] {
+            let env = environment_of(like.clone(), DType::F32, lengths, 1);
+            let mut open = env.clone();
+            open.decoder.config.sliding_window = None;
+            let works = works(&env, 4);
+            let trunks = Trunks::run(&env, &works).unwrap();
+            let steps = works.iter().flat_map(|work| work.owned.clone().map(move |row| (work, row)));
+            let mut apart = 0.0f64;
+            for (branch, (work, row)) in steps.enumerate() {
+                let list: Vec<(usize, u32)> = [0, 7, 11].map(|action| (branch, action)).to_vec();
+                for (&(_, action), got) in list.iter().zip(rewards(&env, &trunks, &list, 2).unwrap()) {
+                    let want = separate_reward(&env, &work.history[..=row], action);
+                    assert!(close(f64::from(got), want, 1e-5), "{width} {lengths:?}: {got} and {want}");
+                    apart = apart.max((want - separate_reward(&open, &work.history[..=row], action)).abs());
+                }
+            }
+            assert!(apart > 1e-2, "the window changes nothing: {apart}");
         }
     }
 }

@@ -1,9 +1,7 @@
-//! `config.json` of a Hugging Face model folder: the Llama family.
+//! Shape and constants of a decoder of the Llama family.
 
-use crate::{Error, Result, files};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use std::path::Path;
+use super::RopeScaling;
+use crate::{Error, Result};
 
 /// No extent of a model is larger; a larger figure in a file is a defect of the file.
 const LARGEST_EXTENT: u64 = 1 << 24;
@@ -12,9 +10,26 @@ const MOST_LAYERS: u64 = 1 << 12;
 /// Nor more elements in one weight matrix.
 const LARGEST_MATRIX: u64 = 1 << 36;
 
-/// Shape and constants of a Llama-family decoder.
+/// Architectures that are read. They differ in the tensors of a layer, in who sees whom, and in what a `config.json`
+/// leaves unsaid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// Llama 1 to 3, SmolLM.
+    #[default]
+    Llama,
+    /// Mistral 7B: all layers may see through a sliding window.
+    Mistral,
+    /// Qwen2, Qwen2.5: a bias on queries, keys and values; some layers may see through a window.
+    Qwen2,
+    /// Qwen3: queries and keys are normed head by head; some layers may see through a window.
+    Qwen3,
+}
+
+/// Shape and constants of a decoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecoderConfig {
+    /// Architecture.
+    pub family: Family,
     /// Width d of the hidden rows and of an item token.
     pub hidden_size: usize,
     /// Width of the feed-forward block.
@@ -35,9 +50,15 @@ pub struct DecoderConfig {
     pub rms_norm_eps: f64,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
+    /// How those frequencies are stretched.
+    pub rope_scaling: RopeScaling,
+    /// A row sees itself and the rows at most `sliding_window - 1` positions above it; `None`: all above it.
+    pub sliding_window: Option<usize>,
+    /// Layers, ascending, that see all in spite of the window.
+    pub full_layers: Vec<usize>,
     /// The output projection is the embedding.
     pub tie_word_embeddings: bool,
-    /// The attention projections have a bias.
+    /// Query, key and value projections have a bias, and the output projection too unless the family is Qwen2.
     pub attention_bias: bool,
     /// The feed-forward projections have a bias.
     pub mlp_bias: bool,
@@ -47,54 +68,11 @@ pub struct DecoderConfig {
     pub eos_token_ids: Vec<u32>,
 }
 
-/// The file as written; only what bears on the forward pass is read.
-#[derive(Deserialize)]
-struct File {
-    hidden_size: u64,
-    intermediate_size: u64,
-    num_hidden_layers: u64,
-    num_attention_heads: u64,
-    num_key_value_heads: Option<u64>,
-    head_dim: Option<u64>,
-    vocab_size: u64,
-    #[serde(default = "default_positions")]
-    max_position_embeddings: u64,
-    #[serde(default = "default_eps")]
-    rms_norm_eps: f64,
-    rope_theta: Option<f64>,
-    rope_scaling: Option<Value>,
-    rope_parameters: Option<Value>,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    #[serde(default)]
-    attention_bias: bool,
-    #[serde(default)]
-    mlp_bias: bool,
-    hidden_act: Option<String>,
-    bos_token_id: Option<u32>,
-    eos_token_id: Option<OneOrMany>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(u32),
-    Many(Vec<u32>),
-}
-
-// What `transformers` assumes for a Llama configuration that leaves the key out.
-fn default_positions() -> u64 {
-    2048
-}
-fn default_eps() -> f64 {
-    1e-6
-}
-const DEFAULT_THETA: f64 = 10_000.0;
-
 impl Default for DecoderConfig {
     /// The shape of Llama 2 7B, to be changed where a decoder is smaller.
     fn default() -> Self {
         DecoderConfig {
+            family: Family::Llama,
             hidden_size: 4096,
             intermediate_size: 11_008,
             num_hidden_layers: 32,
@@ -104,7 +82,10 @@ impl Default for DecoderConfig {
             vocab_size: 32_000,
             max_position_embeddings: 4096,
             rms_norm_eps: 1e-5,
-            rope_theta: DEFAULT_THETA,
+            rope_theta: 10_000.0,
+            rope_scaling: RopeScaling::None,
+            sliding_window: None,
+            full_layers: Vec::new(),
             tie_word_embeddings: false,
             attention_bias: false,
             mlp_bias: false,
@@ -114,39 +95,10 @@ impl Default for DecoderConfig {
     }
 }
 
+/// Key and problem of a value that cannot be.
+pub(super) type Problem = (&'static str, String);
+
 impl DecoderConfig {
-    /// Reads and checks `dir/config.json`.
-    pub fn load(dir: &Path) -> Result<Self> {
-        let path = dir.join("config.json");
-        let text = files::read_text(&path)?;
-        Self::parse(&text, &path)
-    }
-
-    /// Reads and checks the text of a `config.json`; `path` is named in errors.
-    pub fn parse(text: &str, path: &Path) -> Result<Self> {
-        let broken = |e: serde_json::Error| {
-            let remedy = "take config.json from the model's publisher again";
-            Error::invalid(path, "config", e.to_string(), remedy)
-        };
-        let value: Value = serde_json::from_str(text).map_err(broken)?;
-        let model_type = value.get("model_type").and_then(Value::as_str);
-        if model_type != Some("llama") {
-            let found = model_type.map_or("is missing".into(), |t| format!("is {t:?}"));
-            return Err(Error::invalid(
-                path,
-                "model_type",
-                format!("the model type {found}, supported is \"llama\""),
-                "choose a decoder of the Llama family",
-            ));
-        }
-        let file: File = serde_json::from_str(text).map_err(broken)?;
-        let config = file.into_config(path)?;
-        config.check().map_err(|(key, problem)| {
-            Error::invalid(path, key, problem, "correct the value or take config.json from the publisher")
-        })?;
-        Ok(config)
-    }
-
     /// Checks a configuration that was put together in code.
     pub fn validate(&self) -> Result<()> {
         self.check().map_err(|(key, problem)| {
@@ -154,8 +106,27 @@ impl DecoderConfig {
         })
     }
 
-    /// (key, problem) of the first value that cannot be.
-    fn check(&self) -> Result<(), (&'static str, String)> {
+    /// The first value that cannot be.
+    pub(super) fn check(&self) -> Result<(), Problem> {
+        self.check_extents()?;
+        self.check_family()?;
+        if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0) {
+            return Err(("rms_norm_eps", format!("{} is not between 0 and 1", self.rms_norm_eps)));
+        }
+        if !(self.rope_theta > 0.0 && self.rope_theta.is_finite()) {
+            return Err(("rope_theta", format!("{} is not positive", self.rope_theta)));
+        }
+        self.rope_scaling.check()?;
+        let ids = self.bos_token_id.iter().map(|id| ("bos_token_id", id));
+        for (key, &id) in ids.chain(self.eos_token_ids.iter().map(|id| ("eos_token_id", id))) {
+            if id as usize >= self.vocab_size {
+                return Err((key, format!("{id} is not below vocab_size, {}", self.vocab_size)));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_extents(&self) -> Result<(), Problem> {
         let extents = [
             ("hidden_size", self.hidden_size, LARGEST_EXTENT),
             ("intermediate_size", self.intermediate_size, LARGEST_EXTENT),
@@ -165,6 +136,7 @@ impl DecoderConfig {
             ("head_dim", self.head_dim, LARGEST_EXTENT),
             ("vocab_size", self.vocab_size, LARGEST_EXTENT),
             ("max_position_embeddings", self.max_position_embeddings, LARGEST_EXTENT),
+            ("sliding_window", self.sliding_window.unwrap_or(1), LARGEST_EXTENT),
         ];
         for (key, value, most) in extents {
             if value == 0 || value as u64 > most {
@@ -183,17 +155,33 @@ impl DecoderConfig {
         if widest.saturating_mul(self.hidden_size) as u64 > LARGEST_MATRIX {
             return Err(("hidden_size", format!("a matrix of {widest} × {} is absurd", self.hidden_size)));
         }
-        if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0) {
-            return Err(("rms_norm_eps", format!("{} is not between 0 and 1", self.rms_norm_eps)));
+        Ok(())
+    }
+
+    /// What a family has no place for in its `config.json`, it cannot have.
+    fn check_family(&self) -> Result<(), Problem> {
+        let family = self.family.name();
+        let bias = match self.family {
+            Family::Mistral => Some(false),
+            Family::Qwen2 => Some(true),
+            _ => None,
+        };
+        if bias.is_some_and(|bias| bias != self.attention_bias) {
+            return Err(("attention_bias", format!("{} is not possible for {family}", self.attention_bias)));
         }
-        if !(self.rope_theta > 0.0 && self.rope_theta.is_finite()) {
-            return Err(("rope_theta", format!("{} is not positive", self.rope_theta)));
+        if self.mlp_bias && self.family != Family::Llama {
+            return Err(("mlp_bias", format!("true is not possible for {family}")));
         }
-        let ids = self.bos_token_id.iter().map(|id| ("bos_token_id", id));
-        for (key, &id) in ids.chain(self.eos_token_ids.iter().map(|id| ("eos_token_id", id))) {
-            if id as usize >= self.vocab_size {
-                return Err((key, format!("{id} is not below vocab_size, {}", self.vocab_size)));
-            }
+        if self.sliding_window.is_some() && self.family == Family::Llama {
+            return Err(("sliding_window", format!("a window is not possible for {family}")));
+        }
+        let ascending = self.full_layers.windows(2).all(|pair| pair[0] < pair[1]);
+        let fewer = self.full_layers.len() < self.num_hidden_layers;
+        let inside = self.full_layers.iter().all(|&layer| layer < self.num_hidden_layers);
+        let windowed = self.sliding_window.is_some() && self.family != Family::Mistral;
+        if !self.full_layers.is_empty() && !(windowed && ascending && inside && fewer) {
+            let problem = format!("{:?} are not some layers of a {family} with a window", self.full_layers);
+            return Err(("full_layers", problem));
         }
         Ok(())
     }
@@ -208,104 +196,30 @@ impl DecoderConfig {
         self.num_key_value_heads * self.head_dim
     }
 
+    /// The window that layer `layer` sees through, in rows, itself counted; `None` where it sees all.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        self.sliding_window.filter(|_| !self.full_layers.contains(&layer))
+    }
+
+    /// Whether queries and keys are normed head by head ahead of their rotation.
+    pub fn head_norms(&self) -> bool {
+        self.family == Family::Qwen3
+    }
+
+    /// Whether the output projection of attention has a bias.
+    pub fn output_bias(&self) -> bool {
+        self.attention_bias && self.family != Family::Qwen2
+    }
+
     /// Number of weights.
     pub fn parameters(&self) -> usize {
         let (d, f, q, k) = (self.hidden_size, self.intermediate_size, self.query_width(), self.key_width());
-        let attention = 2 * d * q + 2 * d * k + if self.attention_bias { q + 2 * k + d } else { 0 };
+        let bias = if self.attention_bias { q + 2 * k } else { 0 } + if self.output_bias() { d } else { 0 };
+        let norms = 2 * d + if self.head_norms() { 2 * self.head_dim } else { 0 };
         let feed_forward = 3 * d * f + if self.mlp_bias { 2 * f + d } else { 0 };
         let tables = if self.tie_word_embeddings { 1 } else { 2 };
-        tables * self.vocab_size * d + self.num_hidden_layers * (attention + feed_forward + 2 * d) + d
-    }
-
-    /// The text of a `config.json` that Hugging Face's libraries read.
-    pub fn to_json(&self) -> String {
-        let eos = match self.eos_token_ids[..] {
-            [] => Value::Null,
-            [one] => json!(one),
-            _ => json!(self.eos_token_ids),
-        };
-        let value = json!({
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "hidden_size": self.hidden_size,
-            "intermediate_size": self.intermediate_size,
-            "num_hidden_layers": self.num_hidden_layers,
-            "num_attention_heads": self.num_attention_heads,
-            "num_key_value_heads": self.num_key_value_heads,
-            "head_dim": self.head_dim,
-            "vocab_size": self.vocab_size,
-            "max_position_embeddings": self.max_position_embeddings,
-            "rms_norm_eps": self.rms_norm_eps,
-            "rope_theta": self.rope_theta,
-            "hidden_act": "silu",
-            "tie_word_embeddings": self.tie_word_embeddings,
-            "attention_bias": self.attention_bias,
-            "mlp_bias": self.mlp_bias,
-            "bos_token_id": self.bos_token_id,
-            "eos_token_id": eos,
-            "torch_dtype": "float32",
-        });
-        format!("{value:#}\n")
-    }
-}
-
-impl File {
-    fn into_config(self, path: &Path) -> Result<DecoderConfig> {
-        if let Some(act) = self.hidden_act.as_deref().filter(|&act| act != "silu") {
-            let problem = format!("the activation {act:?} is not supported, only \"silu\" is");
-            return Err(Error::invalid(path, "hidden_act", problem, "choose another decoder"));
-        }
-        let mut theta = self.rope_theta;
-        for (key, rope) in [("rope_scaling", &self.rope_scaling), ("rope_parameters", &self.rope_parameters)]
-        {
-            let Some(rope) = rope.as_ref().filter(|v| !v.is_null()) else { continue };
-            let kind = rope.get("rope_type").or_else(|| rope.get("type"));
-            let kind =
-                kind.map_or("default".to_string(), |k| k.as_str().map_or(k.to_string(), str::to_string));
-            if kind != "default" {
-                let problem =
-                    format!("rotary scaling of type {kind:?} is not supported, only \"default\" is");
-                return Err(Error::invalid(path, key, problem, "choose a decoder without rotary scaling"));
-            }
-            theta = theta.or_else(|| rope.get("rope_theta").and_then(Value::as_f64));
-        }
-        // Larger than any limit that `check` sets, so that the cast loses nothing that matters.
-        let extent = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        let heads = self.num_attention_heads;
-        let head_dim = match self.head_dim {
-            Some(given) => given,
-            None if heads > 0 && self.hidden_size.is_multiple_of(heads) => self.hidden_size / heads,
-            None => {
-                let problem = format!("{heads} does not divide hidden_size, {}", self.hidden_size);
-                return Err(Error::invalid(
-                    path,
-                    "num_attention_heads",
-                    problem,
-                    "correct it or add head_dim",
-                ));
-            }
-        };
-        Ok(DecoderConfig {
-            hidden_size: extent(self.hidden_size),
-            intermediate_size: extent(self.intermediate_size),
-            num_hidden_layers: extent(self.num_hidden_layers),
-            num_attention_heads: extent(heads),
-            num_key_value_heads: extent(self.num_key_value_heads.unwrap_or(heads)),
-            head_dim: extent(head_dim),
-            vocab_size: extent(self.vocab_size),
-            max_position_embeddings: extent(self.max_position_embeddings),
-            rms_norm_eps: self.rms_norm_eps,
-            rope_theta: theta.unwrap_or(DEFAULT_THETA),
-            tie_word_embeddings: self.tie_word_embeddings,
-            attention_bias: self.attention_bias,
-            mlp_bias: self.mlp_bias,
-            bos_token_id: self.bos_token_id,
-            eos_token_ids: match self.eos_token_id {
-                None => Vec::new(),
-                Some(OneOrMany::One(id)) => vec![id],
-                Some(OneOrMany::Many(ids)) => ids,
-            },
-        })
+        let layer = 2 * d * q + 2 * d * k + bias + norms + feed_forward;
+        tables * self.vocab_size * d + self.num_hidden_layers * layer + d
     }
 }
 
@@ -313,58 +227,21 @@ impl File {
 mod tests {
     use super::*;
 
-    const GOOD: &str = r#"{"model_type": "llama", "hidden_size": 48, "intermediate_size": 64,
-        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 97,
-        "eos_token_id": [2, 3], "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}"#;
-
-    fn parse(text: &str) -> Result<DecoderConfig> {
-        DecoderConfig::parse(text, Path::new("config.json"))
-    }
-
     #[test]
-    fn omitted_keys_take_the_family_defaults() {
-        let config = parse(GOOD).unwrap();
-        assert_eq!((config.head_dim, config.max_position_embeddings), (12, 2048));
-        assert_eq!((config.rope_theta, config.rms_norm_eps), (5000.0, 1e-6));
-        assert_eq!(config.eos_token_ids, [2, 3]);
-        assert!(!config.tie_word_embeddings && config.bos_token_id.is_none());
-    }
-
-    #[test]
-    fn a_written_config_reads_back_equal() {
-        let config = parse(GOOD).unwrap();
-        assert_eq!(parse(&config.to_json()).unwrap(), config);
-    }
-
-    #[test]
-    fn values_that_cannot_be_are_errors_that_name_the_key() {
-        let cases = [
-            ("\"llama\"", "\"gpt2\"", "model_type: the model type is \"gpt2\""),
-            ("\"hidden_size\": 48, ", "", "missing field `hidden_size`"),
-            ("\"hidden_size\": 48", "\"hidden_size\": 0", "hidden_size: 0 is outside"),
-            ("\"hidden_size\": 48", "\"hidden_size\": -1", "invalid value: integer `-1`"),
-            ("\"hidden_size\": 48", "\"hidden_size\": 50", "num_attention_heads: 4 does not divide"),
-            ("\"vocab_size\": 97", "\"vocab_size\": 18446744073709551615", "vocab_size"),
-            ("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3", "num_key_value_heads: 3 does not"),
-            ("\"num_attention_heads\": 4", "\"num_attention_heads\": 0", "num_attention_heads"),
-            ("\"num_attention_heads\": 4", "\"num_attention_heads\": 16", "head_dim: 3 is odd"),
-            ("[2, 3]", "97", "eos_token_id: 97 is not below"),
-            ("\"default\"", "\"yarn\"", "rope_parameters: rotary scaling of type \"yarn\""),
-            ("[2, 3]", "2, \"hidden_act\": \"gelu\"", "hidden_act: the activation \"gelu\""),
-            ("[2, 3]", "2, \"rms_norm_eps\": -1.0", "rms_norm_eps: -1"),
-        ];
-        for (from, to, message) in cases {
-            assert!(GOOD.contains(from), "{from}");
-            let error = parse(&GOOD.replace(from, to)).unwrap_err().to_string();
-            assert!(error.contains(message), "{to}: {error}");
-        }
-    }
-
-    #[test]
-    fn broken_json_is_an_error_with_its_line() {
-        for text in ["", "{", "[]", "null", "{\"model_type\": \"llama\",\n \"hidden_size\": }"] {
-            let error = parse(text).unwrap_err().to_string();
-            assert!(error.contains("line") || error.contains("model_type"), "{error}");
+    fn what_a_family_cannot_have_is_refused() {
+        let of = |family| DecoderConfig { family, ..DecoderConfig::default() };
+        let refused = |config: DecoderConfig| config.validate().unwrap_err().to_string();
+        assert!(refused(of(Family::Qwen2)).contains("attention_bias: false is not possible for qwen2"));
+        let window = DecoderConfig { sliding_window: Some(4), ..DecoderConfig::default() };
+        assert!(refused(window).contains("sliding_window: a window is not possible for llama"));
+        let mistral = DecoderConfig { sliding_window: Some(4), ..of(Family::Mistral) };
+        mistral.validate().unwrap();
+        assert!(refused(DecoderConfig { full_layers: vec![1], ..mistral }).contains("full_layers: [1]"));
+        let qwen = DecoderConfig { sliding_window: Some(4), full_layers: vec![0, 3], ..of(Family::Qwen3) };
+        qwen.validate().unwrap();
+        assert_eq!((qwen.window(3), qwen.window(4)), (None, Some(4)));
+        for wrong in [vec![3, 0], vec![32], (0..32).collect()] {
+            assert!(refused(DecoderConfig { full_layers: wrong, ..qwen.clone() }).contains("full_layers"));
         }
     }
 }

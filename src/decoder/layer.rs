@@ -6,7 +6,7 @@ use crate::autograd::{Param, Var, apply};
 use crate::nn::Linear;
 use crate::ops::forest_attention::AttentionIndex;
 use crate::ops::rope::RopeTable;
-use crate::ops::{ConcatRows, Embedding, ForestAttention, RmsNorm, Rope, SwiGlu};
+use crate::ops::{ConcatRows, Embedding, ForestAttention, Reshape, RmsNorm, Rope, SwiGlu};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ pub struct Layer {
     pub v: Linear,
     /// Output projection `[d, heads·head_dim]`.
     pub o: Linear,
+    /// Norms of the query and key heads `[head_dim]`, where the family has them.
+    pub head_norms: Option<HeadNorms>,
     /// Norm before the feed-forward block `[d]`.
     pub post_norm: Param,
     /// Gate projection `[f, d]`.
@@ -31,6 +33,15 @@ pub struct Layer {
     pub up: Linear,
     /// Down projection `[d, f]`.
     pub down: Linear,
+}
+
+/// Norms of single heads, ahead of their rotation (Qwen3).
+#[derive(Clone, Debug)]
+pub struct HeadNorms {
+    /// Weight for every query head `[head_dim]`.
+    pub q: Param,
+    /// Weight for every key head `[head_dim]`.
+    pub k: Param,
 }
 
 /// What all layers share.
@@ -71,6 +82,7 @@ impl Layer {
         let step = pass.dropout_step;
         let normed = apply(RmsNorm::new(*eps), &[x, &self.input_norm.var()])?;
         let k = self.k.run(&normed, None, step)?;
+        let k = head_norm(&k, self.head_norms.as_ref().map(|n| &n.k), *eps)?;
         let k = apply(Rope::new(pass.positions.clone(), rope.clone(), *kv_heads), &[&k])?;
         let v = self.v.run(&normed, None, step)?;
         let (keys, values) = match &pass.resident {
@@ -86,6 +98,7 @@ impl Layer {
             None => (x.clone(), normed, &pass.positions, &pass.index),
         };
         let q = self.q.run(&normed, None, step)?;
+        let q = head_norm(&q, self.head_norms.as_ref().map(|n| &n.q), *eps)?;
         let q = apply(Rope::new(positions.clone(), rope.clone(), *heads), &[&q])?;
         let scale = (*head_dim as f64).sqrt().recip();
         let attention = ForestAttention::new(index.clone(), *heads, *kv_heads, *head_dim, scale);
@@ -123,12 +136,28 @@ impl Layer {
             k: f(&self.k)?,
             v: f(&self.v)?,
             o: f(&self.o)?,
+            head_norms: self.head_norms.as_ref().map(HeadNorms::to_frozen),
             post_norm: self.post_norm.to_frozen(),
             gate: f(&self.gate)?,
             up: f(&self.up)?,
             down: f(&self.down)?,
         })
     }
+}
+
+impl HeadNorms {
+    fn to_frozen(&self) -> Self {
+        HeadNorms { q: self.q.to_frozen(), k: self.k.to_frozen() }
+    }
+}
+
+/// Each head of `x: [rows, heads·head_dim]` normed by itself, where there is a weight.
+fn head_norm(x: &Var, weight: Option<&Param>, eps: f64) -> Result<Var> {
+    let Some(weight) = weight else { return Ok(x.clone()) };
+    let (weight, shape) = (weight.var(), x.value().shape().to_vec());
+    let head_dim = weight.value().len();
+    let heads = apply(Reshape::new(&[x.value().len() / head_dim, head_dim]), &[x])?;
+    apply(Reshape::new(&shape), &[&apply(RmsNorm::new(eps), &[&heads, &weight])?])
 }
 
 fn below(resident: &Tensor, own: &Var) -> Result<Var> {

@@ -1,12 +1,11 @@
 //! The Llama-family decoder (Touvron et al., arXiv 2302.13971) over forests of rows.
 
-use super::layer::{Geometry, Layer, LayerPass};
+use super::layer::{Geometry, HeadNorms, Layer, LayerPass};
 use super::weights::{self, Weights};
 use super::{DecoderConfig, KvCache, Resident, Rows};
 use crate::autograd::{Param, Var, apply, checkpoint, no_grad};
 use crate::device::{DType, Device};
 use crate::nn::{Linear, init};
-use crate::ops::rope::RopeTable;
 use crate::ops::{self, Embedding, RmsNorm};
 use crate::tensor::Tensor;
 use crate::{Error, Result, files};
@@ -105,7 +104,7 @@ impl Decoder {
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
             eps: config.rms_norm_eps,
-            rope: Arc::new(RopeTable::plain(config.rope_theta, config.head_dim)?),
+            rope: Arc::new(config.rope_scaling.table(config.rope_theta, config.head_dim)?),
         };
         Ok(Decoder { config, embed, layers, norm, lm_head, checkpoint: false, geometry })
     }
@@ -127,6 +126,7 @@ impl Decoder {
             for linear in [&layer.q, &layer.k, &layer.v, &layer.o] {
                 params.extend(linear.params().cloned());
             }
+            params.extend(layer.head_norms.iter().flat_map(|norms| [norms.q.clone(), norms.k.clone()]));
             params.push(layer.post_norm.clone());
             for linear in [&layer.gate, &layer.up, &layer.down] {
                 params.extend(linear.params().cloned());
@@ -173,8 +173,13 @@ impl Decoder {
         // Taken over at the end: a pass that fails leaves the cache as it was.
         let mut grown = Vec::new();
         let mut x = x.clone();
+        let windowed = match self.config.sliding_window {
+            Some(width) => rows.windowed(width)?,
+            None => None,
+        };
         for (i, layer) in self.layers.iter().enumerate() {
             let is_last = i + 1 == self.layers.len();
+            let rows = windowed.as_ref().filter(|_| self.config.window(i).is_some()).unwrap_or(rows);
             let pass = LayerPass {
                 geometry: self.geometry.clone(),
                 positions: rows.positions.clone(),
@@ -246,15 +251,22 @@ fn build_layer(config: &DecoderConfig, index: usize, source: &mut Source) -> Res
         Ok::<_, Error>(Linear::new(weight, bias))
     };
     let (attention, mlp) = (config.attention_bias, config.mlp_bias);
-    Ok(Layer {
+    let layer = Layer {
         q: linear("self_attn.q_proj", d, q, attention)?,
         k: linear("self_attn.k_proj", d, kv, attention)?,
         v: linear("self_attn.v_proj", d, kv, attention)?,
-        o: linear("self_attn.o_proj", q, d, attention)?,
+        o: linear("self_attn.o_proj", q, d, config.output_bias())?,
+        head_norms: None,
         gate: linear("mlp.gate_proj", d, f, mlp)?,
         up: linear("mlp.up_proj", d, f, mlp)?,
         down: linear("mlp.down_proj", f, d, mlp)?,
         input_norm: source(name("input_layernorm.weight"), &[d])?,
         post_norm: source(name("post_attention_layernorm.weight"), &[d])?,
-    })
+    };
+    if !config.head_norms() {
+        return Ok(layer);
+    }
+    let mut norm = |part: &str| source(name(part), &[config.head_dim]);
+    let norms = HeadNorms { q: norm("self_attn.q_norm.weight")?, k: norm("self_attn.k_norm.weight")? };
+    Ok(Layer { head_norms: Some(norms), ..layer })
 }

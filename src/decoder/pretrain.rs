@@ -129,10 +129,9 @@ impl PretrainConfig {
             rms_norm_eps: 1e-5,
             rope_theta: 10_000.0,
             tie_word_embeddings: true,
-            attention_bias: false,
-            mlp_bias: false,
             bos_token_id: tokenizer.bos(),
             eos_token_ids: tokenizer.eos().to_vec(),
+            ..DecoderConfig::default()
         }
     }
 }

@@ -19,6 +19,17 @@ impl RowRanges {
         (0..4).map(|i| self.range(i).len()).sum()
     }
 
+    /// The ranges with all but the last `most` keys cut away.
+    fn last(mut self, most: usize) -> Self {
+        let mut surplus = self.len().saturating_sub(most) as u32;
+        for (start, end) in &mut self.0 {
+            let cut = surplus.min(end.saturating_sub(*start));
+            surplus -= cut;
+            (*start, *end) = if *start + cut < *end { (*start + cut, *end) } else { (0, 0) };
+        }
+        self
+    }
+
     /// Whether it sees none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -82,8 +93,8 @@ pub struct AttentionIndex {
 const TILE_ROWS: usize = 64;
 
 impl AttentionIndex {
-    /// Ranges of each query row over `keys` key rows. Root ranges must all start alike and hold no key of another
-    /// range; every row must see at least one key.
+    /// Ranges of each query row over `keys` key rows. Root ranges must hold no key of another range; every row must
+    /// see at least one key. Rows whose ranges start alike share tiles.
     pub fn new(ranges: Vec<RowRanges>, keys: usize) -> Result<Self> {
         let root = check(&ranges, keys)?;
         let tiles = cut_tiles(&ranges);
@@ -102,6 +113,15 @@ impl AttentionIndex {
         }
         let keys = ranges.len();
         Self::new(ranges, keys)
+    }
+
+    /// The index through a sliding window of `width` keys: of its ranges, which hold its ancestors in the order of
+    /// their depth and then itself, a row sees the last `width` keys. `None` where no row sees more than that.
+    pub fn windowed(&self, width: usize) -> Result<Option<Self>> {
+        if self.ranges.iter().all(|r| r.len() <= width) {
+            return Ok(None);
+        }
+        Self::new(self.ranges.iter().map(|r| r.last(width)).collect(), self.keys).map(Some)
     }
 
     /// Ranges of each query row.
@@ -140,7 +160,7 @@ impl AttentionIndex {
     }
 }
 
-/// Checks the ranges and returns the root's keys.
+/// Checks the ranges and returns the root's keys: those of all rows together.
 fn check(ranges: &[RowRanges], keys: usize) -> Result<Range<usize>> {
     let fail = |row: usize, why: &str| {
         Err(Error::shape("forest_attention", format!("row {row} with ranges {:?}: {why}", ranges[row].0)))
@@ -157,10 +177,7 @@ fn check(ranges: &[RowRanges], keys: usize) -> Result<Range<usize>> {
         if own.is_empty() {
             continue;
         }
-        if !root.is_empty() && root.start != own.start {
-            return fail(row, &format!("its root does not start at key {}", root.start));
-        }
-        root = own.start..root.end.max(own.end);
+        root = if root.is_empty() { own } else { root.start.min(own.start)..root.end.max(own.end) };
     }
     for (row, r) in ranges.iter().enumerate() {
         let overlaps = |i| {
@@ -240,6 +257,32 @@ mod tests {
         assert!(row([(0, 0); 4]).contains("sees no key"));
         assert!(row([(0, 2), (1, 3), (0, 0), (0, 0)]).contains("overlap the root"));
         assert!(row([(0, 0), (3, 5), (0, 0), (0, 0)]).contains("past the 4 keys"));
+    }
+
+    #[test]
+    fn a_window_keeps_the_nearest_keys_and_rows_that_start_alike_share_tiles() {
+        let root = (0, 2);
+        let mut rows = vec![RowRanges([(0, 1), (0, 0), (0, 0), (0, 0)]), RowRanges([root, (0, 0), (0, 0), (0, 0)])];
+        rows.extend((0..3).map(|t| RowRanges([root, (2, 3 + t), (0, 0), (0, 0)])));
+        rows.extend((5..8).map(|leaf| RowRanges([root, (2, 4), (0, 0), (leaf, leaf + 1)])));
+        let index = AttentionIndex::new(rows, 8).unwrap();
+        assert!(index.windowed(5).unwrap().is_none());
+        let cut = index.windowed(3).unwrap().unwrap();
+        let expected = [
+            [(0, 1), (0, 0), (0, 0), (0, 0)],
+            [(0, 2), (0, 0), (0, 0), (0, 0)],
+            [(0, 2), (2, 3), (0, 0), (0, 0)],
+            [(1, 2), (2, 4), (0, 0), (0, 0)],
+            [(0, 0), (2, 5), (0, 0), (0, 0)],
+            [(0, 0), (2, 4), (0, 0), (5, 6)],
+            [(0, 0), (2, 4), (0, 0), (6, 7)],
+            [(0, 0), (2, 4), (0, 0), (7, 8)],
+        ];
+        assert_eq!(cut.ranges().iter().map(|r| r.0).collect::<Vec<_>>(), expected);
+        assert_eq!(cut.root(), 0..2);
+        assert_eq!(cut.tiles().last().unwrap().rows, 5..8);
+        let alone = index.windowed(1).unwrap().unwrap();
+        assert!(alone.ranges().iter().enumerate().all(|(i, r)| r.len() == 1 && r.0.contains(&(i as u32, i as u32 + 1))));
     }
 
     #[test]

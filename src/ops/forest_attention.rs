@@ -158,15 +158,18 @@ mod tests {
     #[test]
     fn outputs_agree_with_a_plain_loop() {
         let index = Arc::new(forest());
-        assert!(index.trees().len() >= 3);
-        for (heads, kv_heads, hd) in [(1, 1, 1), (4, 2, 5), (2, 2, 16), (6, 3, 48), (4, 1, 33)] {
+        let windowed = Arc::new(forest().windowed(4).unwrap().unwrap());
+        assert!(index.trees().len() >= 3 && windowed.pairs() < index.pairs());
+        let shapes = [(1, 1, 1), (4, 2, 5), (2, 2, 16), (6, 3, 48), (4, 1, 33)];
+        let all = shapes.map(|shape| (&index, shape)).into_iter();
+        for (index, (heads, kv_heads, hd)) in all.chain([(&windowed, (4, 2, 5)), (&windowed, (2, 1, 16))]) {
             let layout = Heads { heads, kv_heads, head_dim: hd };
             let n = index.rows();
             let q = gradcheck::random(&[n, layout.q_width()], 1);
             let k = gradcheck::random(&[n, layout.kv_width()], 2);
             let v = gradcheck::random(&[n, layout.kv_width()], 3);
             let [q64, k64, v64] = [&q, &k, &v].map(|x| x.to_f64_vec().unwrap());
-            let want = plain(&q64, &k64, &v64, &index, layout, 0.7);
+            let want = plain(&q64, &k64, &v64, index, layout, 0.7);
             for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
                 let cast = |x: &Tensor| {
                     Tensor::from_f64(&Device::Cpu, dtype, &x.to_f64_vec().unwrap(), x.shape()).unwrap()
@@ -184,9 +187,12 @@ mod tests {
 
     #[test]
     fn gradients_match_finite_differences() {
-        let index = Arc::new(forest());
-        let n = index.rows();
-        for (heads, kv_heads, hd) in [(2, 1, 3), (1, 1, 17)] {
+        let whole = Arc::new(forest());
+        let windowed = Arc::new(forest().windowed(4).unwrap().unwrap());
+        let n = whole.rows();
+        for (index, (heads, kv_heads, hd)) in
+            [(&whole, (2, 1, 3)), (&whole, (1, 1, 17)), (&windowed, (2, 1, 3))]
+        {
             let inputs = [(1, heads), (2, kv_heads), (3, kv_heads)];
             let inputs = inputs.map(|(seed, heads)| gradcheck::random(&[n, heads * hd], seed));
             gradcheck::op(|| ForestAttention::new(index.clone(), heads, kv_heads, hd, 0.5), &inputs);

@@ -20,7 +20,17 @@ fn random(seed: u64, shape: &[usize], size: f64, dtype: DType) -> Tensor {
 }
 
 /// Grouped-query, two layers, width 24; prompt parts of the given lengths.
-pub fn environment(dtype: DType, (root, stem, closing): (usize, usize, usize), seed: u64) -> Environment {
+pub fn environment(dtype: DType, lengths: (usize, usize, usize), seed: u64) -> Environment {
+    environment_of(DecoderConfig::default(), dtype, lengths, seed)
+}
+
+/// The same with the family, window and biases of `like`.
+pub fn environment_of(
+    like: DecoderConfig,
+    dtype: DType,
+    (root, stem, closing): (usize, usize, usize),
+    seed: u64,
+) -> Environment {
     let config = DecoderConfig {
         hidden_size: 24,
         intermediate_size: 40,
@@ -30,7 +40,7 @@ pub fn environment(dtype: DType, (root, stem, closing): (usize, usize, usize), s
         head_dim: 6,
         vocab_size: 31,
         max_position_embeddings: 64,
-        ..DecoderConfig::default()
+        ..like
     };
     let mut decoder = Decoder::random(config, seed, &Device::Cpu, dtype, false).unwrap();
     let targets = ["q_proj", "v_proj", "o_proj", "down_proj"].map(String::from).to_vec();
