@@ -94,13 +94,8 @@ impl Family {
             first_windowed: 0,
             attention_bias: false,
         };
-        let qwen = Unsaid {
-            context: 32_768,
-            kv_heads: Some(32),
-            window: Some(4096),
-            first_windowed: 28,
-            ..llama
-        };
+        let qwen =
+            Unsaid { context: 32_768, kv_heads: Some(32), window: Some(4096), first_windowed: 28, ..llama };
         match self {
             Family::Llama => llama,
             Family::Mistral => Unsaid { context: 131_072, kv_heads: Some(8), window: Some(4096), ..llama },
@@ -248,8 +243,7 @@ impl File {
     /// Scaling and θ; the θ beside a scaling's other values stands over the one outside.
     fn rope(&self, context: u64) -> Result<(RopeScaling, f64), Problem> {
         let mut found: Option<(RopeScaling, Option<f64>)> = None;
-        for (key, value) in
-            [("rope_parameters", &self.rope_parameters), ("rope_scaling", &self.rope_scaling)]
+        for (key, value) in [("rope_parameters", &self.rope_parameters), ("rope_scaling", &self.rope_scaling)]
         {
             let Some(value) = value.as_ref().filter(|value| !value.is_empty()) else { continue };
             let (scaling, theta) =
@@ -333,7 +327,10 @@ mod tests {
         assert_eq!(config.eos_token_ids, [2, 3]);
         assert!(!config.tie_word_embeddings && config.bos_token_id.is_none());
         let of = |family: &str| parse(&GOOD.replace("llama", family)).unwrap();
-        assert_eq!((of("mistral").sliding_window, of("mistral").max_position_embeddings), (Some(4096), 131_072));
+        assert_eq!(
+            (of("mistral").sliding_window, of("mistral").max_position_embeddings),
+            (Some(4096), 131_072)
+        );
         assert!(of("qwen2").attention_bias && !of("qwen2").output_bias());
         assert_eq!((of("qwen3").head_dim, of("qwen3").sliding_window), (128, None));
         assert!(of("qwen3").head_norms());
@@ -342,8 +339,10 @@ mod tests {
     #[test]
     fn windows_are_read_as_each_family_writes_them() {
         let of = |family: &str, more: &str| {
-            let text = GOOD.replace("llama", family).replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3");
-            parse(&text.replace("[2, 3]", &format!("[2, 3], {more}"))).map(|c| (c.sliding_window, c.full_layers))
+            let text =
+                GOOD.replace("llama", family).replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3");
+            parse(&text.replace("[2, 3]", &format!("[2, 3], {more}")))
+                .map(|c| (c.sliding_window, c.full_layers))
         };
         assert_eq!(of("mistral", r#""sliding_window": null"#).unwrap(), (None, vec![]));
         assert_eq!(of("mistral", r#""sliding_window": 7"#).unwrap(), (Some(7), vec![]));
@@ -372,8 +371,7 @@ mod tests {
     #[test]
     fn a_written_config_reads_back_equal() {
         let config = parse(GOOD).unwrap();
-        let scaling =
-            RopeScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original_context: 1024.0 };
+        let scaling = RopeScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original_context: 1024.0 };
         let windowed = DecoderConfig { sliding_window: Some(5), ..config.clone() };
         let qwen = DecoderConfig { full_layers: vec![1], head_dim: 6, ..windowed.clone() };
         for config in [

@@ -262,7 +262,8 @@ mod tests {
     #[test]
     fn a_window_keeps_the_nearest_keys_and_rows_that_start_alike_share_tiles() {
         let root = (0, 2);
-        let mut rows = vec![RowRanges([(0, 1), (0, 0), (0, 0), (0, 0)]), RowRanges([root, (0, 0), (0, 0), (0, 0)])];
+        let mut rows =
+            vec![RowRanges([(0, 1), (0, 0), (0, 0), (0, 0)]), RowRanges([root, (0, 0), (0, 0), (0, 0)])];
         rows.extend((0..3).map(|t| RowRanges([root, (2, 3 + t), (0, 0), (0, 0)])));
         rows.extend((5..8).map(|leaf| RowRanges([root, (2, 4), (0, 0), (leaf, leaf + 1)])));
         let index = AttentionIndex::new(rows, 8).unwrap();
@@ -282,7 +283,13 @@ mod tests {
         assert_eq!(cut.root(), 0..2);
         assert_eq!(cut.tiles().last().unwrap().rows, 5..8);
         let alone = index.windowed(1).unwrap().unwrap();
-        assert!(alone.ranges().iter().enumerate().all(|(i, r)| r.len() == 1 && r.0.contains(&(i as u32, i as u32 + 1))));
+        assert!(
+            alone
+                .ranges()
+                .iter()
+                .enumerate()
+                .all(|(i, r)| r.len() == 1 && r.0.contains(&(i as u32, i as u32 + 1)))
+        );
     }
 
     #[test]
