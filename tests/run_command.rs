@@ -107,6 +107,32 @@ fn the_whole_method_runs_and_repeats_to_the_byte_and_each_step_reads_the_formers
     let row = |table: &str| table.lines().find(|l| l.starts_with("sasrec")).map(str::to_string);
     assert!(row(&ranked).is_some() && row(&trained).is_some(), "{ranked}");
     succeed(&["report", at("a")]);
+
+    // One page of the single steps shows what the page of the whole run shows.
+    let eval = ["eval", "--data", data, "--model", model, "--baseline", "popularity", "--out", at("eval")];
+    succeed(&eval);
+    let page = at("all.html");
+    let table = succeed(&["report", at("le"), at("labels"), out, at("eval"), "--out", page]);
+    assert!(row(&table) == row(&ranked) && table.contains("popularity"), "{table}");
+    let page = std::fs::read_to_string(page).unwrap();
+    for part in ["Rewards on held-out users", "LE training", "Validation ranking", "separate prompts"] {
+        assert!(page.contains(part), "{part} is missing");
+    }
+
+    // Labels bring their split; another one is refused, and the record tells what was used.
+    let message = |args: &[&str]| String::from_utf8_lossy(&lea(args).stderr).into_owned();
+    let again = ["train", "--data", data, "--labels", labels, "--split-seed", "4", "--out", at("refused")];
+    assert!(message(&again).contains("trained on another split"), "{}", message(&again));
+    std::fs::write(at("d.toml"), format!("{SETTINGS}\n[split]\nseed = 4\n")).unwrap();
+    let run = |config, out| ["run", "--config", config, "--data", data, "--labels", labels, "--out", out];
+    let refusal = message(&run(at("d.toml"), at("refused")));
+    assert!(refusal.contains("the labels were made on Sqn, seed 0"), "{refusal}");
+    assert!(!dir.path().join("refused").exists());
+    succeed(&run(config, at("compared")));
+    let record = std::fs::read_to_string(dir.path().join("compared/run.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    assert!(record["configuration"]["labels"]["manifest"].is_string(), "{record}");
+    assert!(record["configuration"]["le"].is_null(), "the LE's settings are those of the labels");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::device::Device;
 use crate::rec::baselines;
 use crate::rec::metrics::Ranking;
 use crate::rec::{EvalSteps, evaluate, saved};
-use crate::report::{Metrics, MetricsRow, Scores, SeedScores, results_table};
+use crate::report::{Metrics, MetricsRow, Report, Scores, SeedScores, results_table};
 use crate::{Error, Result};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ pub struct EvalCommand {
     /// Rank the validation part instead of the test part
     #[arg(long)]
     pub validation: bool,
-    /// Folder for metrics.json
+    /// Folder for metrics.json and report.json
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Replace the metrics of an earlier evaluation in that folder
@@ -92,15 +92,19 @@ pub fn run(args: EvalCommand) -> Result<()> {
         let all = baselines::all(&data, &split);
         for (name, ranker) in args.baseline.iter().filter_map(|b| all.iter().find(|(n, _)| *n == b.name())) {
             let ranking = baselines::evaluate(&**ranker, &data, &split, part, args.history, false);
-            rows.push(([name, "none", "baseline"].map(String::from), ranking));
+            // A baseline draws nothing; the seed is a formality.
+            rows.push(([name, "none", "baseline"].map(String::from), 0, ranking));
         }
     }
     for path in &args.model {
         rows.push(rank_model(path, &data, &split, part, &args.device)?);
     }
-    let metrics = table(&data.name, &split, split.seed, &rows)?;
+    let metrics = table(&data.name, &split, &rows)?;
     if let Some(out) = &args.out {
         metrics.write(&out.join("metrics.json"))?;
+        let title = format!("lea on {}", data.name);
+        let report = Report { title, metrics: Some(metrics.clone()), ..Report::default() };
+        report.write_json(&out.join("report.json"))?;
     }
     print(&metrics)
 }
@@ -112,37 +116,33 @@ fn stored_split(model: &Path) -> Option<PathBuf> {
     [beside, &above].into_iter().map(|dir| dir.join("split.json")).find(|path| path.is_file())
 }
 
-/// Encoder, framework and variant of a row of the table.
-type Name = [String; 3];
+/// A row of the table: encoder, framework and variant; the seed; what was reached.
+type Row = ([String; 3], u64, Ranking);
 
-fn rank_model(
-    path: &Path,
-    data: &Dataset,
-    split: &Split,
-    part: Part,
-    device: &Device,
-) -> Result<(Name, Ranking)> {
+fn rank_model(path: &Path, data: &Dataset, split: &Split, part: Part, device: &Device) -> Result<Row> {
     let (network, trained_on) = saved::load(path, device)?;
     trained_on.check(path, data, split)?;
     let config = network.config();
     let ranking = evaluate(&network, &EvalSteps::new(data, split, part, config.history))?;
-    Ok((config.table_name(), ranking))
+    Ok((config.table_name(), config.seed, ranking))
 }
 
-/// HR and NDCG of one seed.
-pub(super) fn table(data: &str, split: &Split, seed: u64, rows: &[(Name, Ranking)]) -> Result<Metrics> {
-    let row = |([encoder, framework, variant], ranking): &(Name, Ranking)| {
-        let scores = Scores::from_array(ranking.to_array());
-        MetricsRow::new(encoder, framework, variant, vec![SeedScores { seed, scores }])
-    };
+/// HR and NDCG of all `rows`, one recommender's seeds together.
+pub(super) fn table(data: &str, split: &Split, rows: &[Row]) -> Result<Metrics> {
     let protocol = serde_json::to_value(split.protocol).unwrap_or_default();
-    Ok(Metrics {
+    let empty = Metrics {
         protocol: protocol.as_str().unwrap_or_default().into(),
         data: data.into(),
-        test_steps: rows.first().map_or(0, |(_, ranking)| ranking.steps()),
-        seeds: vec![seed],
-        rows: rows.iter().map(row).collect::<Result<_>>()?,
-    })
+        test_steps: rows.first().map_or(0, |(.., ranking)| ranking.steps()),
+        ..Metrics::default()
+    };
+    let mut table = empty.clone();
+    for ([encoder, framework, variant], seed, ranking) in rows {
+        let scores = Scores::from_array(ranking.to_array());
+        let row = MetricsRow::new(encoder, framework, variant, vec![SeedScores { seed: *seed, scores }])?;
+        table.merge(Metrics { seeds: vec![*seed], rows: vec![row], ..empty.clone() })?;
+    }
+    Ok(table)
 }
 
 /// Prints what `metrics` holds as a table.

@@ -3,12 +3,10 @@
 use super::config::RunConfig;
 use super::data::DataArgs;
 use super::output;
-use super::pipeline::environment::{Base, LeJob};
+use super::pipeline::environment::Base;
 use super::pipeline::{open_folder, settings, timed};
-use super::split::SplitArgs;
 use crate::Result;
 use crate::device::Device;
-use crate::le::LeData;
 use crate::le::item_file::{ITEM_TOKENS, write_item_tokens};
 use crate::progress::MetricsLog;
 use crate::report::RunRecord;
@@ -75,12 +73,9 @@ pub fn run(args: ItemsCommand) -> Result<()> {
     open_folder(&args.le.out, args.le.overwrite)?;
     let mut record = RunRecord::start(args.le.device.describe(), settings(&config)?, vec![config.seed]);
     record.data_hash = Some(dataset.hash());
-    let split = SplitArgs::default().split(&dataset, &config.split)?;
-    let data = LeData { dataset: &dataset, split: &split };
-    let job = LeJob { base: &base, data, settings: &config.le, seed: config.seed };
     let mut log = MetricsLog::create(&args.le.out.join("metrics.jsonl"))?;
-    let tokens = timed(&mut record, "items", || job.items(&mut log))?;
-    write_item_tokens(&args.le.out.join(ITEM_TOKENS), &tokens.table, &job.origin()?)?;
+    let tokens = timed(&mut record, "items", || base.items(&dataset, &config.le.items, &mut log))?;
+    write_item_tokens(&args.le.out.join(ITEM_TOKENS), &tokens.table, &base.item_origin(&dataset)?)?;
     record.write(&args.le.out.join("run.json"))?;
     output::line(format_args!(
         "{} item tokens: {:.3} nats a text token before, {:.3} after; written to {}",

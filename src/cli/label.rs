@@ -3,7 +3,7 @@
 use super::items::LeArgs;
 use super::output;
 use super::pipeline::environment::{Base, LeJob};
-use super::pipeline::summary::print_quality;
+use super::pipeline::summary::{add_quality, print_quality, savings, step_report};
 use super::pipeline::{settings, timed};
 use crate::data::Split;
 use crate::device::DType;
@@ -77,6 +77,10 @@ pub fn run(args: LabelCommand) -> Result<()> {
         timed(&mut record, "label", || job.label(&loaded.env, &loaded.hash, value, &common.out, &mut log))?;
     record.write(&common.out.join("run.json"))?;
     let seconds = record.stages.last().map_or(0.0, |s| s.seconds);
+    let mut report = step_report(&dataset.name, &record);
+    add_quality(&mut report, &quality, &split, &le);
+    report.forest = Some(savings(&tokens, seconds, None));
+    report.write_json(&common.out.join("report.json"))?;
     output::line(format_args!(
         "{} rewards in {seconds:.1} s, {:.0} a second; {:.2} rows a reward, separate prompts need {:.2}",
         tokens.labels,

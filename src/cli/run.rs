@@ -3,11 +3,11 @@
 use super::config::{RunConfig, SplitConfig};
 use super::data::DataArgs;
 use super::pipeline::environment::Base;
+use super::pipeline::given_labels::GivenLabels;
 use super::pipeline::{Pipeline, open_folder};
 use crate::Result;
 use crate::data::Split;
 use crate::device::Device;
-use crate::le::read_manifest;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -56,18 +56,22 @@ pub fn run(args: RunCommand) -> Result<()> {
     if let Some(dir) = &args.decoder {
         Base::load(dir, &args.device)?;
     }
-    if let Some(dir) = &args.labels {
-        read_manifest(dir)?;
+    let given = |dir: &PathBuf| GivenLabels::load(dir, &loaded.dataset, None);
+    let labels = args.labels.as_ref().map(given).transpose()?;
+    match &labels {
+        Some(labels) => config.split = labels.agree_with(&config.split)?,
+        None => {
+            let SplitConfig { protocol, seed, le_share } = config.split;
+            Split::new(&loaded.dataset, protocol, seed, le_share)?;
+        }
     }
-    let SplitConfig { protocol, seed, le_share } = config.split;
-    Split::new(&loaded.dataset, protocol, seed, le_share)?;
     open_folder(&args.out, args.overwrite)?;
     let title = format!("lea on {}", loaded.dataset.name);
     let pipeline = Pipeline {
         config: &config,
         loaded: &loaded,
         decoder: args.decoder,
-        labels: args.labels,
+        labels,
         device: args.device,
         out: &args.out,
         title: &title,

@@ -3,17 +3,19 @@
 use super::config::RunConfig;
 use super::data::DataArgs;
 use super::output;
+use super::pipeline::given_labels::GivenLabels;
+use super::pipeline::recommenders::learning_curves;
+use super::pipeline::summary::step_report;
 use super::pipeline::{open_folder, settings};
 use super::split::SplitArgs;
-use crate::data::{Part, Split};
+use crate::data::Part;
 use crate::device::Device;
-use crate::le::read_labels;
 use crate::progress::MetricsLog;
 use crate::rec::{
     EncoderKind, EvalSteps, Framework, Labels, NextState, RecConfig, RewardScale, Variant, evaluate, saved,
     train,
 };
-use crate::report::RunRecord;
+use crate::report::{Report, RunRecord};
 use crate::{Error, Result};
 use clap::Args;
 use std::path::PathBuf;
@@ -151,7 +153,7 @@ pub struct TrainCommand {
     /// Folder that `lea label` wrote; its split is used unless another is given
     #[arg(long, value_name = "DIR")]
     pub labels: Option<PathBuf>,
-    /// Folder for recommender.safetensors, metrics.jsonl and run.json
+    /// Folder for recommender.safetensors, metrics.jsonl, report.json and run.json
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Replace the files of an earlier training in that folder
@@ -172,33 +174,25 @@ pub fn run(args: TrainCommand) -> Result<()> {
     let config = args.rec.over(base);
     config.validate()?;
     let data = args.data.load(run.data.clone())?.dataset;
-    let labels = args.labels.as_deref().map(|dir| read_labels(dir, &data)).transpose()?;
-    if labels.is_none() && config.needs_labels() {
+    if args.labels.is_none() && config.needs_labels() {
         return Err(Error::setting(
             format!("variant {} needs the LE's labels", config.variant_name()),
             "name the folder that `lea label` wrote with --labels, or train --variant base",
         ));
     }
-    let split = match &args.labels {
-        Some(dir) if !args.split.is_given() => Split::load(&dir.join("split.json"), &data)?,
-        _ => args.split.split(&data, &run.split)?,
+    let (split, labels) = match &args.labels {
+        Some(dir) => {
+            let other = args.split.is_given().then(|| args.split.split(&data, &run.split)).transpose()?;
+            let given = GivenLabels::load(dir, &data, other)?;
+            (given.split, Some(Labels::from(given.set)))
+        }
+        None => (args.split.split(&data, &run.split)?, None),
     };
-    if let (Some(dir), Some(set)) = (&args.labels, &labels)
-        && set.manifest.header.split_hash != split.hash()
-    {
-        return Err(Error::invalid(
-            dir.join("manifest.json"),
-            "header.split_hash",
-            "the labels' LE was trained on another split: it may have learned from test users of this one",
-            "give no split, which takes the labels' own, or make labels on this split with `lea label`",
-        ));
-    }
     open_folder(&args.out, args.overwrite)?;
     let mut record =
         RunRecord::start(args.device.describe(), settings(&config)?, vec![config.seed, split.seed]);
     record.data_hash = Some(data.interactions_hash());
     let mut log = MetricsLog::create(&args.out.join("metrics.jsonl"))?;
-    let labels = labels.map(Labels::from);
     let trained = train(&config, (&data, &split), labels.as_ref(), &args.device, &mut log)?;
     let trained_on = saved::TrainedOn::of(&data, &split);
     saved::save(&args.out.join("recommender.safetensors"), &trained.network, &trained_on)?;
@@ -207,12 +201,12 @@ pub fn run(args: TrainCommand) -> Result<()> {
     record.write(&args.out.join("run.json"))?;
     let steps = EvalSteps::new(&data, &split, Part::Test, config.history);
     let ranking = evaluate(&trained.network, &steps)?;
-    super::eval::print(&super::eval::table(
-        &data.name,
-        &split,
-        config.seed,
-        &[(config.table_name(), ranking)],
-    )?)?;
+    let name = config.table_name();
+    let curves = learning_curves(&[(name.join(" "), trained.curve.clone())]);
+    let metrics = super::eval::table(&data.name, &split, &[(name, config.seed, ranking)])?;
+    let report = Report { metrics: Some(metrics.clone()), curves, ..step_report(&data.name, &record) };
+    report.write_json(&args.out.join("report.json"))?;
+    super::eval::print(&metrics)?;
     let (best, epochs) = (trained.best_epoch, trained.curve.len());
     output::line(format_args!("best of {epochs} epochs: {best}; written to {}", args.out.display()))
 }

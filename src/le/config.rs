@@ -64,6 +64,10 @@ pub struct FitConfig {
     pub weight_decay: f64,
     /// Share of the steps over which the learning rate rises.
     pub warmup: f64,
+    /// Share of the learning rate that is left at the end, after a cosine.
+    pub lr_floor: f64,
+    /// Norm to which gradients are clipped; 0 for no clipping.
+    pub clip_norm: f64,
     /// Form of the state loss.
     pub state_loss: StateLoss,
     /// Weight of the state loss.
@@ -103,6 +107,8 @@ impl Default for FitConfig {
             item_learning_rate: 2e-3,
             weight_decay: 0.0,
             warmup: 0.05,
+            lr_floor: 0.1,
+            clip_norm: 1.0,
             state_loss: StateLoss::InfoNce,
             state_weight: 1.0,
             reward_weight: 1.0,
@@ -218,10 +224,11 @@ impl LeConfig {
             (rate(fit.item_learning_rate), "fit: item_learning_rate must be in 0..1".into()),
             (rate(self.items.learning_rate), "items: learning_rate must be in 0..1".into()),
             (
-                [fit.state_weight, fit.reward_weight, fit.weight_decay]
+                [fit.state_weight, fit.reward_weight, fit.weight_decay, fit.clip_norm]
                     .iter()
                     .all(|w| (0.0..1e6).contains(w)),
-                "fit: state_weight, reward_weight and weight_decay must be at least 0 and finite".into(),
+                "fit: state_weight, reward_weight, weight_decay and clip_norm must be at least 0, below 1000000"
+                    .into(),
             ),
             (fit.margin.is_finite(), format!("fit: margin {} must be finite", fit.margin)),
             (
@@ -234,7 +241,10 @@ impl LeConfig {
                     && share(fit.popularity_share + fit.hard_share),
                 "fit: popularity_share and hard_share must be in 0..1, together at most 1".into(),
             ),
-            (share(fit.warmup), format!("fit: warmup {} must be in 0..1", fit.warmup)),
+            (
+                share(fit.warmup) && share(fit.lr_floor),
+                format!("fit: warmup {} and lr_floor {} must be in 0..1", fit.warmup, fit.lr_floor),
+            ),
             (
                 self.label.pack_tokens >= 1 && self.label.users_per_file >= 1,
                 "label: pack_tokens and users_per_file must be at least 1".into(),

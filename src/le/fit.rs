@@ -16,11 +16,6 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// Norm that gradients are clipped to.
-const CLIP_NORM: f64 = 1.0;
-/// The cosine's end, as a share of the learning rate.
-const FLOOR: f64 = 0.1;
-
 /// Means over one epoch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FitEpoch {
@@ -68,8 +63,8 @@ pub fn fit(
         (works, packs)
     };
     let total: u64 = (1..=config.epochs).map(|epoch| order(epoch).1.len() as u64).sum();
-    let schedule =
-        Schedule { warmup: (total as f64 * config.warmup) as u64, total, kind: Decay::Cosine, floor: FLOOR };
+    let warmup = (total as f64 * config.warmup) as u64;
+    let schedule = Schedule { warmup, total, kind: Decay::Cosine, floor: config.lr_floor };
     let mut optimiser = optimiser(env, config)?;
     let mut progress = Progress::new("fit", total, "steps");
     let mut epochs = Vec::new();
@@ -103,7 +98,7 @@ fn optimiser(env: &Environment, config: &FitConfig) -> Result<AdamW> {
     let adamw = AdamWConfig {
         lr: config.learning_rate,
         weight_decay: config.weight_decay,
-        clip_norm: Some(CLIP_NORM),
+        clip_norm: (config.clip_norm > 0.0).then_some(config.clip_norm),
         ..AdamWConfig::default()
     };
     let mut adapters = env.decoder.lora_params();

@@ -116,7 +116,7 @@ pub enum NextState {
     /// The one that followed the observed action.
     Observed,
     /// The one that the augmented action itself leads to: the history with the action appended, and the LE's hidden
-    /// vector at its leaf.
+    /// vector at its leaf. At a user's last step there is none, as for the observed action: both end the episode.
     Leaf,
 }
 

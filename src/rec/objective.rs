@@ -170,6 +170,8 @@ fn q_loss(pair: &Pair, data: &StepData, packed: &Packed, h: &Var) -> Result<QLos
     let augmented = match (config.beta_used() > 0.0, config.augmented_next, &data.leaves) {
         (false, ..) => Vec::new(),
         (true, NextState::Leaf, Some(leaves)) => {
+            // At a user's last step the episode ends whatever action is taken: nothing tells that another one would
+            // have prolonged it, and a value there would set a^e above the observed action, whose target has none.
             let next = pair.leaf_values(leaves)?;
             let ended = |i: usize| if data.batch.terminal[i] { 0.0 } else { next[i] };
             let target = |(i, r): (usize, &f64)| r + config.discount * ended(i);

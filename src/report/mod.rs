@@ -9,6 +9,7 @@ mod document;
 mod escape;
 mod html;
 mod json;
+mod merge;
 mod metrics;
 mod number;
 pub mod plot;

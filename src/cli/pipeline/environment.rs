@@ -12,8 +12,8 @@ use crate::le::item_file::ItemTokenOrigin;
 use crate::le::item_tokens::{ItemTokens, train_item_tokens};
 use crate::le::separate::separate_rewards;
 use crate::le::{
-    Environment, LabelHeader, LabelWriter, LeConfig, LeData, LeRecord, Prompt, Quality, TokenCount, judge,
-    label_all, label_files_of, peft,
+    Environment, ItemTokenConfig, LabelHeader, LabelWriter, LeConfig, LeData, LeRecord, Prompt, Quality,
+    TokenCount, judge, label_all, label_files_of, peft,
 };
 use crate::progress::MetricsLog;
 use crate::report::{PassCost, RunRecord};
@@ -40,6 +40,22 @@ impl Base {
         let decoder = Decoder::load(dir, device, DType::F32)?;
         let tokenizer = Tokenizer::load(dir, &decoder.config)?;
         Ok(Base { decoder, tokenizer, dir: dir.to_path_buf(), pretrained: None })
+    }
+
+    /// What item tokens of this decoder and the catalogue of `dataset` belong to.
+    pub fn item_origin(&self, dataset: &Dataset) -> Result<ItemTokenOrigin> {
+        let decoder_hash = DecoderIdentity::of(&self.dir)?.hash();
+        Ok(ItemTokenOrigin { items_hash: dataset.items_hash(), decoder_hash })
+    }
+
+    /// Step 1.
+    pub fn items(
+        &self,
+        dataset: &Dataset,
+        settings: &ItemTokenConfig,
+        log: &mut MetricsLog,
+    ) -> Result<ItemTokens> {
+        train_item_tokens(&self.decoder, &self.tokenizer, &texts(dataset), settings, log)
     }
 
     pub(super) fn load_or_train(
@@ -89,7 +105,7 @@ pub(super) fn build(
     record: &mut RunRecord,
 ) -> Result<Built> {
     let job = LeJob { base, data, settings: &pipeline.config.le, seed: pipeline.config.seed };
-    let items = timed(record, "items", || job.items(log))?;
+    let items = timed(record, "items", || base.items(data.dataset, &job.settings.items, log))?;
     let (env, epochs, quality) = timed(record, "fit", || {
         let env = job.assemble(&items.table)?;
         let (epochs, quality) = job.fit(&env, log)?;
@@ -128,18 +144,6 @@ pub struct LeJob<'a> {
 }
 
 impl LeJob<'_> {
-    /// What item tokens of this job belong to.
-    pub fn origin(&self) -> Result<ItemTokenOrigin> {
-        let decoder_hash = DecoderIdentity::of(&self.base.dir)?.hash();
-        Ok(ItemTokenOrigin { items_hash: self.data.dataset.items_hash(), decoder_hash })
-    }
-
-    /// Step 1.
-    pub fn items(&self, log: &mut MetricsLog) -> Result<ItemTokens> {
-        let (decoder, tokenizer) = (&self.base.decoder, &self.base.tokenizer);
-        train_item_tokens(decoder, tokenizer, &texts(self.data.dataset), &self.settings.items, log)
-    }
-
     /// An LE before its training: fresh adapters, a score head of zeros, the item tokens of step 1.
     pub fn assemble(&self, items: &Tensor) -> Result<Environment> {
         let fit = &self.settings.fit;

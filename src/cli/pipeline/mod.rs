@@ -1,6 +1,7 @@
 //! The whole method, stage by stage: what `lea run` and `lea demo` share with the commands of the single steps.
 
 pub mod environment;
+pub mod given_labels;
 pub mod recommenders;
 pub mod summary;
 
@@ -8,11 +9,12 @@ use crate::cli::config::{RunConfig, SplitConfig};
 use crate::cli::output;
 use crate::data::{Loaded, Split, save};
 use crate::device::Device;
-use crate::le::LeData;
+use crate::le::{LeData, read_labels};
 use crate::progress::MetricsLog;
 use crate::rec::Labels;
 use crate::report::RunRecord;
 use crate::{Error, Result, files};
+use given_labels::GivenLabels;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -25,7 +27,7 @@ pub struct Pipeline<'a> {
     /// Model folder of a decoder; `None` trains one from scratch.
     pub decoder: Option<PathBuf>,
     /// Labels that were made before; with them no LE is made.
-    pub labels: Option<PathBuf>,
+    pub labels: Option<GivenLabels>,
     /// Where to compute.
     pub device: Device,
     /// Folder of the run.
@@ -36,41 +38,52 @@ pub struct Pipeline<'a> {
 
 impl Pipeline<'_> {
     /// Runs every stage and writes `report.html`, `report.json`, `metrics.json` and `run.json`.
-    pub fn run(&self) -> Result<()> {
+    pub fn run(mut self) -> Result<()> {
         let (config, dataset) = (self.config, &self.loaded.dataset);
         config.check()?;
-        let mut record =
-            RunRecord::start(self.device.describe(), settings(config)?, config.plan.seeds.clone());
+        let given = self.labels.take();
+        let recorded = recorded_settings(config, given.as_ref())?;
+        let mut record = RunRecord::start(self.device.describe(), recorded, config.plan.seeds.clone());
         record.data_hash = Some(dataset.hash());
         save(self.loaded, &self.out.join("data"), true)?;
         let mut made = None;
-        let (split, labels) = match &self.labels {
-            Some(dir) => (Split::load(&dir.join("split.json"), dataset)?, dir.clone()),
+        let (split, labels) = match given {
+            Some(given) => (given.split, given.set),
             None => {
                 let SplitConfig { protocol, seed, le_share } = config.split;
                 let split = Split::new(dataset, protocol, seed, le_share)?;
                 let mut log = MetricsLog::create(&self.out.join("le.jsonl"))?;
-                let base = environment::Base::load_or_train(self, &mut log, &mut record)?;
+                let base = environment::Base::load_or_train(&self, &mut log, &mut record)?;
                 let data = LeData { dataset, split: &split };
-                let built = environment::build(self, &base, data, &mut log, &mut record)?;
+                let built = environment::build(&self, &base, data, &mut log, &mut record)?;
                 made = Some((base, built));
-                (split, self.out.join("labels"))
+                (split, read_labels(&self.out.join("labels"), dataset)?)
             }
         };
         split.save(&self.out.join("split.json"))?;
-        let labels = Labels::from(crate::le::read_labels(&labels, dataset)?);
+        let labels = Labels::from(labels);
         let compared = timed(&mut record, "recommenders", || {
             recommenders::compare(config, (dataset, &split), Some(&labels), &self.device, self.out)
         })?;
         compared.metrics.write(&self.out.join("metrics.json"))?;
         record.metrics = Some(compared.metrics.clone());
         record.write(&self.out.join("run.json"))?;
-        let report = summary::report(self, &split, made.as_ref(), &compared, &record);
+        let report = summary::report(&self, &split, made.as_ref(), &compared, &record);
         report.write_json(&self.out.join("report.json"))?;
         report.write_html(&self.out.join("report.html"))?;
         output::line(crate::report::results_table(&compared.metrics).to_text().trim_end())?;
         output::line(format_args!("report: {}", self.out.join("report.html").display()))
     }
+}
+
+/// The settings of a run as they are recorded: with labels that were given, those stand in the place of the LE's.
+fn recorded_settings(config: &RunConfig, given: Option<&GivenLabels>) -> Result<serde_json::Value> {
+    let mut value = settings(config)?;
+    if let (Some(given), Some(table)) = (given, value.as_object_mut()) {
+        ["pretrain", "le", "seed"].iter().for_each(|key| drop(table.remove(*key)));
+        table.insert("labels".into(), given.describe()?);
+    }
+    Ok(value)
 }
 
 /// The settings as they are recorded.

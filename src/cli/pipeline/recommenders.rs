@@ -70,7 +70,7 @@ pub fn compare(
         seeds: config.plan.seeds.clone(),
         rows,
     };
-    Ok(Compared { metrics, curves: plots(&curves) })
+    Ok(Compared { metrics, curves: learning_curves(&curves) })
 }
 
 /// Runs all jobs on as many single-threaded workers as the machine has threads; the first error ends them.
@@ -138,7 +138,8 @@ fn baseline_rows(config: &RunConfig, data: &Dataset, split: &Split) -> Result<Ve
     baselines::all(data, split).iter().map(row).collect()
 }
 
-fn plots(curves: &[(String, Vec<EpochRecord>)]) -> Vec<Curves> {
+/// Validation NDCG@10 and training loss over epochs, a line for each named training.
+pub fn learning_curves(curves: &[(String, Vec<EpochRecord>)]) -> Vec<Curves> {
     let plot = |title: &str, y_label: &str, value: fn(&EpochRecord) -> f64| Curves {
         title: title.into(),
         x_label: "epoch".into(),

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::cli::output;
 use crate::data::{Protocol, Split};
 use crate::le::fit::FitEpoch;
-use crate::le::{Augment, LeConfig, Quality};
+use crate::le::{Augment, LeConfig, Quality, TokenCount};
 use crate::report::plot::{Curves, Histogram, Series};
 use crate::report::{
     AugmentedQuality, EnvironmentQuality, ForestSavings, PairAccuracy, PassCost, Report, RunRecord, Scores,
@@ -57,24 +57,37 @@ fn add_environment(report: &mut Report, pipeline: &Pipeline, split: &Split, base
     report.fact("decoder", format!("{layers} layers, width {width}, {weights:.1} M weights{trained}"));
     let (before, after) = (le.items.loss_before, le.items.loss_after);
     report.fact("item tokens", format!("{before:.2} → {after:.2} nats a text token"));
-    report.fact("LE users", split.le.users.len().to_string());
-    report.environment =
-        (le.quality.steps > 0).then(|| quality_tables(&le.quality, split, &pipeline.config.le));
+    add_quality(report, &le.quality, split, &pipeline.config.le);
     report.curves.extend(fit_curves(&le.epochs));
-    let groups: [(&str, &[f32]); 2] = [
-        ("item taken next", &le.quality.positive_rewards),
-        ("uniform negatives", &le.quality.negative_rewards),
-    ];
-    let histogram = Histogram::new("Rewards on held-out users", "reward", 40, &groups);
-    report.rewards.extend((!histogram.is_empty()).then_some(histogram));
-    report.forest = Some(ForestSavings {
-        forest: PassCost { labels: le.tokens.labels, tokens: le.tokens.forest, seconds: le.label_seconds },
-        separate_tokens: le.tokens.separate,
-        separate: le.separate,
-    });
+    report.forest = Some(savings(&le.tokens, le.label_seconds, le.separate));
 }
 
-fn fit_curves(epochs: &[FitEpoch]) -> Option<Curves> {
+/// What held-out users say of an LE.
+pub fn add_quality(report: &mut Report, quality: &Quality, split: &Split, le: &LeConfig) {
+    report.fact("LE users", split.le.users.len().to_string());
+    report.environment = (quality.steps > 0).then(|| quality_tables(quality, split, le));
+    let groups: [(&str, &[f32]); 2] =
+        [("item taken next", &quality.positive_rewards), ("uniform negatives", &quality.negative_rewards)];
+    let histogram = Histogram::new("Rewards on held-out users", "reward", 40, &groups);
+    report.rewards.extend((!histogram.is_empty()).then_some(histogram));
+}
+
+/// What a labelling pass of `tokens` in `seconds` cost.
+pub fn savings(tokens: &TokenCount, seconds: f64, separate: Option<PassCost>) -> ForestSavings {
+    let forest = PassCost { labels: tokens.labels, tokens: tokens.forest, seconds };
+    ForestSavings { forest, separate_tokens: tokens.separate, separate }
+}
+
+/// The report of one step on `data`, to be written beside its other files.
+pub fn step_report(data: &str, record: &RunRecord) -> Report {
+    let mut report =
+        Report { title: format!("lea on {data}"), stages: record.stages.clone(), ..Report::default() };
+    report.fact("device", &record.device);
+    report
+}
+
+/// Losses of the LE's training over epochs, where there are several.
+pub fn fit_curves(epochs: &[FitEpoch]) -> Option<Curves> {
     let line = |name: &str, value: fn(&FitEpoch) -> f64| {
         Series::new(name, epochs.iter().map(|e| (e.epoch as f64, value(e))))
     };
