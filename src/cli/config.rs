@@ -145,6 +145,13 @@ impl RunConfig {
             }
         }
         all.iter().try_for_each(RecConfig::validate)?;
+        let names: Vec<[String; 3]> = all.iter().map(RecConfig::table_name).collect();
+        if let Some(twice) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+            return Err(Error::setting(
+                format!("plan: two recommenders would both be {}", twice.1.join(" ")),
+                "name each variant once, and give lea an alpha or beta above 0, without which it is state_reward",
+            ));
+        }
         Ok(all)
     }
 }
@@ -189,5 +196,7 @@ mod tests {
         assert!(message("[encoder.lstm]\nwidth = 3").contains("no such encoder"));
         assert!(message("[encoder.gru4rec]\nwidht = 3").contains("widht"));
         assert!(message("[plan]\nseeds = []").contains("no seeds"));
+        let twice = message("[rec]\nalpha = 0.0\nbeta = 0.0");
+        assert!(twice.contains("both be sasrec snqn state_reward"), "{twice}");
     }
 }

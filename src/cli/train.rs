@@ -173,6 +173,10 @@ pub fn run(args: TrainCommand) -> Result<()> {
     };
     let config = args.rec.over(base);
     config.validate()?;
+    if args.rec.beta.is_some_and(|beta| beta > 0.0) && !config.framework.has_q() {
+        let problem = "--beta weighs a Q-loss, and a supervised recommender has none";
+        return Err(Error::setting(problem, "leave it out, or choose sqn, snqn or sa2c"));
+    }
     let data = args.data.load(run.data.clone())?.dataset;
     if args.labels.is_none() && config.needs_labels() {
         return Err(Error::setting(
