@@ -2,14 +2,14 @@
 
 use super::output;
 use crate::Result;
-use crate::data::{LoadOptions, Loaded, Stats, SynthConfig, load, save, synthesise};
+use crate::data::{Format, LoadOptions, Loaded, Stats, SynthConfig, UnknownItems, load, save, synthesise};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
 /// Where the data is and how to read it; flags that are given stand over a configuration's `[data]`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct DataArgs {
-    /// A folder with interactions.tsv[.gz] and items.tsv[.gz], an imported folder, or an interactions table
+    /// A data folder in one of the formats that `lea data import --help` lists, or a log by itself
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
     /// How to read it
@@ -20,15 +20,37 @@ pub struct DataArgs {
 /// How to read a data set.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ReadArgs {
-    /// Items table, if it is not items.tsv beside the interactions
+    /// Items' file, if it does not lie beside the log under a name that the format knows
     #[arg(long, value_name = "FILE")]
     pub items: Option<PathBuf>,
+    /// Format: tsv, csv, atomic, hetrec or amazon [default: as the names of the files say]
+    #[arg(long)]
+    pub format: Option<Format>,
+    /// Column of users [default: user_id or session_id, or as the format has it]
+    #[arg(long, value_name = "NAME")]
+    pub user_column: Option<String>,
+    /// Column of items [default: item_id, or as the format has it]
+    #[arg(long, value_name = "NAME")]
+    pub item_column: Option<String>,
+    /// Column of times [default: timestamp or time]
+    #[arg(long, value_name = "NAME")]
+    pub time_column: Option<String>,
     /// Item columns that form the text, separated by commas [default: those called title, name, text]
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     pub text: Option<Vec<String>>,
     /// What stands between two text columns [default: ", "]
     #[arg(long, value_name = "TEXT")]
     pub joiner: Option<String>,
+    /// Drop and count rows that cannot be used, instead of stopping at the first
+    #[arg(long)]
+    pub skip_bad_rows: bool,
+    /// Events whose item the items' file does not know: refuse, drop, or keep the item without a text
+    /// [default: refuse for tsv and csv, else keep]
+    #[arg(long, value_name = "WHAT")]
+    pub unknown_items: Option<UnknownItems>,
+    /// Drop a row that agrees with an earlier one in user, item, kind, position and time
+    #[arg(long)]
+    pub drop_duplicates: bool,
     /// Drop an event that repeats the item of the event before it
     #[arg(long)]
     pub drop_repeats: bool,
@@ -36,7 +58,7 @@ pub struct ReadArgs {
     #[arg(long, value_name = "N")]
     pub min_length: Option<usize>,
     /// Drop users and items with fewer events, until none is left
-    #[arg(long, value_name = "K")]
+    #[arg(long = "k-core", visible_alias = "core", value_name = "K")]
     pub core: Option<usize>,
 }
 
@@ -49,6 +71,13 @@ impl ReadArgs {
             text: text.or(options.text),
             joiner: self.joiner.clone().or(options.joiner),
             items: self.items.clone().or(options.items),
+            format: self.format.or(options.format),
+            user_column: self.user_column.clone().or(options.user_column),
+            item_column: self.item_column.clone().or(options.item_column),
+            time_column: self.time_column.clone().or(options.time_column),
+            skip_bad_rows: self.skip_bad_rows || options.skip_bad_rows,
+            drop_duplicates: self.drop_duplicates || options.drop_duplicates,
+            unknown_items: self.unknown_items.or(options.unknown_items),
             drop_repeats: self.drop_repeats || options.drop_repeats,
             min_length: self.min_length.unwrap_or(options.min_length),
             core: self.core.unwrap_or(options.core),
@@ -57,10 +86,10 @@ impl ReadArgs {
 }
 
 impl DataArgs {
-    /// Reads the data set, telling on standard error what the filters dropped.
+    /// Reads the data set, telling on standard error what was dropped.
     pub fn load(&self, options: LoadOptions) -> Result<Loaded> {
         let loaded = load(&self.data, &self.read.over(options))?;
-        if let Some(line) = loaded.dropped.line() {
+        for line in loaded.dropped_lines() {
             eprintln!("{}: {line}", loaded.dataset.name);
         }
         Ok(loaded)
@@ -128,6 +157,7 @@ pub fn run(args: DataCommand) -> Result<()> {
         DataAction::Import { data, out, overwrite } => {
             let loaded = data.load(LoadOptions::default())?;
             save(&loaded, &out, overwrite)?;
+            loaded.read.notes().iter().try_for_each(output::line)?;
             print_stats(&Stats::of(&loaded.dataset))?;
             output::line(format_args!("written to {}", out.display()))
         }

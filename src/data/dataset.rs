@@ -27,10 +27,12 @@ impl Feedback {
     /// Reads a cell of a `kind` column. Views are clicks; adding to the cart counts as buying, as SQN does with
     /// RetailRocket. `None` for a word that is not known.
     pub fn parse(cell: &str) -> Option<Self> {
-        match cell.trim().to_ascii_lowercase().as_str() {
-            "click" | "view" => Some(Feedback::Click),
-            "buy" | "purchase" | "transaction" | "addtocart" => Some(Feedback::Buy),
-            "other" | "" => Some(Feedback::Other),
+        let word = cell.trim();
+        let is = |words: &[&str]| words.iter().any(|known| word.eq_ignore_ascii_case(known));
+        match word {
+            _ if is(&["click", "view"]) => Some(Feedback::Click),
+            _ if is(&["buy", "purchase", "transaction", "addtocart"]) => Some(Feedback::Buy),
+            _ if is(&["other", ""]) => Some(Feedback::Other),
             _ => None,
         }
     }
@@ -88,7 +90,7 @@ pub struct TextSource {
 impl TextSource {
     /// Composes the text of every item out of its cells; `columns` names the cells. Empty cells are left out
     /// together with their joiner.
-    pub(super) fn compose(&self, columns: &[String], items: &mut [Item]) {
+    pub(in crate::data) fn compose(&self, columns: &[String], items: &mut [Item]) {
         let cell = |name: &String| {
             columns.iter().position(|column| column == name).map(|c| (c, self.lists.contains(name)))
         };
@@ -106,7 +108,7 @@ impl TextSource {
 
 /// Whether the cells are comma-separated lists: no comma is followed by white space, as commas in prose are, and
 /// some comma stands outside a number such as 1,000.
-pub(super) fn are_lists<'a>(cells: impl Iterator<Item = &'a str>) -> bool {
+pub(in crate::data) fn are_lists<'a>(cells: impl Iterator<Item = &'a str>) -> bool {
     let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
     let mut found = false;
     for cell in cells {
@@ -190,27 +192,40 @@ impl Dataset {
     }
 }
 
-/// Feeds values to SHA-256 with their lengths, so that no two contents share bytes.
-struct Canonical(Sha256);
+/// Feeds values to SHA-256 with their lengths, so that no two contents share bytes. They are gathered first: an update
+/// a value costs more than the hash.
+struct Canonical {
+    digest: Sha256,
+    gathered: Vec<u8>,
+}
 
 impl Canonical {
     fn new(format: &str) -> Self {
-        let mut digest = Canonical(Sha256::new());
+        let mut digest = Canonical { digest: Sha256::new(), gathered: Vec::new() };
         digest.text(format);
         digest
     }
 
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.gathered.extend_from_slice(bytes);
+        if self.gathered.len() > 1 << 15 {
+            self.digest.update(&self.gathered);
+            self.gathered.clear();
+        }
+    }
+
     fn number(&mut self, value: usize) {
-        self.0.update((value as u64).to_le_bytes());
+        self.bytes(&(value as u64).to_le_bytes());
     }
 
     fn text(&mut self, value: &str) {
         self.number(value.len());
-        self.0.update(value.as_bytes());
+        self.bytes(value.as_bytes());
     }
 
-    fn finish(self) -> String {
-        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    fn finish(mut self) -> String {
+        self.digest.update(&self.gathered);
+        self.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

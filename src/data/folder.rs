@@ -1,20 +1,19 @@
-//! Data sets on disk: finding the tables of a folder and reading them with their filters.
+//! Data sets on disk: finding the files of a folder and reading them with their filters.
 //!
-//! A raw folder holds `interactions.tsv` (or `events.tsv`) and, if the items have text, `items.tsv`; each may be
-//! gzipped. An imported folder holds the same two tables, filtered and in canonical order, and `dataset.json`
-//! with counts, hashes and where they came from; reading it back checks the hashes.
+//! A raw folder holds a log and, if the items have text, a file of items, in one of the formats of
+//! [`Format`]. An imported folder holds `interactions.tsv` and `items.tsv`, filtered and in canonical order, and
+//! `dataset.json` with counts, hashes and where they came from; reading it back checks the hashes.
 
-use super::dataset::{Dataset, TextSource};
-use super::filters::{FilterReport, Filters};
-use super::synth::SynthConfig;
-use super::tsv::{self, TextWish};
-use crate::files::{self, FileHash};
+use super::dataset::TextSource;
+use super::filters::Filters;
+use super::loaded::Loaded;
+use super::manifest::{MANIFEST, check_hashes, read_manifest};
+use super::read::{self, Files, Format, TextWish, UnknownItems, Wish};
+use crate::files::FileHash;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-pub(super) const FORMAT: &str = "lea-dataset-1";
-pub(super) const MANIFEST: &str = "dataset.json";
 const JOINER: &str = ", ";
 
 /// How to read a data set.
@@ -26,8 +25,23 @@ pub struct LoadOptions {
     pub text: Option<Vec<String>>,
     /// What stands between two columns; `None`: as imported, else `", "`.
     pub joiner: Option<String>,
-    /// The items table, where it does not lie beside the interactions under the name `items.tsv`.
+    /// The items' file, where it does not lie beside the log under a name that the format knows.
     pub items: Option<PathBuf>,
+    /// The format, where names do not tell it.
+    pub format: Option<Format>,
+    /// Column of users, where it does not have a name that the format knows.
+    pub user_column: Option<String>,
+    /// Column of items, likewise.
+    pub item_column: Option<String>,
+    /// Column of times, likewise.
+    pub time_column: Option<String>,
+    /// Drop and count rows that cannot be used; otherwise each is an error.
+    pub skip_bad_rows: bool,
+    /// Drop all but the first of the rows that agree in user, item, kind, position and time.
+    pub drop_duplicates: bool,
+    /// What becomes of events whose item the items' file does not know. `None`: plain tables refuse them, the other
+    /// formats keep the item without a text.
+    pub unknown_items: Option<UnknownItems>,
     /// See [`Filters::drop_repeats`].
     pub drop_repeats: bool,
     /// See [`Filters::min_length`].
@@ -41,67 +55,37 @@ impl LoadOptions {
     pub fn filters(&self) -> Filters {
         Filters { drop_repeats: self.drop_repeats, min_length: self.min_length, core: self.core }
     }
-}
 
-/// A data set and how it came to be.
-#[derive(Debug, Clone)]
-pub struct Loaded {
-    /// The data set after the filters.
-    pub dataset: Dataset,
-    /// The filters applied.
-    pub filters: Filters,
-    /// What they dropped.
-    pub dropped: FilterReport,
-    /// The files read; none if the data was made.
-    pub sources: Vec<FileHash>,
-    /// Where those lie; [`save`](super::save) writes nothing beside them.
-    pub paths: Vec<PathBuf>,
-    /// The configuration of a synthetic data set.
-    pub synthetic: Option<SynthConfig>,
-}
-
-impl Loaded {
-    /// A data set that was made by [`synthesise`](super::synthesise).
-    pub(super) fn made(dataset: Dataset, config: SynthConfig) -> Self {
-        let (filters, dropped) = (Filters::default(), FilterReport::default());
-        Loaded { dataset, filters, dropped, sources: Vec::new(), paths: Vec::new(), synthetic: Some(config) }
+    /// What the readers are asked for; the texts as `imported`, where the options do not say.
+    fn wish<'a>(&'a self, imported: Option<&'a TextSource>) -> Wish<'a> {
+        let text = TextWish {
+            columns: self.text.as_deref().or(imported.map(|text| text.columns.as_slice())),
+            lists: if self.text.is_none() { imported.map(|text| text.lists.as_slice()) } else { None },
+            joiner: self.joiner.as_deref().or(imported.map(|text| text.joiner.as_str())).unwrap_or(JOINER),
+        };
+        Wish {
+            text,
+            user_column: self.user_column.as_deref(),
+            item_column: self.item_column.as_deref(),
+            time_column: self.time_column.as_deref(),
+            skip_bad_rows: self.skip_bad_rows,
+            drop_duplicates: self.drop_duplicates,
+            unknown_items: self.unknown_items,
+        }
     }
 }
 
-/// `dataset.json` of an imported folder.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Manifest {
-    pub(super) format: String,
-    pub(super) name: String,
-    pub(super) users: usize,
-    pub(super) items: usize,
-    pub(super) interactions: usize,
-    pub(super) text: TextSource,
-    pub(super) hash: String,
-    pub(super) interactions_hash: String,
-    pub(super) filters: Filters,
-    pub(super) dropped: FilterReport,
-    pub(super) sources: Vec<FileHash>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) synthetic: Option<SynthConfig>,
-}
-
-/// Reads the data set at `path`: a raw folder, an imported folder, or an interactions table.
+/// Reads the data set at `path`: a folder in any of the formats, an imported folder, or a log by itself.
 ///
 /// # Errors
-/// Tables that are missing, ambiguous or malformed, an imported folder whose tables no longer match its hashes, and
+/// Files that are missing, ambiguous or malformed, an imported folder whose tables no longer match its hashes, and
 /// filters that leave no user.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
-    let tables = Tables::find(path, options)?;
+    let files = Files::find(path, options.format, options.items.as_deref())?;
     let manifest = if path.is_dir() { read_manifest(&path.join(MANIFEST))? } else { None };
-    let imported = manifest.as_ref().map(|manifest| &manifest.text);
-    let text = TextWish {
-        columns: options.text.as_deref().or(imported.map(|text| text.columns.as_slice())),
-        lists: if options.text.is_none() { imported.map(|text| text.lists.as_slice()) } else { None },
-        joiner: options.joiner.as_deref().or(imported.map(|text| text.joiner.as_str())).unwrap_or(JOINER),
-    };
+    let wish = options.wish(manifest.as_ref().map(|manifest| &manifest.text));
     let name = manifest.as_ref().map_or_else(|| name_of(path), |manifest| manifest.name.clone());
-    let mut dataset = tsv::read(&name, &tables.interactions, tables.items.as_deref(), text)?;
+    let (mut dataset, read) = read::read(&name, &files, &wish)?;
     if let Some(manifest) = &manifest {
         check_hashes(&path.join(MANIFEST), manifest, &dataset)?;
     }
@@ -114,61 +98,13 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
                 path.display(),
                 dropped.line().unwrap_or_default()
             ),
-            "lower --min-length or --core",
+            "lower --min-length or --k-core",
         ));
     }
-    let paths = tables.paths();
+    let paths = files.paths();
     let sources = paths.iter().map(|path| FileHash::of(path)).collect::<Result<_>>()?;
     let synthetic = manifest.and_then(|manifest| manifest.synthetic);
-    Ok(Loaded { dataset, filters, dropped, sources, paths, synthetic })
-}
-
-/// The tables of a data set.
-struct Tables {
-    interactions: PathBuf,
-    items: Option<PathBuf>,
-}
-
-impl Tables {
-    fn find(path: &Path, options: &LoadOptions) -> Result<Self> {
-        if !path.exists() {
-            let problem = format!("{} does not exist", path.display());
-            return Err(Error::setting(problem, "give a data folder or an interactions table with --data"));
-        }
-        if !path.is_dir() {
-            return Ok(Tables { interactions: path.to_path_buf(), items: options.items.clone() });
-        }
-        let Some(interactions) = only_one(path, &["interactions", "events"])? else {
-            return Err(Error::setting(
-                format!(
-                    "{} holds no interactions.tsv, interactions.tsv.gz, events.tsv or events.tsv.gz",
-                    path.display()
-                ),
-                "name the table so, or give its path itself",
-            ));
-        };
-        let items = match &options.items {
-            Some(items) => Some(items.clone()),
-            None => only_one(path, &["items"])?,
-        };
-        Ok(Tables { interactions, items })
-    }
-
-    fn paths(&self) -> Vec<PathBuf> {
-        std::iter::once(&self.interactions).chain(&self.items).cloned().collect()
-    }
-}
-
-/// The table in `folder` with one of the `stems`, plain or gzipped; two of them are an error.
-fn only_one(folder: &Path, stems: &[&str]) -> Result<Option<PathBuf>> {
-    let names = stems.iter().flat_map(|stem| [format!("{stem}.tsv"), format!("{stem}.tsv.gz")]);
-    let mut found: Vec<PathBuf> = names.map(|name| folder.join(name)).filter(|path| path.is_file()).collect();
-    if let [first, second, ..] = found.as_slice() {
-        let problem =
-            format!("{} and {} are both there, and either could be meant", first.display(), second.display());
-        return Err(Error::setting(problem, "remove one, or give the path of the table itself"));
-    }
-    Ok(found.pop())
+    Ok(Loaded { dataset, read, filters, dropped, sources, paths, synthetic })
 }
 
 fn name_of(path: &Path) -> String {
@@ -178,36 +114,6 @@ fn name_of(path: &Path) -> String {
         .as_deref()
         .and_then(Path::file_name)
         .map_or("data".into(), |name| name.to_string_lossy().into_owned())
-}
-
-pub(super) fn read_manifest(path: &Path) -> Result<Option<Manifest>> {
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let remedy = "import the data again";
-    let manifest: Manifest = serde_json::from_str(&files::read_text(path)?)
-        .map_err(|e| Error::invalid(path, format!("line {}", e.line()), e.to_string(), remedy))?;
-    if manifest.format != FORMAT {
-        let problem = format!("{:?} where {FORMAT:?} is expected", manifest.format);
-        return Err(Error::invalid(path, "format", problem, remedy));
-    }
-    Ok(Some(manifest))
-}
-
-fn check_hashes(path: &Path, manifest: &Manifest, dataset: &Dataset) -> Result<()> {
-    let same_text = manifest.text == dataset.text;
-    let matches = manifest.interactions_hash == dataset.interactions_hash();
-    if matches && (!same_text || manifest.hash == dataset.hash()) {
-        return Ok(());
-    }
-    let place = if matches { "hash" } else { "interactions_hash" };
-    let problem = "the tables beside it are not those that were imported";
-    Err(Error::invalid(
-        path,
-        place,
-        problem,
-        "import the data again, or remove dataset.json to read the tables as they are",
-    ))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Writing an imported data set, never over the tables it came from nor over anything but an earlier import.
 
 use super::dataset::Dataset;
-use super::folder::{FORMAT, Loaded, MANIFEST, Manifest, read_manifest};
+use super::loaded::Loaded;
+use super::manifest::{FORMAT, MANIFEST, Manifest, read_manifest};
 use crate::{Error, Result, files};
 use std::io::Write;
 use std::path::Path;
@@ -31,6 +32,7 @@ pub fn save(loaded: &Loaded, folder: &Path, overwrite: bool) -> Result<()> {
         text: dataset.text.clone(),
         hash: dataset.hash(),
         interactions_hash: dataset.interactions_hash(),
+        read: loaded.read.clone(),
         filters: loaded.filters,
         dropped: loaded.dropped,
         sources: loaded.sources.clone(),
@@ -104,25 +106,36 @@ fn write_items(dataset: &Dataset, out: &mut dyn Write) -> std::io::Result<()> {
     let header: Vec<&str> =
         std::iter::once("item_id").chain(dataset.columns.iter().map(String::as_str)).collect();
     writeln!(out, "{}", header.join("\t"))?;
+    let mut line = String::new();
     for item in &dataset.items {
-        write!(out, "{}", item.id)?;
+        line.clear();
+        line.push_str(&item.id);
         for field in &item.fields {
-            write!(out, "\t{field}")?;
+            line.push('\t');
+            line.push_str(field);
         }
-        writeln!(out)?;
+        line.push('\n');
+        out.write_all(line.as_bytes())?;
     }
     Ok(())
 }
 
 fn write_interactions(dataset: &Dataset, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "user_id\titem_id\tposition\tkind")?;
+    let (mut lines, mut digits) = (String::new(), itoa::Buffer::new());
     for user in &dataset.users {
         for (position, event) in user.events.iter().enumerate() {
             let item = &dataset.items[event.item as usize].id;
-            writeln!(out, "{}\t{item}\t{position}\t{}", user.id, event.kind.name())?;
+            for cell in [&user.id, "\t", item, "\t", digits.format(position), "\t", event.kind.name(), "\n"] {
+                lines.push_str(cell);
+            }
+        }
+        if lines.len() > 1 << 16 {
+            out.write_all(lines.as_bytes())?;
+            lines.clear();
         }
     }
-    Ok(())
+    out.write_all(lines.as_bytes())
 }
 
 #[cfg(test)]
