@@ -33,7 +33,7 @@ fn decoder(dtype: DType, trainable: bool) -> Decoder {
 fn adapted(dtype: DType, dropout: f64) -> Decoder {
     let mut decoder = decoder(dtype, false);
     let targets = ["q_proj", "v_proj", "down_proj"].map(str::to_string).to_vec();
-    let lora = LoraConfig { targets, rank: 3, alpha: 6.0, dropout, use_rslora: true };
+    let lora = LoraConfig { targets, rank: 3, alpha: 6.0, dropout, use_rslora: true, ..Default::default() };
     decoder.add_lora(&lora, 11).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(12);
     for b in decoder.lora_params().iter().filter(|p| p.name().contains("lora_B")) {

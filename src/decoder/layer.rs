@@ -115,16 +115,16 @@ impl Layer {
         self.down.run(&apply(SwiGlu, &[&gate, &up])?, Some(x), step)
     }
 
-    /// The projections with their module names.
-    pub(super) fn projections(&mut self) -> [(&'static str, &mut Linear); 7] {
+    /// The projections, in the order of their names in [`PROJECTIONS`](super::lora::PROJECTIONS).
+    pub(super) fn projections(&mut self) -> [&mut Linear; 7] {
         [
-            ("self_attn.q_proj", &mut self.q),
-            ("self_attn.k_proj", &mut self.k),
-            ("self_attn.v_proj", &mut self.v),
-            ("self_attn.o_proj", &mut self.o),
-            ("mlp.gate_proj", &mut self.gate),
-            ("mlp.up_proj", &mut self.up),
-            ("mlp.down_proj", &mut self.down),
+            &mut self.q,
+            &mut self.k,
+            &mut self.v,
+            &mut self.o,
+            &mut self.gate,
+            &mut self.up,
+            &mut self.down,
         ]
     }
 

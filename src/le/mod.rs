@@ -15,6 +15,7 @@ mod losses;
 mod negatives;
 pub mod pass;
 pub mod peft;
+mod peft_names;
 pub mod quality;
 pub mod score;
 pub mod separate;

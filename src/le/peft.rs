@@ -1,12 +1,12 @@
 //! The LE as a PEFT folder: adapters and score head as PEFT keeps them, item tokens, and `le.json`, written last.
 
-use super::adapter_config::{ADAPTER_CONFIG, AdapterConfig};
+use super::adapter_config::{self, ADAPTER_CONFIG, AdapterConfig};
 use super::config::LeConfig;
 use super::environment::{Environment, Prompt};
 use super::item_file::{ITEM_TOKENS, ItemTokenOrigin, check_finite, read_item_tokens, write_item_tokens};
 use crate::autograd::Param;
 use crate::data::Dataset;
-use crate::decoder::{Decoder, DecoderIdentity};
+use crate::decoder::{Decoder, DecoderIdentity, LoraConfig};
 use crate::device::{DType, Device};
 use crate::files::{self, FileHash};
 use crate::tensor::Tensor;
@@ -101,8 +101,7 @@ pub fn save(env: &Environment, record: &LeRecord, decoder_dir: &Path, dir: &Path
     // PEFT and transformers look for this mark.
     file::write(&adapters, &tensors, &BTreeMap::from([("format".to_string(), "pt".to_string())]))?;
     write_item_tokens(&dir.join(ITEM_TOKENS), &env.items.value(), &origin(record))?;
-    let lora = record.settings.fit.lora.clone();
-    AdapterConfig { lora, base_model: decoder_dir.to_string_lossy().into_owned() }.save(dir)?;
+    adapter_config::save(&record.settings.fit.lora, decoder_dir, dir)?;
     // The folder of the decoder is no part of the LE: adapter_config.json names it and is checked by its meaning.
     let hashes = [ADAPTERS, ITEM_TOKENS].map(|name| FileHash::of(&dir.join(name)));
     let stored = Stored {
@@ -138,7 +137,6 @@ fn origin(record: &LeRecord) -> ItemTokenOrigin {
 pub fn load(dir: &Path, decoder_dir: &Path, device: &Device, dtype: DType) -> Result<LoadedLe> {
     let (stored, hash) = read_record(dir)?;
     let record = stored.record;
-    check_adapter_config(dir, &record)?;
     if let Some(difference) = record.decoder.difference(&DecoderIdentity::of(decoder_dir)?) {
         let problem =
             format!("the LE was trained on another decoder than {}: {difference}", decoder_dir.display());
@@ -146,6 +144,7 @@ pub fn load(dir: &Path, decoder_dir: &Path, device: &Device, dtype: DType) -> Re
         return Err(Error::invalid(dir.join(RECORD), "decoder", problem, remedy));
     }
     let mut decoder = Decoder::load(decoder_dir, device, dtype)?;
+    check_adapter_config(dir, &record, decoder.layers.len())?;
     decoder.add_lora(&record.settings.fit.lora, 0)?;
     let head = read_adapters(&dir.join(ADAPTERS), &decoder)?;
     let prompt = stored.prompt_tokens;
@@ -195,24 +194,45 @@ fn read_record(dir: &Path) -> Result<(Stored, String)> {
     Ok((stored, files::sha256(text.as_bytes())))
 }
 
+/// Adapters and score head that were trained elsewhere.
+pub struct Adapted {
+    /// The decoder with its adapters in place, trainable, not merged.
+    pub decoder: Decoder,
+    /// Score head θ `[d]`.
+    pub head: Tensor,
+    /// What the adapters are, as settings of an LE name them.
+    pub lora: LoraConfig,
+}
+
+/// Reads the PEFT folder `dir`, made by `peft` or by [`save`], for `base`: LoRA adapters of a sequence classifier
+/// with one label. Item tokens and prompts are no part of such a folder.
+///
+/// # Errors
+/// Settings whose effect would be lost, by name; adapters or a head that are missing, unknown or of another shape.
+pub fn read_adapter(dir: &Path, base: &Decoder) -> Result<Adapted> {
+    let path = dir.join(ADAPTERS);
+    if !path.exists() && dir.join("adapter_model.bin").exists() {
+        let problem = "the adapter lies in adapter_model.bin, which may run programs when it is read";
+        let remedy = "save it with safe_serialization=True";
+        return Err(Error::invalid(dir, ADAPTERS, problem, remedy));
+    }
+    let lora = AdapterConfig::load(dir)?.lora(base.layers.len())?;
+    let mut decoder = base.clone();
+    decoder.add_lora(&lora, 0)?;
+    let head = read_adapters(&path, &decoder)?;
+    Ok(Adapted { decoder, head, lora })
+}
+
 /// PEFT's description and the LE's own settings must mean the same adapters.
-fn check_adapter_config(dir: &Path, record: &LeRecord) -> Result<()> {
-    let sorted = |mut lora: crate::decoder::LoraConfig| {
-        lora.targets.sort();
-        lora
-    };
-    let (found, expected) =
-        (sorted(AdapterConfig::load(dir)?.lora), sorted(record.settings.fit.lora.clone()));
-    if found == expected {
+fn check_adapter_config(dir: &Path, record: &LeRecord, layers: usize) -> Result<()> {
+    let (found, expected) = (AdapterConfig::load(dir)?.lora(layers)?, &record.settings.fit.lora);
+    let same = found.adapters(layers)? == expected.adapters(layers)?;
+    if same && (found.use_rslora, found.dropout) == (expected.use_rslora, expected.dropout) {
         return Ok(());
     }
     let problem = format!("the adapters are {found:?}, {RECORD} says {expected:?}");
-    Err(Error::invalid(
-        dir.join(ADAPTER_CONFIG),
-        "adapters",
-        problem,
-        "restore the file, or fit the LE again",
-    ))
+    let remedy = "restore the file, or fit the LE again";
+    Err(Error::invalid(dir.join(ADAPTER_CONFIG), "adapters", problem, remedy))
 }
 
 /// Fills the adapters of `decoder` and returns the head `[d]`.
