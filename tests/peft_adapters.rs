@@ -97,7 +97,8 @@ fn an_adapter_for_another_decoder_or_without_its_head_is_refused() {
     }
     let right = base("qwen3_mixed_window_bias");
     peft::read_adapter(dir.path(), &right).unwrap();
-    std::fs::rename(dir.path().join("adapter_model.safetensors"), dir.path().join("adapter_model.bin")).unwrap();
+    std::fs::rename(dir.path().join("adapter_model.safetensors"), dir.path().join("adapter_model.bin"))
+        .unwrap();
     let found = error(dir.path(), &right);
     assert!(found.contains("safe_serialization=True"), "{found}");
 }
@@ -172,7 +173,13 @@ fn live_peft_reads_ours_and_we_read_what_it_makes_now() {
         written.push((folder.clone(), write_ours(&folder, fixture, lora, 40 + i as u64)));
     }
     let script = fixtures().join("check_peft.py");
-    let output = Command::new(python).env("PYTHONDONTWRITEBYTECODE", "1").arg(script).arg(dir.path()).arg("77").output().unwrap();
+    let output = Command::new(python)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .arg(script)
+        .arg(dir.path())
+        .arg("77")
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for (folder, (env, prompts)) in written {
         let theirs = std::fs::read(folder.join("rewards.json")).unwrap();

@@ -117,15 +117,7 @@ impl Layer {
 
     /// The projections, in the order of their names in [`PROJECTIONS`](super::lora::PROJECTIONS).
     pub(super) fn projections(&mut self) -> [&mut Linear; 7] {
-        [
-            &mut self.q,
-            &mut self.k,
-            &mut self.v,
-            &mut self.o,
-            &mut self.gate,
-            &mut self.up,
-            &mut self.down,
-        ]
+        [&mut self.q, &mut self.k, &mut self.v, &mut self.o, &mut self.gate, &mut self.up, &mut self.down]
     }
 
     /// The layer with each projection replaced by `f` of it and the norms frozen.

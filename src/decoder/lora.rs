@@ -113,7 +113,10 @@ impl LoraConfig {
         }
         let patterns = self.rank_pattern.keys().chain(self.alpha_pattern.keys());
         if let Some(idle) = patterns.into_iter().find(|p| !adapters.iter().any(|a| names(p, &a.module))) {
-            return wrong(format!("the pattern {idle:?} names no adapted projection"), "correct or remove it");
+            return wrong(
+                format!("the pattern {idle:?} names no adapted projection"),
+                "correct or remove it",
+            );
         }
         if adapters.is_empty() {
             return wrong("no targets".into(), &format!("choose among {known}"));

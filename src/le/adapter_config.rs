@@ -114,8 +114,7 @@ impl AdapterConfig {
     /// Names of what is no projection, patterns that cannot be read, ranks and α that make no sense.
     pub fn lora(&self, layers: usize) -> Result<LoraConfig> {
         let found = self.file.adapters(layers);
-        let adapters =
-            found.map_err(|(key, problem)| Error::invalid(&self.path, key, problem, REMEDY))?;
+        let adapters = found.map_err(|(key, problem)| Error::invalid(&self.path, key, problem, REMEDY))?;
         let file = &self.file;
         let lora = LoraConfig {
             rank: file.r,
@@ -177,7 +176,10 @@ impl File {
         for other in ["model.embed_tokens", "lm_head"] {
             let all = matches!(targets, Names::AllLinear);
             if !all && targets.matches(TARGETS, other)? && !excluded.matches("exclude_modules", other)? {
-                return Err((TARGETS, format!("an adapter of {other} is not supported, only those of layers")));
+                return Err((
+                    TARGETS,
+                    format!("an adapter of {other} is not supported, only those of layers"),
+                ));
             }
         }
         let mut adapters = Vec::new();
@@ -259,7 +261,9 @@ mod tests {
         let both = "\"layers_to_transform\": null";
         let paths = |text: String| -> Vec<String> {
             let adapters = load(&text).unwrap().adapters(3).unwrap().into_iter();
-            adapters.map(|a| format!("{} {} {}", a.module.replace("model.layers.", ""), a.rank, a.alpha)).collect()
+            adapters
+                .map(|a| format!("{} {} {}", a.module.replace("model.layers.", ""), a.rank, a.alpha))
+                .collect()
         };
         let some = paths(PEFT.replace(both, "\"layers_to_transform\": [1]"));
         assert_eq!(some, ["1.self_attn.q_proj 4 16", "1.self_attn.v_proj 4 16"]);
@@ -267,9 +271,14 @@ mod tests {
         assert!(load(&pattern.replace(both, "\"layers_to_transform\": 1")).is_err());
         let whole = PEFT.replace("[\"v_proj\", \"q_proj\"]", "\"all-linear\"");
         assert_eq!(paths(whole.clone()).len(), 21);
-        let excluded = whole.replace("\"exclude_modules\": null", "\"exclude_modules\": \".*(mlp|[kvo]_proj).*\"");
-        let ranked = excluded.replace("\"rank_pattern\": {}", "\"rank_pattern\": {\"layers.2.*\": 2, \"q_proj\": 3}");
-        assert_eq!(paths(ranked), ["0.self_attn.q_proj 3 16", "1.self_attn.q_proj 3 16", "2.self_attn.q_proj 2 16"]);
+        let excluded =
+            whole.replace("\"exclude_modules\": null", "\"exclude_modules\": \".*(mlp|[kvo]_proj).*\"");
+        let ranked =
+            excluded.replace("\"rank_pattern\": {}", "\"rank_pattern\": {\"layers.2.*\": 2, \"q_proj\": 3}");
+        assert_eq!(
+            paths(ranked),
+            ["0.self_attn.q_proj 3 16", "1.self_attn.q_proj 3 16", "2.self_attn.q_proj 2 16"]
+        );
     }
 
     #[test]
@@ -286,7 +295,11 @@ mod tests {
             ("[\"classifier\", \"score\"]", "null", "modules_to_save: [], expected [\"score\"]"),
             ("[\"classifier\", \"score\"]", "[\"score\", \"lm_head\"]", "modules_to_save"),
             ("[\"v_proj\", \"q_proj\"]", "[\"c_attn\"]", "target_modules: [\"c_attn\"] names no projection"),
-            ("[\"v_proj\", \"q_proj\"]", "[\"q_proj\", \"embed_tokens\"]", "of model.embed_tokens is not supported"),
+            (
+                "[\"v_proj\", \"q_proj\"]",
+                "[\"q_proj\", \"embed_tokens\"]",
+                "of model.embed_tokens is not supported",
+            ),
             ("[\"v_proj\", \"q_proj\"]", "\"(\"", "target_modules: the pattern \"(\" cannot be read"),
             ("\"r\": 4, ", "", "missing field `r`"),
         ] {

@@ -120,7 +120,8 @@ impl<V: Copy> Patterns<V> {
         value: impl Fn(&Value) -> Option<V>,
     ) -> Result<Self, Problem> {
         let entry = |(pattern, found): (&String, &Value)| {
-            let value = value(found).ok_or_else(|| (key, format!("{found} of {pattern:?} is no such number")))?;
+            let value =
+                value(found).ok_or_else(|| (key, format!("{found} of {pattern:?} is no such number")))?;
             Ok((whole(key, &format!(r"(?:.*\.)?(?:{pattern})"))?, value))
         };
         map.iter().map(entry).collect::<Result<_, _>>().map(Patterns)
