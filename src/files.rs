@@ -4,6 +4,7 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -27,9 +28,47 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::R
     })
 }
 
+/// As [`write_atomic`]; the size and hash of what was written come back, without reading it again.
+pub fn write_hashed(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<FileHash> {
+    let mut hashed = (0, String::new());
+    write_atomic(path, |out| {
+        let mut out = Hashing { out, digest: Sha256::new(), bytes: 0 };
+        fill(&mut out)?;
+        hashed = (out.bytes, hex(&out.digest.finalize()));
+        Ok(())
+    })?;
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(FileHash { file, bytes: hashed.0, sha256: hashed.1 })
+}
+
+/// Hashes what passes through.
+struct Hashing<'a> {
+    out: &'a mut dyn Write,
+    digest: Sha256,
+    bytes: u64,
+}
+
+impl Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.digest.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// No two writers have one name for it, not even two machines that share the folder and number their processes alike.
 fn temporary_name(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
+    let drawn = RandomState::new().hash_one(std::process::id());
+    name.push(format!(".{drawn}.tmp"));
     path.with_file_name(name)
 }
 
@@ -136,6 +175,7 @@ mod tests {
         std::fs::write(&path, b"abc").unwrap();
         let hash = FileHash::of(&path).unwrap();
         assert_eq!(hash.sha256, sha256(b"abc"));
+        assert_eq!(write_hashed(&path, |out| out.write_all(b"abc")).unwrap(), hash);
         hash.check(dir.path(), "").unwrap();
         for (content, message) in
             [(&b"abd"[..], "content: its SHA-256"), (b"ab", "size: 2 bytes, expected 3")]

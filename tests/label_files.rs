@@ -1,7 +1,10 @@
 //! A labels folder gives back the bits that were written, and nothing else.
 
-use lea::data::{Dataset, Event, Feedback, Item, TextSource, User};
-use lea::le::{LabelBlock, LabelConfig, LabelHeader, LabelManifest, LabelWriter, read_labels, read_manifest};
+use lea::data::{Dataset, Event, Feedback, Item, Part, Protocol, Split, TextSource, User};
+use lea::le::{
+    Begun, LabelBlock, LabelConfig, LabelHeader, LabelManifest, LabelPart, LabelWriter, OpenFile, SPLIT,
+    merge, read_labels, read_manifest,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -41,8 +44,12 @@ fn header(data: &Dataset, settings: LabelConfig) -> LabelHeader {
         interactions_hash: data.interactions_hash(),
         le_hash: "le".into(),
         decoder_hash: "decoder".into(),
-        split_hash: "split".into(),
+        split_hash: split(data).hash(),
     }
+}
+
+fn split(data: &Dataset) -> Split {
+    Split::new(data, Protocol::LeaveOneOut, 1, 1.0).unwrap()
 }
 
 fn rich() -> LabelConfig {
@@ -74,13 +81,30 @@ fn block(data: &Dataset, header: &LabelHeader, users: std::ops::Range<u32>) -> L
     block
 }
 
-fn write(dir: &Path, data: &Dataset, header: &LabelHeader, cuts: &[u32]) -> LabelManifest {
-    let writer = LabelWriter::new(dir, header.clone(), true).unwrap();
-    let files = cuts.len() - 1;
-    for (i, ends) in cuts.windows(2).enumerate().rev() {
-        writer.write_block(i, files, &block(data, header, ends[0]..ends[1])).unwrap();
+fn writer(dir: &Path, header: &LabelHeader, files: usize) -> LabelWriter {
+    let part = LabelPart::new(header.users, &header.settings, Some(files), None).unwrap();
+    LabelWriter::open(dir, header.clone(), part).unwrap()
+}
+
+fn begin(writer: &LabelWriter, file: usize) -> OpenFile<'_> {
+    match writer.begin(file).unwrap() {
+        Begun::Open(open) => open,
+        Begun::Finished(record) => panic!("{} is finished", record.file.file),
     }
-    writer.finish(files, |user, t| user != 2 && t != 1, json!({"pairs": 0.8})).unwrap()
+}
+
+fn write_file(writer: &LabelWriter, data: &Dataset, header: &LabelHeader, file: usize) {
+    let mut open = begin(writer, file);
+    open.append(&block(data, header, writer.part().users_of(file))).unwrap();
+    open.finish(if file == 0 { json!({"pairs": 0.8}) } else { json!(null) }).unwrap();
+}
+
+/// Writes all labels into `dir`, last file first.
+fn write(dir: &Path, data: &Dataset, header: &LabelHeader, files: usize) -> LabelManifest {
+    let writer = writer(dir, header, files);
+    split(data).save(&dir.join(SPLIT)).unwrap();
+    (0..files).rev().for_each(|file| write_file(&writer, data, header, file));
+    merge(dir).unwrap()
 }
 
 fn refusal(dir: &Path, data: &Dataset) -> String {
@@ -94,10 +118,11 @@ fn labels_read_back_with_the_same_bits_however_they_were_cut_into_files() {
     for settings in [rich(), plain] {
         let header = header(&data, settings);
         let whole = block(&data, &header, 0..6);
-        // The third cut has a file of users without steps.
-        for cuts in [&[0, 6][..], &[0, 1, 2, 6], &[0, 3, 5, 6]] {
-            let manifest = write(dir.path(), &data, &header, cuts);
-            let read = read_labels(dir.path(), &data).unwrap();
+        // Cut into six, some files hold a user without steps.
+        for files in [1, 2, 3, 6] {
+            let dir = dir.path().join(format!("{}-{files}", header.negatives));
+            let manifest = write(&dir, &data, &header, files);
+            let read = read_labels(&dir, &data).unwrap();
             assert_eq!(read.manifest, manifest);
             assert_eq!(read.labels, whole);
             assert_eq!(read.offsets, [0, 3, 3, 5, 5, 5, 10]);
@@ -105,11 +130,8 @@ fn labels_read_back_with_the_same_bits_however_they_were_cut_into_files() {
             labels.validate(ITEMS).unwrap();
             assert_eq!(labels.of_user(5, 5).unwrap(), 5..10);
             assert_eq!(labels.augmented_rewards, whole.augmented_reward);
-            assert_eq!(
-                std::fs::read_dir(dir.path()).unwrap().count(),
-                cuts.len(),
-                "files of earlier cuts stay"
-            );
+            // A label file and a record each, the split, the manifest.
+            assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 2 * files + 2);
         }
     }
 }
@@ -118,22 +140,26 @@ fn labels_read_back_with_the_same_bits_however_they_were_cut_into_files() {
 fn reward_statistics_cover_the_training_steps_and_not_the_cut() {
     let (data, dir) = (dataset(), tempfile::tempdir().unwrap());
     let header = header(&data, rich());
-    let whole = block(&data, &header, 0..6);
-    let rows = (0..whole.rows()).filter(|&row| whole.user[row] != 2 && whole.t[row] != 1);
-    let rewards: Vec<f64> = rows.map(|row| f64::from(whole.reward[row])).collect();
+    let (whole, split) = (block(&data, &header, 0..6), split(&data));
+    let trains = |row: &usize| {
+        let (user, t) = (whole.user[*row] as usize, whole.t[*row] as usize);
+        split.steps(Part::Train, user, data.users[user].events.len()).contains(&t)
+    };
+    let rewards: Vec<f64> =
+        (0..whole.rows()).filter(trains).map(|row| f64::from(whole.reward[row])).collect();
     let mean = rewards.iter().sum::<f64>() / rewards.len() as f64;
     let variance = rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / rewards.len() as f64;
-    let one = write(dir.path(), &data, &header, &[0, 6]).rewards;
-    assert_eq!(one.steps, 6);
+    let one = write(&dir.path().join("one"), &data, &header, 1).rewards;
+    assert_eq!(one.steps, 4);
     approx::assert_relative_eq!(one.mean, mean, max_relative = 1e-12);
     approx::assert_relative_eq!(one.deviation, variance.sqrt(), max_relative = 1e-12);
-    assert_eq!(write(dir.path(), &data, &header, &[0, 1, 4, 6]).rewards, one);
+    assert_eq!(write(&dir.path().join("four"), &data, &header, 4).rewards, one);
 }
 
 #[test]
 fn a_changed_truncated_or_missing_file_is_refused() {
     let (data, dir) = (dataset(), tempfile::tempdir().unwrap());
-    write(dir.path(), &data, &header(&data, rich()), &[0, 3, 6]);
+    write(dir.path(), &data, &header(&data, rich()), 2);
     let path = dir.path().join("labels-00001-of-00002.safetensors");
     let good = std::fs::read(&path).unwrap();
     let header_end = 8 + u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
@@ -158,7 +184,7 @@ fn a_changed_truncated_or_missing_file_is_refused() {
 #[test]
 fn labels_of_other_data_are_refused_and_other_texts_are_not() {
     let (data, dir) = (dataset(), tempfile::tempdir().unwrap());
-    write(dir.path(), &data, &header(&data, rich()), &[0, 6]);
+    write(dir.path(), &data, &header(&data, rich()), 1);
     let mut texts = data.clone();
     texts.items[0].text = "other".into();
     read_labels(dir.path(), &texts).unwrap();
@@ -176,16 +202,29 @@ fn labels_of_other_data_are_refused_and_other_texts_are_not() {
 }
 
 #[test]
-fn a_folder_without_a_manifest_says_that_labelling_did_not_finish() {
+fn a_folder_that_is_not_finished_says_so_and_is_not_merged() {
     let (data, dir) = (dataset(), tempfile::tempdir().unwrap());
     let header = header(&data, rich());
-    let writer = LabelWriter::new(dir.path(), header.clone(), false).unwrap();
-    writer.write_block(0, 2, &block(&data, &header, 0..3)).unwrap();
+    let refused = || merge(dir.path()).unwrap_err().to_string();
+    assert!(refused().contains("holds no label files"));
+    let writer = writer(dir.path(), &header, 3);
+    write_file(&writer, &data, &header, 0);
     assert!(refusal(dir.path(), &data).contains("did not finish"));
-    let unfinished = writer.finish(2, |_, _| true, json!(null)).unwrap_err().to_string();
-    assert!(unfinished.contains("labels-00001-of-00002.safetensors"), "{unfinished}");
-    let again = LabelWriter::new(dir.path(), header, false).unwrap_err().to_string();
-    assert!(again.contains("not empty"), "{again}");
+    let missing = refused();
+    assert!(
+        missing.contains("2 of the 3 label files") && missing.contains("labels-00001-of-00003 is missing")
+    );
+    begin(&writer, 1).append(&block(&data, &header, 2..4)).unwrap();
+    assert!(refused().contains("labels-00001-of-00003 is not finished"));
+    let mut again = begin(&writer, 1);
+    assert_eq!(again.last(), Some((2, 1)), "what was appended is lost");
+    again.append(&block(&data, &header, 4..4)).unwrap();
+    again.finish(json!(null)).unwrap();
+    write_file(&writer, &data, &header, 2);
+    assert!(refused().contains("split.json"));
+    split(&data).save(&dir.path().join(SPLIT)).unwrap();
+    merge(dir.path()).unwrap();
+    assert_eq!(read_labels(dir.path(), &data).unwrap().labels, block(&data, &header, 0..6));
 }
 
 #[test]
@@ -193,34 +232,75 @@ fn files_of_two_labellings_do_not_mix() {
     let (data, dir) = (dataset(), tempfile::tempdir().unwrap());
     let first = header(&data, rich());
     let other = LabelHeader { seed: 8, ..first.clone() };
-    let writer = LabelWriter::new(dir.path(), first.clone(), true).unwrap();
-    writer.write_block(0, 2, &block(&data, &first, 0..3)).unwrap();
-    writer.write_block(1, 2, &block(&data, &first, 4..6)).unwrap();
-    let gap = writer.finish(2, |_, _| true, json!(null)).unwrap_err().to_string();
-    assert!(gap.contains("users 4..6, expected them from 3 on"), "{gap}");
-    let short = writer.finish(1, |_, _| true, json!(null)).unwrap_err().to_string();
-    assert!(short.contains("labels-00000-of-00001.safetensors"), "{short}");
-    let stranger = tempfile::tempdir().unwrap();
-    write(stranger.path(), &data, &other, &[0, 3, 6]);
-    let name = "labels-00001-of-00002.safetensors";
-    std::fs::copy(stranger.path().join(name), dir.path().join(name)).unwrap();
-    let mixed = writer.finish(2, |_, _| true, json!(null)).unwrap_err().to_string();
-    assert!(mixed.contains("written by another labelling"), "{mixed}");
+    let here = dir.path().join("here");
+    write(&here, &data, &first, 2);
+    let part = |files| LabelPart::new(6, &first.settings, Some(files), None).unwrap();
+    let refused = LabelWriter::open(&here, other.clone(), part(2)).unwrap_err().to_string();
+    assert!(
+        refused.contains("labels-00000-of-00002.json") && refused.contains("seed is 7, expected 8"),
+        "{refused}"
+    );
+    let refused = LabelWriter::open(&here, first.clone(), part(3)).unwrap_err().to_string();
+    assert!(refused.contains("it is one of 2 files, this run makes 3"), "{refused}");
+    // A file of another labelling, with its record and without.
+    let there = dir.path().join("there");
+    write(&there, &data, &other, 2);
+    let copy = |name: &str| std::fs::copy(there.join(name), here.join(name)).unwrap();
+    copy("labels-00001-of-00002.safetensors");
+    let message = merge(&here).unwrap_err().to_string();
+    assert!(message.contains("labels-00001-of-00002.safetensors: content: its SHA-256"), "{message}");
+    copy("labels-00001-of-00002.json");
+    let message = merge(&here).unwrap_err().to_string();
+    assert!(message.contains("of another labelling: seed is 8, expected 7"), "{message}");
     // Packs and files of another size are the same labelling.
     let resized = LabelConfig { pack_tokens: 64, users_per_file: 1, ..rich() };
-    write(stranger.path(), &data, &header(&data, resized), &[0, 3, 6]);
-    std::fs::copy(stranger.path().join(name), dir.path().join(name)).unwrap();
-    writer.finish(2, |_, _| true, json!(null)).unwrap();
-    assert_eq!(read_labels(dir.path(), &data).unwrap().labels, block(&data, &first, 0..6));
+    let resized_dir = dir.path().join("resized");
+    write(&resized_dir, &data, &header(&data, resized), 2);
+    for name in ["labels-00001-of-00002.safetensors", "labels-00001-of-00002.json"] {
+        std::fs::copy(resized_dir.join(name), here.join(name)).unwrap();
+    }
+    merge(&here).unwrap();
+    assert_eq!(read_labels(&here, &data).unwrap().labels, block(&data, &first, 0..6));
+}
+
+#[test]
+fn records_that_contradict_their_files_are_refused() {
+    let (data, dir) = (dataset(), tempfile::tempdir().unwrap());
+    let header = header(&data, rich());
+    write(dir.path(), &data, &header, 2);
+    let path = dir.path().join("labels-00001-of-00002.json");
+    let good = std::fs::read_to_string(&path).unwrap();
+    for (from, to, message) in [
+        ("lea-labels-file-1", "lea-labels-file-9", "format: \"lea-labels-file-9\""),
+        ("labels-00001", "../00001", "the record names"),
+        ("\"first_user\": 3", "\"first_user\": 4", "users from 4 on, expected them from 3 on"),
+        ("\"last_user\": 5", "\"last_user\": 4294967295", "its record says"),
+        ("\"rows\": 5", "\"rows\": 18446744073709551615", "its record says 18446744073709551615"),
+        ("\"bytes\"", "\"bites\"", "line"),
+        ("\"items\": 11", "\"items\": 12", "items is 12, expected 11"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        std::fs::write(&path, good.replacen(from, to, 1)).unwrap();
+        let error = merge(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+    std::fs::write(&path, &good).unwrap();
+    let file = path.with_extension("safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    assert!(merge(dir.path()).unwrap_err().to_string().contains("content: its SHA-256"));
+    std::fs::remove_file(&file).unwrap();
+    assert!(merge(dir.path()).unwrap_err().to_string().contains("labels-00001-of-00002 is missing"));
 }
 
 #[test]
 fn labels_that_cannot_be_are_not_written() {
     let (data, dir) = (dataset(), tempfile::tempdir().unwrap());
     let header = header(&data, rich());
-    let writer = LabelWriter::new(dir.path(), header.clone(), true).unwrap();
+    let writer = writer(dir.path(), &header, 1);
     type Change = fn(&mut LabelBlock);
-    let cases: [(Change, &str); 9] = [
+    let cases: [(Change, &str); 8] = [
         (|b| b.reward[3] = f32::NAN, "tensor reward: NaN in row 3 (user 2, step 0)"),
         (|b| b.state[14] = f32::INFINITY, "tensor state: inf in row 4 (user 2, step 1)"),
         (|b| b.negatives[3] = 11, "tensor negatives: item 11 of a catalogue of 11 in row 1"),
@@ -228,13 +308,12 @@ fn labels_that_cannot_be_are_not_written() {
         (|b| b.t[2] = 3, "tensor t: row 2 is step 3 of user 0, expected step 2"),
         (|b| b.t[3] = 1, "tensor t: row 3 is step 1 of user 2, expected step 0"),
         (|b| b.user[4] = 0, "tensor user: row 4 is of user 0"),
-        (|b| b.users = 0..5, "tensor user: row 5 is of user 5, expected 0..5"),
         (|b| b.state.truncate(2), "tensor state: 2 values, expected 30 for 10 rows"),
     ];
     for (change, message) in cases {
         let mut broken = block(&data, &header, 0..6);
         change(&mut broken);
-        let error = writer.write_block(0, 1, &broken).unwrap_err().to_string();
+        let error = begin(&writer, 0).append(&broken).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
@@ -243,7 +322,7 @@ fn labels_that_cannot_be_are_not_written() {
 #[test]
 fn a_manifest_that_contradicts_itself_is_refused() {
     let (data, dir) = (dataset(), tempfile::tempdir().unwrap());
-    write(dir.path(), &data, &header(&data, rich()), &[0, 3, 6]);
+    write(dir.path(), &data, &header(&data, rich()), 2);
     let path = dir.path().join("manifest.json");
     let good = std::fs::read_to_string(&path).unwrap();
     for (from, to, message) in [
@@ -263,4 +342,83 @@ fn a_manifest_that_contradicts_itself_is_refused() {
     std::fs::write(&path, good.replacen("\"state_dim\": 3", "\"state_dim\": 18446744073709551615", 1))
         .unwrap();
     assert!(refusal(dir.path(), &data).contains("written by another labelling"));
+}
+
+/// Labels of one user a time, as blocks that are appended one by one.
+fn append_from(open: &mut OpenFile, data: &Dataset, header: &LabelHeader) {
+    let next = open.last().map_or(0, |(user, _)| user + 1);
+    (next..6).for_each(|user| open.append(&block(data, header, user..user + 1)).unwrap());
+}
+
+#[test]
+fn a_part_that_is_torn_anywhere_goes_on_from_its_last_whole_block_to_the_same_bytes() {
+    let (data, dir) = (dataset(), tempfile::tempdir().unwrap());
+    let header = header(&data, rich());
+    let name = |ending: &str| dir.path().join(format!("labels-00000-of-00001{ending}"));
+    let writer = writer(dir.path(), &header, 1);
+    let mut open = begin(&writer, 0);
+    append_from(&mut open, &data, &header);
+    drop(open);
+    let part = std::fs::read(name(".part")).unwrap();
+    begin(&writer, 0).finish(json!(null)).unwrap();
+    let whole = std::fs::read(name(".safetensors")).unwrap();
+    assert!(!name(".part").exists());
+    let head = part.iter().position(|&b| b == b'\n').unwrap() + 1;
+    let mut kept = Vec::new();
+    // Cut after a byte, and with the byte turned over: what stands behind it is torn as well.
+    let places = (0..head).step_by(101).chain((head..part.len()).step_by(5)).chain([part.len() - 1]);
+    for at in places {
+        for cut in [true, false] {
+            if !cut && at < head {
+                continue;
+            }
+            [".safetensors", ".json"].iter().for_each(|ending| std::fs::remove_file(name(ending)).unwrap());
+            let mut torn = part.clone();
+            if cut {
+                torn.truncate(at);
+            } else {
+                torn[at] ^= 16;
+            }
+            std::fs::write(name(".part"), torn).unwrap();
+            let mut open = begin(&writer, 0);
+            kept.push(open.last());
+            append_from(&mut open, &data, &header);
+            open.finish(json!(null)).unwrap();
+            assert!(std::fs::read(name(".safetensors")).unwrap() == whole, "torn at byte {at}, cut {cut}");
+        }
+    }
+    kept.sort();
+    kept.dedup();
+    assert_eq!(kept, [None, Some((0, 2)), Some((2, 1))], "the last block is whole in none of them");
+}
+
+#[test]
+fn a_part_of_another_labelling_or_of_nobody_is_refused() {
+    let (data, dir) = (dataset(), tempfile::tempdir().unwrap());
+    let header = header(&data, rich());
+    let path = dir.path().join("labels-00000-of-00001.part");
+    let first = writer(dir.path(), &header, 1);
+    let mut open = begin(&first, 0);
+    append_from(&mut open, &data, &header);
+    let second = first.begin(0).unwrap_err().to_string();
+    assert!(second.contains("another run of lea is writing"), "{second}");
+    drop(open);
+    let other = LabelHeader { le_hash: "other".into(), ..header.clone() };
+    let refused = writer(dir.path(), &other, 1).begin(0).unwrap_err().to_string();
+    assert!(refused.contains(".part: line 1: ") && refused.contains("le_hash is \"le\", expected \"other\""));
+    for content in ["{}\n", "hello\n", &"x".repeat(2 << 20)] {
+        std::fs::write(&path, content).unwrap();
+        let refused = first.begin(0).unwrap_err().to_string();
+        assert!(refused.contains("the file is no part of labels"), "{refused}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), content, "a stranger's file was changed");
+    }
+}
+
+#[test]
+fn labels_of_users_that_belong_to_another_file_are_refused() {
+    let (data, dir) = (dataset(), tempfile::tempdir().unwrap());
+    let header = header(&data, rich());
+    let writer = writer(dir.path(), &header, 2);
+    let error = begin(&writer, 1).append(&block(&data, &header, 0..6)).unwrap_err().to_string();
+    assert!(error.contains("tensor user: user 0, the file is for 3..6"), "{error}");
 }

@@ -178,12 +178,22 @@ fn labels(env: &Environment, works: &[Work], config: &LabelConfig) -> Vec<Vec<u3
         let start = work.first_step - work.owned.start;
         histories[work.user as usize][..start].to_vec()
     };
-    let mut block = LabelBlock::default();
-    for pack in labeller.packs(works) {
-        labeller.label(&works[pack], &before, &mut block).unwrap();
+    let mut rows = Vec::new();
+    for pack in labeller.packs(works.iter().cloned()) {
+        let mut sink = |block: &LabelBlock| {
+            rows.extend(label_rows(block, config, env.width()));
+            Ok(())
+        };
+        labeller.label(&pack, &before, &mut sink).unwrap();
     }
-    let (k, d) = (config.negatives, env.width());
-    let mut rows: Vec<Vec<u32>> = (0..block.user.len())
+    rows.sort();
+    rows
+}
+
+/// The labels of every step as one vector of bits.
+fn label_rows(block: &LabelBlock, config: &LabelConfig, d: usize) -> Vec<Vec<u32>> {
+    let k = config.negatives;
+    (0..block.user.len())
         .map(|i| {
             let mut row = vec![block.user[i], block.t[i], block.action[i], block.reward[i].to_bits()];
             row.extend(block.state[i * d..(i + 1) * d].iter().map(|x| x.to_bits()));
@@ -193,9 +203,7 @@ fn labels(env: &Environment, works: &[Work], config: &LabelConfig) -> Vec<Vec<u3
             row.extend(block.augmented_state[i * d..(i + 1) * d].iter().map(|x| x.to_bits()));
             row
         })
-        .collect();
-    rows.sort();
-    rows
+        .collect()
 }
 
 #[test]

@@ -1,16 +1,22 @@
 //! `lea label`: step 3, the labelling pass.
 
+use super::config::RunConfig;
 use super::items::LeArgs;
 use super::output;
 use super::pipeline::environment::{Base, LeJob};
 use super::pipeline::summary::{add_quality, print_quality, savings, step_report};
 use super::pipeline::{settings, timed};
+use super::resume::ResumeArgs;
+use crate::Result;
 use crate::data::Split;
 use crate::device::DType;
-use crate::le::{Augment, LeData, judge, peft};
+use crate::le::{
+    Augment, Environment, LabelHeader, LabelPart, LeConfig, LeData, MANIFEST, Quality, SPLIT, Shard,
+    TokenCount, check_neighbours, judge, peft,
+};
 use crate::progress::MetricsLog;
 use crate::report::RunRecord;
-use crate::{Result, files};
+use crate::run_folder::{Fingerprint, RunFolder};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -38,6 +44,17 @@ pub struct LabelCommand {
     /// Forest rows a pack; no label depends on it
     #[arg(long, value_name = "N")]
     pub pack_tokens: Option<usize>,
+    /// Files to cut the users into; no label depends on it [default: what le.label.users_per_file says, one a shard at
+    /// least]
+    #[arg(long, value_name = "N")]
+    pub files: Option<usize>,
+    /// Going on after an interruption: what is labelled is kept pack by pack, whatever the time between checkpoints
+    #[command(flatten)]
+    pub resume: ResumeArgs,
+    /// Label only this share of the users, as in 3/16: the third of sixteen. All shards may write to one folder, at the
+    /// same time and from several machines; lea labels merge finishes it
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
 }
 
 /// Runs `lea label`.
@@ -47,46 +64,120 @@ pub fn run(args: LabelCommand) -> Result<()> {
     let dataset = common.data.load(config.data.clone())?.dataset;
     let loaded = peft::load(&args.le, &common.decoder, &common.device, DType::F32)?;
     loaded.record.check_items(&dataset)?;
-    let split = Split::load(&args.le.join("split.json"), &dataset)?;
-    let given = common.config.is_some();
-    let mut le = loaded.record.settings.clone();
-    if given {
-        le.label = config.le.label.clone();
-    }
-    let label = &mut le.label;
-    label.negatives = args.negatives.unwrap_or(label.negatives);
-    label.candidates = args.candidates.unwrap_or(label.candidates);
-    label.augment = args.augment.unwrap_or(label.augment);
-    label.augmented_states = args.augmented_states.unwrap_or(label.augmented_states);
-    label.pack_tokens = args.pack_tokens.unwrap_or(label.pack_tokens);
-    le.check()?;
-    let base = Base::load(&common.decoder, &common.device)?;
+    let split = Split::load(&args.le.join(SPLIT), &dataset)?;
+    let le = args.settings(&loaded.record.settings, &config)?;
+    let part = LabelPart::new(dataset.users.len(), &le.label, args.files, args.shard)?;
+    let base = Base::of(&loaded.env, &common.decoder)?;
     let data = LeData { dataset: &dataset, split: &split };
     let seed = common.seed.unwrap_or(loaded.record.seed);
     let job = LeJob { base: &base, data, settings: &le, seed };
-    if !common.overwrite {
-        files::new_folder(&common.out)?;
-    }
+    let header = job.label_header(&loaded.env, &loaded.hash)?;
+    let Some(folder) = args.open(&part, &header)? else { return Ok(()) };
     let mut record = RunRecord::start(common.device.describe(), settings(&le)?, vec![seed]);
     record.data_hash = Some(dataset.hash());
-    let quality = timed(&mut record, "judge", || judge(&loaded.env, data, &le, seed))?;
-    print_quality(&quality, &split, &le)?;
-    let value = serde_json::json!(quality);
-    let mut log = MetricsLog::create(&common.out.join("metrics.jsonl"))?;
-    let tokens =
-        timed(&mut record, "label", || job.label(&loaded.env, &loaded.hash, value, &common.out, &mut log))?;
-    record.write(&common.out.join("run.json"))?;
-    let seconds = record.stages.last().map_or(0.0, |s| s.seconds);
+    // The record of the first file tells the quality, for the whole labelling.
+    let quality = match part.own().contains(&0) {
+        true => Some(timed(&mut record, "judge", || args.judged(&folder, &loaded.env, data, (&le, seed)))?),
+        false => None,
+    };
+    quality.iter().try_for_each(|quality| print_quality(quality, &split, &le))?;
+    let found = serde_json::json!(quality);
+    // Written anew by a resumed run too: it has one line a file.
+    let mut log = MetricsLog::create(&common.out.join(args.own_name("metrics.jsonl")))?;
+    let target = (common.out.as_path(), part);
+    let tokens = timed(&mut record, "label", || job.label(header, &loaded.env, &found, target, &mut log))?;
+    folder.check_still_there()?;
+    record.write(&common.out.join(args.own_name("run.json")))?;
+    let seconds = record.stages.last().map_or(0.0, |stage| stage.seconds);
     let mut report = step_report(&dataset.name, &record);
-    add_quality(&mut report, &quality, &split, &le);
+    quality.iter().for_each(|quality| add_quality(&mut report, quality, &split, &le));
     report.forest = Some(savings(&tokens, seconds, None));
-    report.write_json(&common.out.join("report.json"))?;
-    output::line(format_args!(
-        "{} rewards in {seconds:.1} s, {:.0} a second; {:.2} rows a reward, separate prompts need {:.2}",
-        tokens.labels,
-        tokens.labels as f64 / seconds.max(1e-9),
-        tokens.forest as f64 / tokens.labels.max(1) as f64,
-        tokens.separate as f64 / tokens.labels.max(1) as f64
-    ))?;
-    output::line(format_args!("written to {}", common.out.display()))
+    report.write_json(&common.out.join(args.own_name("report.json")))?;
+    folder.finish()?;
+    args.print(&tokens, seconds)
+}
+
+impl LabelCommand {
+    /// Settings of the LE `of`, with those of labelling from the configuration where one is given, and the flags over
+    /// them.
+    fn settings(&self, of: &LeConfig, config: &RunConfig) -> Result<LeConfig> {
+        let mut le = of.clone();
+        if self.common.config.is_some() {
+            le.label = config.le.label.clone();
+        }
+        let label = &mut le.label;
+        label.negatives = self.negatives.unwrap_or(label.negatives);
+        label.candidates = self.candidates.unwrap_or(label.candidates);
+        label.augment = self.augment.unwrap_or(label.augment);
+        label.augmented_states = self.augmented_states.unwrap_or(label.augmented_states);
+        label.pack_tokens = self.pack_tokens.unwrap_or(label.pack_tokens);
+        le.check()?;
+        Ok(le)
+    }
+
+    /// Locks the output folder, or this shard's part of it; `None` where the run is finished already.
+    fn open(&self, part: &LabelPart, header: &LabelHeader) -> Result<Option<RunFolder>> {
+        if self.shard.is_some() {
+            // Before anything is left in the folder of the others.
+            check_neighbours(&self.common.out, header, part, self.common.overwrite)?;
+        }
+        let own = ["metrics.jsonl", "run.json", "report.json"].map(|name| self.own_name(name));
+        let mut outputs = vec![MANIFEST.to_string()];
+        outputs.extend(own);
+        match self.shard {
+            None => outputs.extend([SPLIT.to_string(), "labels-*".into()]),
+            // The split is every shard's.
+            Some(_) => outputs.extend(part.own().map(|file| part.file_pattern(file))),
+        }
+        let fingerprint = Fingerprint::new("label")
+            .with("labelling", header.deciding())?
+            .with("files", part.files())?
+            .with("shard", self.shard.map(|shard| shard.to_string()))?
+            .with("device", self.common.device.to_string())?;
+        let name = self.shard.map(|_| self.own_name("").trim_end_matches('-').to_string());
+        self.resume.open_part(&self.common.out, name.as_deref(), self.common.overwrite, fingerprint, outputs)
+    }
+
+    /// Quality of the LE on held-out users; a resumed run that had judged it knows.
+    fn judged(
+        &self,
+        folder: &RunFolder,
+        env: &Environment,
+        data: LeData,
+        (le, seed): (&LeConfig, u64),
+    ) -> Result<Quality> {
+        if let Some((quality, positive_rewards, negative_rewards)) = folder.stage("judge") {
+            return Ok(Quality { positive_rewards, negative_rewards, ..quality });
+        }
+        let quality = judge(env, data, le, seed)?;
+        // The rewards, which the report draws, are no part of a stored quality.
+        folder.finish_stage("judge", &(&quality, &quality.positive_rewards, &quality.negative_rewards))?;
+        Ok(quality)
+    }
+
+    /// Name of a file of this run, apart from those of other shards.
+    fn own_name(&self, name: &str) -> String {
+        match self.shard {
+            None => name.into(),
+            Some(Shard { number, of }) => format!("shard-{number:05}-of-{of:05}-{name}"),
+        }
+    }
+
+    fn print(&self, tokens: &TokenCount, seconds: f64) -> Result<()> {
+        output::line(format_args!(
+            "{} rewards in {seconds:.1} s, {:.0} a second; {:.2} rows a reward, separate prompts need {:.2}",
+            tokens.labels,
+            tokens.labels as f64 / seconds.max(1e-9),
+            tokens.forest as f64 / tokens.labels.max(1) as f64,
+            tokens.separate as f64 / tokens.labels.max(1) as f64
+        ))?;
+        let out = self.common.out.display();
+        match self.shard {
+            None => output::line(format_args!("written to {out}")),
+            Some(shard) => output::line(format_args!(
+                "shard {shard} written to {out}; when all {} are: lea labels merge {out}",
+                shard.of
+            )),
+        }
+    }
 }

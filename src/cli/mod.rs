@@ -9,6 +9,7 @@ pub mod fit;
 pub mod generate;
 pub mod items;
 pub mod label;
+pub mod labels;
 mod output;
 pub mod pipeline;
 pub mod pretrain;
@@ -53,6 +54,8 @@ pub enum Command {
     Fit(Box<fit::FitCommand>),
     /// Label every step of every user with states, rewards and augmented actions
     Label(label::LabelCommand),
+    /// Finish labels that were made in shards, or label some users again and compare
+    Labels(labels::LabelsCommand),
     /// Train one recommender, with early stopping on the validation part
     Train(Box<train::TrainCommand>),
     /// Rank the test part with trained recommenders and baselines
@@ -75,6 +78,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Items(args) => items::run(args),
         Command::Fit(args) => fit::run(*args),
         Command::Label(args) => label::run(args),
+        Command::Labels(args) => labels::run(args),
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
         Command::Report(args) => report::run(args),

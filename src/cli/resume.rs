@@ -29,9 +29,21 @@ impl ResumeArgs {
         fingerprint: Fingerprint,
         outputs: impl IntoIterator<Item = S>,
     ) -> Result<Option<RunFolder>> {
+        self.open_part(out, None, overwrite, fingerprint, outputs)
+    }
+
+    /// As [`ResumeArgs::open`] for one of several runs that share the folder, each with a `part` of its own.
+    pub fn open_part<S: Into<String>>(
+        &self,
+        out: &Path,
+        part: Option<&str>,
+        overwrite: bool,
+        fingerprint: Fingerprint,
+        outputs: impl IntoIterator<Item = S>,
+    ) -> Result<Option<RunFolder>> {
         let opening = Opening {
             dir: out,
-            part: None,
+            part,
             start: self.start(overwrite),
             fingerprint,
             outputs: outputs.into_iter().map(Into::into).collect(),

@@ -208,6 +208,14 @@ impl Split {
     /// # Errors
     /// A file that is no split, that was changed after it was written, or that splits other data.
     pub fn load(path: &Path, dataset: &Dataset) -> Result<Self> {
+        Self::read(path, &dataset.interactions_hash(), dataset.users.len())
+    }
+
+    /// Reads a split of the data set of that [`Dataset::interactions_hash`], which has `users` users.
+    ///
+    /// # Errors
+    /// As of [`Split::load`].
+    pub fn read(path: &Path, interactions_hash: &str, users: usize) -> Result<Self> {
         let remedy = "make the split again for this data";
         let stored: Stored = serde_json::from_str(&files::read_text(path)?)
             .map_err(|e| Error::invalid(path, format!("line {}", e.line()), e.to_string(), remedy))?;
@@ -215,7 +223,7 @@ impl Split {
             let problem = format!("{:?} where {FORMAT:?} is expected", stored.format);
             return Err(Error::invalid(path, "format", problem, remedy));
         }
-        if stored.data != dataset.interactions_hash() {
+        if stored.data != interactions_hash {
             let problem = "the split was made for other data, or for other filters";
             return Err(Error::invalid(
                 path,
@@ -224,7 +232,6 @@ impl Split {
                 "give the data it was made for, or make the split again",
             ));
         }
-        let users = dataset.users.len();
         let named = [&stored.validation, &stored.test, &stored.le.users, &stored.le.held_out];
         let expected = if stored.protocol == Protocol::Sqn { users } else { 0 };
         if stored.users != expected || named.into_iter().flatten().any(|&user| user as usize >= users) {

@@ -125,7 +125,7 @@ fn draw(
         let exclude: Vec<Vec<u32>> =
             works.iter().zip(&met).flat_map(|(w, met)| vec![met.clone(); w.steps()]).collect();
         let directions = no_grad(|| env.item_directions(None))?;
-        trunks.candidates(env, directions.value(), count, &exclude)?.0
+        trunks.candidates(env, directions.value(), count, 0, &exclude)?.0
     } else {
         Vec::new()
     };

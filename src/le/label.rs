@@ -8,12 +8,13 @@ use super::config::{Augment, LabelConfig};
 use super::environment::Environment;
 use super::label_files::LabelBlock;
 use super::score::{leaf_states, rewards, to_f32};
-use super::trunk::{Trunks, excluded};
-use super::work::{Work, packs, steps_of};
+use super::trunk::{Trunks, excluded_at};
+use super::work::{Work, step_groups, steps_of, stream_packs};
 use crate::Result;
 use crate::autograd::no_grad;
 use crate::data::NegativeSampler;
 use crate::tensor::Tensor;
+use std::ops::Range;
 
 /// Labels users with one LE.
 pub struct Labeller<'a> {
@@ -51,56 +52,80 @@ impl<'a> Labeller<'a> {
         Ok(Labeller { env, config, temperature, negatives, met, item_directions })
     }
 
+    /// Items of a trunk at most.
+    pub fn history(&self) -> usize {
+        self.env.history
+    }
+
     /// Candidates a step.
     fn candidates(&self) -> usize {
         self.config.candidates.min(self.env.catalogue())
     }
 
-    /// Packs of `works` within the configured number of rows.
-    pub fn packs(&self, works: &[Work]) -> Vec<std::ops::Range<usize>> {
-        let actions = 1 + self.config.negatives + self.candidates();
-        packs(works, self.config.pack_tokens, |w| {
-            w.rows(actions, self.env.leaf_len(), self.env.prompt.stem.len())
-        })
+    /// Actions scored at a step, those that a small catalogue lacks too.
+    fn actions(&self) -> usize {
+        1 + self.config.negatives + self.candidates()
     }
 
-    /// Labels one pack. `history` tells the items of a user ahead of a trunk, which are no candidates.
+    /// Packs of `works` within the configured number of rows, made as they are needed.
+    pub fn packs(&self, works: impl Iterator<Item = Work>) -> impl Iterator<Item = Vec<Work>> {
+        let (actions, leaf, stem) = (self.actions(), self.env.leaf_len(), self.env.prompt.stem.len());
+        stream_packs(works, self.config.pack_tokens, move |work| work.rows(actions, leaf, stem))
+    }
+
+    /// Labels one pack and hands the labels to `sink`, in order: all at once where its leaves fit a pass, else some
+    /// steps at a time, so that memory does not grow with the steps of a pack. `history` tells the items of a user
+    /// ahead of a trunk, which are no candidates.
     pub fn label(
         &self,
         works: &[Work],
         history: &dyn Fn(&Work) -> Vec<u32>,
-        block: &mut LabelBlock,
+        sink: &mut dyn FnMut(&LabelBlock) -> Result<()>,
     ) -> Result<TokenCount> {
         let trunks = Trunks::run(&self.env, works)?;
-        let observed: Vec<u32> = works.iter().flat_map(|w| w.actions.iter().copied()).collect();
-        let (candidates, similarities) = self.find_candidates(&trunks, works, history)?;
-        let (k, n) = (self.config.negatives, self.candidates());
-        let mut actions = Vec::with_capacity(observed.len() * (1 + k + n));
-        let mut starts = vec![0];
-        for (step, (user, t)) in steps_of(works).enumerate() {
-            let mut list = vec![observed[step]];
-            let mut met = (self.met)(user);
-            if let Err(at) = met.binary_search(&observed[step]) {
-                met.insert(at, observed[step]);
-            }
-            self.negatives.sample(&met, (user, t, 0), k, &mut list)?;
-            list.extend(candidates[step * n..(step + 1) * n].iter().filter(|&&id| id != u32::MAX));
-            actions.extend(list.iter().map(|&action| (step, action)));
-            starts.push(actions.len());
+        let pack = Pack {
+            trunks: &trunks,
+            works,
+            steps: steps_of(works).collect(),
+            observed: works.iter().flat_map(|w| w.actions.iter().copied()).collect(),
+            depths: works.iter().flat_map(|w| w.owned.clone().map(|row| row + 1)).collect(),
+        };
+        let mut count = TokenCount { forest: self.env.prompt.root.len() as u64, ..TokenCount::default() };
+        count.forest += works.iter().map(|w| w.history.len() as u64).sum::<u64>();
+        let rows = self.actions() * self.env.leaf_len();
+        for group in step_groups(pack.steps.len(), rows, self.config.pack_tokens) {
+            let (block, of_group) = self.label_steps(&pack, group, history)?;
+            count += of_group;
+            sink(&block)?;
         }
-        let rewards = rewards(&self.env, &trunks, &actions, self.config.pack_tokens)?;
+        Ok(count)
+    }
+
+    /// Labels the steps `group` of a pack.
+    fn label_steps(
+        &self,
+        pack: &Pack,
+        group: Range<usize>,
+        history: &dyn Fn(&Work) -> Vec<u32>,
+    ) -> Result<(LabelBlock, TokenCount)> {
+        let (k, n) = (self.config.negatives, self.candidates());
+        let (candidates, similarities) = self.find_candidates(pack, group.clone(), history)?;
+        let (actions, starts) = self.draw_actions(pack, group.clone(), &candidates)?;
+        let rewards = rewards(&self.env, pack.trunks, &actions, self.config.pack_tokens)?;
+        let (first, last) = (pack.steps[group.start].0, pack.steps[group.end - 1].0);
+        let mut block = LabelBlock::new(first..last + 1);
         let mut augmented = Vec::new();
-        for (step, (user, t)) in steps_of(works).enumerate() {
-            let own = starts[step]..starts[step + 1];
+        for (i, step) in group.clone().enumerate() {
+            let own = starts[i]..starts[i + 1];
             let (list, rewards) = (&actions[own.clone()], &rewards[own]);
-            block.user.push(user);
-            block.t.push(t);
+            block.user.push(pack.steps[step].0);
+            block.t.push(pack.steps[step].1);
             block.action.push(list[0].1);
             block.reward.push(rewards[0]);
             block.negatives.extend(list[1..=k].iter().map(|a| a.1));
             block.negative_rewards.extend(&rewards[1..=k]);
             if n > 0 {
-                let similarities = &similarities[step * n..][..list.len() - 1 - k];
+                let similarities = &similarities[i * n..][..list.len() - 1 - k];
                 let best = choose(self.config.augment, &rewards[1 + k..], similarities, self.temperature);
                 // A step whose history is the whole catalogue has no candidate: its own action augments it.
                 let best = best.map_or(0, |c| 1 + k + c);
@@ -109,42 +134,77 @@ impl<'a> Labeller<'a> {
                 augmented.push((step, list[best].1));
             }
         }
-        block.state.extend(to_f32(&trunks.states)?);
+        block.state = to_f32(&pack.trunks.states.rows(group.clone())?)?;
         if self.config.augmented_states && n > 0 {
-            let states = leaf_states(&self.env, &trunks, &augmented, self.config.pack_tokens)?;
-            block.augmented_state.extend(states);
+            block.augmented_state = leaf_states(&self.env, pack.trunks, &augmented, self.config.pack_tokens)?;
         }
-        Ok(self.count(works, &starts))
+        Ok((block, self.count(&pack.depths[group], &starts)))
+    }
+
+    /// The actions `(step, action)` of the steps `group`: of each the observed one, the negatives, then those of its
+    /// `candidates` that there are; and where each step's begin.
+    fn draw_actions(
+        &self,
+        pack: &Pack,
+        group: Range<usize>,
+        candidates: &[u32],
+    ) -> Result<(Vec<(usize, u32)>, Vec<usize>)> {
+        let n = self.candidates();
+        let mut actions = Vec::with_capacity(group.len() * self.actions());
+        let mut starts = vec![0];
+        for (i, step) in group.enumerate() {
+            let ((user, t), observed) = (pack.steps[step], pack.observed[step]);
+            let mut list = vec![observed];
+            let mut met = (self.met)(user);
+            if let Err(at) = met.binary_search(&observed) {
+                met.insert(at, observed);
+            }
+            self.negatives.sample(&met, (user, t, 0), self.config.negatives, &mut list)?;
+            list.extend(candidates[i * n..(i + 1) * n].iter().filter(|&&id| id != u32::MAX));
+            actions.extend(list.into_iter().map(|action| (step, action)));
+            starts.push(actions.len());
+        }
+        Ok((actions, starts))
     }
 
     fn find_candidates(
         &self,
-        trunks: &Trunks,
-        works: &[Work],
+        pack: &Pack,
+        group: Range<usize>,
         history: &dyn Fn(&Work) -> Vec<u32>,
     ) -> Result<(Vec<u32>, Vec<f32>)> {
         if self.candidates() == 0 {
             return Ok((Vec::new(), Vec::new()));
         }
-        let exclude: Vec<Vec<u32>> = works.iter().flat_map(|w| excluded(w, &history(w), false)).collect();
-        trunks.candidates(&self.env, &self.item_directions, self.candidates(), &exclude)
+        let exclude = excluded_at(pack.works, group.clone(), history, false);
+        pack.trunks.candidates(&self.env, &self.item_directions, self.candidates(), group.start, &exclude)
     }
 
-    /// T + T·S + Σ_t A_t·b rows against Σ_t A_t·(P + t + S + b).
-    fn count(&self, works: &[Work], starts: &[usize]) -> TokenCount {
+    /// Of steps whose trunks end `depths` items deep: S + A·b rows against A·(P + t + S + b).
+    fn count(&self, depths: &[usize], starts: &[usize]) -> TokenCount {
         let prompt = &self.env.prompt;
         let (root, stem, leaf) = (prompt.root.len(), prompt.stem.len(), self.env.leaf_len());
-        let mut count = TokenCount { forest: root as u64, ..TokenCount::default() };
-        let rows = works.iter().flat_map(|w| w.owned.clone());
-        for (row, ends) in rows.zip(starts.windows(2)) {
+        let mut count = TokenCount::default();
+        for (depth, ends) in depths.iter().zip(starts.windows(2)) {
             let actions = ends[1] - ends[0];
             count.labels += actions as u64;
             count.forest += (stem + actions * leaf) as u64;
-            count.separate += (actions * (root + row + 1 + stem + leaf)) as u64;
+            count.separate += (actions * (root + depth + stem + leaf)) as u64;
         }
-        count.forest += works.iter().map(|w| w.history.len() as u64).sum::<u64>();
         count
     }
+}
+
+/// A pack whose trunks have run, its steps in order.
+struct Pack<'a> {
+    trunks: &'a Trunks,
+    works: &'a [Work],
+    /// User and t.
+    steps: Vec<(u32, u32)>,
+    /// The observed action of each.
+    observed: Vec<u32>,
+    /// Items of the trunk that each sees.
+    depths: Vec<usize>,
 }
 
 impl std::ops::AddAssign for TokenCount {

@@ -1,11 +1,9 @@
-//! Labels of a range of users, and the file that holds them.
+//! Labels of a range of users, and reading the file that holds them.
 
-use super::label_manifest::{FORMAT, LabelHeader};
+use super::label_manifest::LabelHeader;
 use crate::device::{DType, Device};
-use crate::tensor::Tensor;
-use crate::tensor::file::{self, TensorFile};
+use crate::tensor::file::TensorFile;
 use crate::{Error, Result};
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -39,16 +37,48 @@ pub struct LabelBlock {
     pub augmented_state: Vec<f32>,
 }
 
-/// The shape of the tensor `name` over `rows` rows; `None` where labels of this kind have no such tensor.
-fn shape(header: &LabelHeader, name: &str, rows: usize) -> Option<Vec<usize>> {
-    let some = |there: bool, shape: &[usize]| there.then(|| shape.to_vec());
-    match name {
-        "state" => some(true, &[rows, header.state_dim]),
-        "negatives" | "negative_rewards" => some(header.negatives > 0, &[rows, header.negatives]),
-        "augmented_action" | "augmented_reward" => some(header.augmented, &[rows]),
-        "augmented_state" => some(header.augmented_states, &[rows, header.state_dim]),
-        _ => some(true, &[rows]),
+/// A tensor of a label file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Column {
+    /// Its name.
+    pub name: &'static str,
+    /// U32 or F32.
+    pub dtype: DType,
+    /// Elements a row.
+    pub width: usize,
+    /// Whether its shape is `[rows]` rather than `[rows, width]`.
+    vector: bool,
+}
+
+impl Column {
+    /// Its shape over `rows` rows.
+    pub fn shape(&self, rows: usize) -> Vec<usize> {
+        if self.vector { vec![rows] } else { vec![rows, self.width] }
     }
+
+    /// Bytes of `rows` rows; `None` beyond what can be addressed.
+    pub fn bytes(&self, rows: usize) -> Option<usize> {
+        self.width.checked_mul(self.dtype.size())?.checked_mul(rows)
+    }
+}
+
+/// The tensors of labels of this kind, ids first.
+pub(super) fn columns(header: &LabelHeader) -> Vec<Column> {
+    let (k, d) = (header.negatives, header.state_dim);
+    let all = [
+        ("user", DType::U32, 1, true, true),
+        ("t", DType::U32, 1, true, true),
+        ("action", DType::U32, 1, true, true),
+        ("negatives", DType::U32, k, false, k > 0),
+        ("augmented_action", DType::U32, 1, true, header.augmented),
+        ("reward", DType::F32, 1, true, true),
+        ("state", DType::F32, d, false, true),
+        ("negative_rewards", DType::F32, k, false, k > 0),
+        ("augmented_reward", DType::F32, 1, true, header.augmented),
+        ("augmented_state", DType::F32, d, false, header.augmented_states),
+    ];
+    let there = all.into_iter().filter(|column| column.4);
+    there.map(|(name, dtype, width, vector, _)| Column { name, dtype, width, vector }).collect()
 }
 
 impl LabelBlock {
@@ -97,18 +127,40 @@ impl LabelBlock {
         self.augmented_state.extend(next.augmented_state);
     }
 
-    /// Checks lengths, the order of the rows, items and numbers: (tensor, problem) of the first defect.
-    fn check(&self, header: &LabelHeader) -> Result<(), (&'static str, String)> {
+    /// User and t of the last row.
+    pub(super) fn last(&self) -> Option<(u32, u32)> {
+        self.user.last().copied().zip(self.t.last().copied())
+    }
+
+    /// The little-endian bytes of the tensor `name`.
+    pub(super) fn bytes_of(&self, name: &str) -> Vec<u8> {
+        if let Some((_, ids)) = self.ids().into_iter().find(|(known, _)| *known == name) {
+            return ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+        }
+        let floats = self.floats().into_iter().find(|(known, _)| *known == name);
+        floats.map_or_else(Vec::new, |(_, values)| values.iter().flat_map(|x| x.to_le_bytes()).collect())
+    }
+
+    /// Checks lengths, the order of the rows, items and numbers: (tensor, problem) of the first defect. `after` are
+    /// user and t of the row ahead.
+    pub(super) fn check(
+        &self,
+        header: &LabelHeader,
+        after: Option<(u32, u32)>,
+    ) -> Result<(), (&'static str, String)> {
         let rows = self.rows();
+        let columns = columns(header);
         let ids = self.ids().map(|(name, values)| (name, values.len()));
         let floats = self.floats().map(|(name, values)| (name, values.len()));
         for (name, found) in ids.into_iter().chain(floats) {
-            let expected = shape(header, name, rows).map_or(0, |shape| shape.iter().product());
-            if found != expected {
+            let width = columns.iter().find(|column| column.name == name).map_or(0, |column| column.width);
+            let expected = width.checked_mul(rows);
+            if expected != Some(found) {
+                let expected = expected.map_or("too many".to_string(), |n| n.to_string());
                 return Err((name, format!("{found} values, expected {expected} for {rows} rows")));
             }
         }
-        self.check_order()?;
+        self.check_order(after)?;
         for (name, values) in self.ids().into_iter().filter(|(name, _)| !["user", "t"].contains(name)) {
             if let Some(at) = values.iter().position(|&item| item as usize >= header.items) {
                 let place = self.place(at * rows / values.len());
@@ -126,8 +178,8 @@ impl LabelBlock {
         Ok(())
     }
 
-    fn check_order(&self) -> Result<(), (&'static str, String)> {
-        let mut last: Option<(u32, u32)> = None;
+    fn check_order(&self, after: Option<(u32, u32)>) -> Result<(), (&'static str, String)> {
+        let mut last = after;
         for (row, (&user, &t)) in self.user.iter().zip(&self.t).enumerate() {
             let earlier = last.is_some_and(|(before, _)| user < before);
             if !self.users.contains(&user) || earlier {
@@ -150,41 +202,13 @@ impl LabelBlock {
         format!("in row {row} (user {}, step {})", self.user[row], self.t[row])
     }
 
-    /// Writes the file, atomically.
-    pub(super) fn write(&self, path: &Path, header: &LabelHeader) -> Result<()> {
-        self.check(header).map_err(|(name, problem)| {
-            let remedy = "nothing was written; if the LE's training diverged, lower fit.learning_rate and fit it again";
-            Error::invalid(path, format!("tensor {name}"), problem, remedy)
-        })?;
-        let mut tensors = Vec::new();
-        for (name, values) in self.ids() {
-            if let Some(shape) = shape(header, name, self.rows()) {
-                tensors.push((name.to_string(), Tensor::from_slice(&Device::Cpu, values, &shape)?));
-            }
-        }
-        for (name, values) in self.floats() {
-            if let Some(shape) = shape(header, name, self.rows()) {
-                tensors.push((name.to_string(), Tensor::from_slice(&Device::Cpu, values, &shape)?));
-            }
-        }
-        let metadata = [
-            ("format", FORMAT.to_string()),
-            ("labelling", header.identity()),
-            ("first_user", self.users.start.to_string()),
-            ("end_user", self.users.end.to_string()),
-        ];
-        let metadata = metadata.map(|(key, value)| (key.to_string(), value));
-        file::write(path, &tensors, &BTreeMap::from(metadata))
-    }
-
     /// Reads and checks the file.
     pub(super) fn read(path: &Path, header: &LabelHeader) -> Result<Self> {
         let (file, users, rows) = open(path, header)?;
-        let ids = |name| match shape(header, name, rows) {
-            Some(shape) => file.read_ids(name, &shape),
-            None => Ok(Vec::new()),
-        };
-        let floats = |name| match shape(header, name, rows) {
+        let columns = columns(header);
+        let shape = |name: &str| columns.iter().find(|c| c.name == name).map(|column| column.shape(rows));
+        let ids = |name| shape(name).map_or(Ok(Vec::new()), |shape| file.read_ids(name, &shape));
+        let floats = |name| match shape(name) {
             Some(shape) => file.read(name, &shape, &Device::Cpu, DType::F32)?.to_vec::<f32>(),
             None => Ok(Vec::new()),
         };
@@ -202,7 +226,7 @@ impl LabelBlock {
             augmented_state: floats("augmented_state")?,
         };
         let defect = |(name, problem)| Error::invalid(path, format!("tensor {name}"), problem, AGAIN);
-        block.check(header).map_err(defect)?;
+        block.check(header, None).map_err(defect)?;
         Ok(block)
     }
 }
@@ -220,9 +244,9 @@ pub(super) fn open(path: &Path, header: &LabelHeader) -> Result<(TensorFile, Ran
         number.ok_or_else(|| Error::invalid(path, format!("metadata {key}"), "expected a number", AGAIN))
     };
     let users = user("first_user")?..user("end_user")?;
-    let known = LabelBlock::default();
-    let known = || known.ids().map(|c| c.0).into_iter().chain(known.floats().map(|c| c.0));
-    if let Some(name) = file.names().into_iter().find(|name| !known().any(|k| k == name)) {
+    let known = columns(header);
+    if let Some(name) = file.names().into_iter().find(|name| !known.iter().any(|column| column.name == name))
+    {
         return Err(Error::invalid(path, format!("tensor {name}"), "labels have no such tensor", AGAIN));
     }
     let rows = file.shape("user").and_then(|shape| shape.first().copied()).unwrap_or(0);

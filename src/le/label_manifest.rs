@@ -9,7 +9,7 @@ use std::path::Path;
 /// Format of the manifest and of the files it names.
 pub(super) const FORMAT: &str = "lea-labels-1";
 /// Name of the manifest.
-pub(super) const MANIFEST: &str = "manifest.json";
+pub const MANIFEST: &str = "manifest.json";
 
 /// What is known before the first user is labelled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,9 +46,40 @@ pub struct LabelHeader {
 impl LabelHeader {
     /// Hex SHA-256 of all that decides the labels: each file carries it. Sizes of packs and files decide nothing.
     pub(super) fn identity(&self) -> String {
+        files::sha256(&serde_json::to_vec(&self.deciding()).expect("numbers and strings serialise"))
+    }
+
+    /// What decides labels and is not here as it is in `expected`, by name: `None` where the labels are of one labelling.
+    pub fn difference(&self, expected: &LabelHeader) -> Option<String> {
+        let value = |header: &LabelHeader| {
+            serde_json::to_value(header.deciding()).expect("numbers and strings serialise")
+        };
+        let mut differences = Vec::new();
+        compare("", &value(self), &value(expected), &mut differences);
+        (!differences.is_empty()).then(|| differences.join(", "))
+    }
+
+    /// The header without what decides no label.
+    pub fn deciding(&self) -> LabelHeader {
         let settings = LabelConfig { pack_tokens: 0, users_per_file: 0, ..self.settings.clone() };
-        let header = LabelHeader { settings, ..self.clone() };
-        files::sha256(&serde_json::to_vec(&header).expect("numbers and strings serialise"))
+        LabelHeader { settings, ..self.clone() }
+    }
+}
+
+fn compare(
+    name: &str,
+    found: &serde_json::Value,
+    expected: &serde_json::Value,
+    differences: &mut Vec<String>,
+) {
+    if let (Some(found), Some(expected)) = (found.as_object(), expected.as_object()) {
+        let dot = if name.is_empty() { "" } else { "." };
+        for (key, value) in expected {
+            let name = format!("{name}{dot}{key}");
+            compare(&name, found.get(key).unwrap_or(&serde_json::Value::Null), value, differences);
+        }
+    } else if found != expected {
+        differences.push(format!("{name} is {found}, expected {expected}"));
     }
 }
 
@@ -99,7 +130,12 @@ pub struct LabelManifest {
 
 /// Name of file `index` of `total`.
 pub(super) fn file_name(index: usize, total: usize) -> String {
-    format!("labels-{index:05}-of-{total:05}.safetensors")
+    format!("{}.safetensors", file_stem(index, total))
+}
+
+/// That name without its ending: record and unfinished part of the file have it too.
+pub(super) fn file_stem(index: usize, total: usize) -> String {
+    format!("labels-{index:05}-of-{total:05}")
 }
 
 /// Reads `dir/manifest.json` and checks it in itself; the files it names are not opened.
@@ -110,7 +146,9 @@ pub fn read_manifest(dir: &Path) -> Result<LabelManifest> {
     let path = dir.join(MANIFEST);
     if !path.is_file() {
         let problem = format!("{} holds no {MANIFEST}: its labelling did not finish", dir.display());
-        return Err(Error::setting(problem, "run lea label again, or name a folder that it finished"));
+        let remedy = "run lea label again with --resume, or lea labels merge where it was done in shards, or name a \
+                      folder that is finished";
+        return Err(Error::setting(problem, remedy));
     }
     let broken =
         |place: String, problem: String| Error::invalid(&path, place, problem, "label the data again");
@@ -130,7 +168,7 @@ impl LabelManifest {
     }
 
     /// The files must be named by their number and hold every user once and every step.
-    fn check_files(&self) -> Result<(), String> {
+    pub(super) fn check_files(&self) -> Result<(), String> {
         let mut next = 0;
         for (index, file) in self.files.iter().enumerate() {
             let name = file_name(index, self.files.len());

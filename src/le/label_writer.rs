@@ -1,126 +1,210 @@
-//! Writing a labels folder: its files in any order, the manifest last.
+//! Writing the files of a labels folder: block by block into a journal, from there into the file, then its record.
 
-use super::label_files::{LabelBlock, open};
-use super::label_manifest::{
-    FORMAT, LabelFile, LabelHeader, LabelManifest, MANIFEST, RewardStatistics, file_name,
-};
-use crate::device::{DType, Device};
-use crate::files::{self, FileHash};
+use super::label_files::{LabelBlock, columns};
+use super::label_journal::Journal;
+use super::label_manifest::{FORMAT, LabelFile, LabelHeader, MANIFEST, file_name, file_stem};
+use super::label_part::LabelPart;
+use super::label_record::FileRecord;
+use crate::tensor::file::{self, Entry};
 use crate::{Error, Result};
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Writes the labels of one labelling.
+/// Writes the files of a labelling that are one run's part.
 #[derive(Debug)]
 pub struct LabelWriter {
     dir: PathBuf,
     header: LabelHeader,
+    part: LabelPart,
+}
+
+/// A file that a writer was asked for.
+#[derive(Debug)]
+pub enum Begun<'a> {
+    /// It is there already.
+    Finished(Box<FileRecord>),
+    /// It is to be written, or to be gone on with.
+    Open(OpenFile<'a>),
 }
 
 impl LabelWriter {
-    /// A writer into `dir`, which must be new or empty; with `overwrite` an earlier labelling's files are removed.
-    pub fn new(dir: &Path, header: LabelHeader, overwrite: bool) -> Result<Self> {
-        if overwrite && dir.is_dir() {
-            remove_earlier(dir).map_err(|e| Error::io(dir, e))?;
-        } else {
-            files::new_folder(dir)?;
-        }
-        Ok(LabelWriter { dir: dir.to_path_buf(), header })
-    }
-
-    /// Writes file `index` of `total`, atomically.
+    /// A writer of `part` into `dir`, which is made where it is missing. What is there of the same labelling is kept and
+    /// gone on with.
     ///
     /// # Errors
-    /// Labels that are no numbers, not in order or not in the catalogue: nothing is written.
-    pub fn write_block(&self, index: usize, total: usize, block: &LabelBlock) -> Result<()> {
-        block.write(&self.dir.join(file_name(index, total)), &self.header)
+    /// Files of another labelling, or of one cut into another number of files.
+    pub fn open(dir: &Path, header: LabelHeader, part: LabelPart) -> Result<Self> {
+        std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
+        let writer = LabelWriter { dir: dir.to_path_buf(), header, part };
+        check_neighbours(dir, &writer.header, &writer.part, false)?;
+        Ok(writer)
     }
 
-    /// Reads the `total` files back and writes the manifest that vouches for them. `trains` tells whether step t of a
-    /// user is a training step, whose rewards enter the statistics; `quality` is that of the LE on held-out users.
+    /// The files that this writer writes.
+    pub fn part(&self) -> &LabelPart {
+        &self.part
+    }
+
+    /// Begins file `index`, or goes on with it.
     ///
     /// # Errors
-    /// A file that is missing, damaged or of another labelling, and users that are in no file or in two.
-    pub fn finish(
-        &self,
-        total: usize,
-        trains: impl Fn(u32, u32) -> bool,
-        quality: serde_json::Value,
-    ) -> Result<LabelManifest> {
-        let mut rewards = Moments::default();
-        let mut written = Vec::with_capacity(total);
-        let mut next = 0;
-        for index in 0..total {
-            let path = self.dir.join(file_name(index, total));
-            let (file, users, rows) = open(&path, &self.header)?;
-            if users.start != next || users.is_empty() {
-                let problem = format!("users {users:?}, expected them from {next} on");
-                return Err(Error::invalid(&path, "metadata first_user", problem, "label the data again"));
-            }
-            next = users.end;
-            let (user, t) = (file.read_ids("user", &[rows])?, file.read_ids("t", &[rows])?);
-            let reward = file.read("reward", &[rows], &Device::Cpu, DType::F32)?;
-            let steps = user.into_iter().zip(t).zip(reward.to_vec::<f32>()?);
-            steps.filter(|((user, t), _)| trains(*user, *t)).for_each(|(_, reward)| rewards.add(reward));
-            let FileHash { file, sha256, .. } = FileHash::of(&path)?;
-            written.push(LabelFile { file, rows, first_user: users.start, last_user: users.end - 1, sha256 });
+    /// A finished or unfinished file of another labelling, and a finished one that was changed.
+    pub fn begin(&self, index: usize) -> Result<Begun<'_>> {
+        let path = |ending| self.dir.join(format!("{}{ending}", file_stem(index, self.part.files())));
+        let (record, file, part) = (path(".json"), path(".safetensors"), path(".part"));
+        let users = self.part.users_of(index);
+        if record.is_file() && file.is_file() {
+            let found = FileRecord::read(&record)?;
+            found.expect(&record, &self.header)?;
+            found.check(&self.dir, index, self.part.files())?;
+            remove(&part)?;
+            return Ok(Begun::Finished(Box::new(found)));
         }
-        if next as usize != self.header.users {
-            let problem = format!("{total} label files hold {next} of {} users", self.header.users);
-            return Err(Error::setting(problem, "label all users before finishing"));
-        }
-        let manifest = LabelManifest {
-            format: FORMAT.into(),
-            header: self.header.clone(),
-            steps: written.iter().map(|file| file.rows).sum(),
-            rewards: rewards.statistics(),
-            quality,
-            files: written,
+        let journal = match part.exists() {
+            true => Some(Journal::open(&part, &self.header, &users)?),
+            false => None,
         };
-        files::write_atomic(&self.dir.join(MANIFEST), |out| {
-            serde_json::to_writer_pretty(&mut *out, &manifest)?;
-            out.write_all(b"\n")
-        })?;
-        Ok(manifest)
+        Ok(Begun::Open(OpenFile { header: &self.header, users, file, record, part, journal }))
     }
 }
 
-/// Removes the manifest first, so that it never vouches for files that are going, then files whole and half.
-fn remove_earlier(dir: &Path) -> std::io::Result<()> {
-    match std::fs::remove_file(dir.join(MANIFEST)) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
-        _ => {}
+/// Refuses label files in `dir` of another labelling than `header`, and of one that is cut into another number of files;
+/// but not those that `part` will write where they are to be replaced. A folder that is missing is fine.
+pub fn check_neighbours(dir: &Path, header: &LabelHeader, part: &LabelPart, replace: bool) -> Result<()> {
+    if !dir.is_dir() {
+        return Ok(());
     }
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let ours = name.starts_with("labels-") && (name.ends_with(".safetensors") || name.ends_with(".tmp"));
-        if ours {
-            std::fs::remove_file(entry.path())?;
+    for entry in entries(dir)? {
+        let path = dir.join(&entry.name);
+        if replace && entry.total == part.files() && part.own().contains(&entry.index) {
+            continue;
+        }
+        if entry.total != part.files() {
+            let problem = format!("it is one of {} files, this run makes {}", entry.total, part.files());
+            let remedy = "ask for the same --files or number of shards, or name another folder with --out";
+            return Err(Error::invalid(path, "name", problem, remedy));
+        }
+        if entry.ending == ".json" {
+            FileRecord::read(&path)?.expect(&path, header)?;
         }
     }
     Ok(())
 }
 
-/// Mean and deviation in one pass (Welford, Technometrics 1962). Added in the order of the users, the steps give the
-/// same bits however they were cut into files.
-#[derive(Default)]
-struct Moments {
-    count: u64,
-    mean: f64,
-    squares: f64,
+/// A label file that is being written.
+#[derive(Debug)]
+pub struct OpenFile<'a> {
+    header: &'a LabelHeader,
+    users: Range<u32>,
+    file: PathBuf,
+    record: PathBuf,
+    part: PathBuf,
+    /// None before the first block.
+    journal: Option<Journal>,
 }
 
-impl Moments {
-    fn add(&mut self, reward: f32) {
-        let reward = f64::from(reward);
-        self.count += 1;
-        let off = reward - self.mean;
-        self.mean += off / self.count as f64;
-        self.squares += off * (reward - self.mean);
+impl OpenFile<'_> {
+    /// User and t of the last step that is written.
+    pub fn last(&self) -> Option<(u32, u32)> {
+        self.journal.as_ref().and_then(Journal::last)
     }
 
-    fn statistics(&self) -> RewardStatistics {
-        let deviation = (self.squares / self.count.max(1) as f64).sqrt();
-        RewardStatistics { steps: self.count, mean: self.mean, deviation }
+    /// Appends labels of the steps that follow.
+    ///
+    /// # Errors
+    /// Labels that are no numbers, not in order, not in the catalogue or not of the file's users: nothing is written.
+    pub fn append(&mut self, block: &LabelBlock) -> Result<()> {
+        let stranger = block.user.iter().find(|user| !self.users.contains(user));
+        let checked = match stranger {
+            Some(user) => Err(("user", format!("user {user}, the file is for {:?}", self.users))),
+            None => block.check(self.header, self.last()),
+        };
+        checked.map_err(|(name, problem)| {
+            let remedy = "nothing was written; if the LE's training diverged, lower fit.learning_rate and fit it again";
+            Error::invalid(&self.file, format!("tensor {name}"), problem, remedy)
+        })?;
+        if self.journal.is_none() && block.rows() > 0 {
+            self.journal = Some(Journal::open(&self.part, self.header, &self.users)?);
+        }
+        self.journal.as_mut().map_or(Ok(()), |journal| journal.append(block))
+    }
+
+    /// Writes the file, then the record that vouches for it.
+    pub fn finish(mut self, quality: serde_json::Value) -> Result<FileRecord> {
+        self.journal.as_ref().map_or(Ok(()), Journal::check_still_there)?;
+        let rows = self.journal.as_ref().map_or(0, Journal::rows);
+        let columns = columns(self.header);
+        let entry = |column: &super::label_files::Column| Entry {
+            name: column.name.to_string(),
+            dtype: column.dtype,
+            shape: column.shape(rows),
+        };
+        let metadata = [
+            ("format", FORMAT.to_string()),
+            ("labelling", self.header.identity()),
+            ("first_user", self.users.start.to_string()),
+            ("end_user", self.users.end.to_string()),
+        ];
+        let metadata = BTreeMap::from(metadata.map(|(key, value)| (key.to_string(), value)));
+        let entries: Vec<Entry> = columns.iter().map(entry).collect();
+        let written = file::write_streamed(&self.file, &entries, &metadata, &mut |column, out| {
+            self.journal.as_mut().map_or(Ok(()), |journal| journal.copy_column(column, out))
+        })?;
+        let Range { start, end } = self.users;
+        let (first_user, last_user) = (start, end.saturating_sub(1));
+        let file = LabelFile { file: written.file, rows, first_user, last_user, sha256: written.sha256 };
+        let record = FileRecord::new(file, written.bytes, self.header.clone(), quality);
+        record.write(&self.record)?;
+        // Only now: a run that ends before this line makes the file anew from its journal.
+        drop(self.journal.take());
+        remove(&self.part)?;
+        Ok(record)
+    }
+}
+
+/// Removes the labels that are in `dir`, the manifest first, so that it never vouches for files that are going.
+pub fn remove_labels(dir: &Path) -> Result<()> {
+    if !dir.is_dir() {
+        return Ok(());
+    }
+    remove(&dir.join(MANIFEST))?;
+    entries(dir)?.iter().try_for_each(|entry| remove(&dir.join(&entry.name)))
+}
+
+/// A file of a labels folder: `labels-00002-of-00016` and an ending.
+#[derive(Debug)]
+pub(super) struct FolderEntry {
+    pub name: String,
+    pub index: usize,
+    pub total: usize,
+    pub ending: String,
+}
+
+/// The files in `dir` that are named as label files, their records and journals are, by name.
+pub(super) fn entries(dir: &Path) -> Result<Vec<FolderEntry>> {
+    let io = |e| Error::io(dir, e);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(io)? {
+        found.extend(parse(&entry.map_err(io)?.file_name().to_string_lossy()));
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+fn parse(name: &str) -> Option<FolderEntry> {
+    let stem = file_stem(0, 1).len();
+    let (numbers, ending) = name.strip_prefix("labels-")?.split_at_checked(stem - "labels-".len())?;
+    let (index, total) = numbers.split_once("-of-")?;
+    let (index, total): (usize, usize) = (index.parse().ok()?, total.parse().ok()?);
+    let ours = [".safetensors", ".json", ".part"].iter().any(|known| ending.starts_with(known));
+    let entry = FolderEntry { name: name.into(), index, total, ending: ending.into() };
+    (ours && file_name(index, total).starts_with(&name[..stem])).then_some(entry)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, e)),
+        _ => Ok(()),
     }
 }

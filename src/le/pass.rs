@@ -3,12 +3,12 @@
 use super::config::LeConfig;
 use super::environment::Environment;
 use super::label::{Labeller, TokenCount};
-use super::label_files::LabelBlock;
-use super::label_writer::LabelWriter;
+use super::label_writer::{Begun, LabelWriter, OpenFile};
 use super::quality::{Judge, Quality};
 use super::work::{Work, item_counts};
 use crate::Result;
 use crate::data::{Dataset, NegativeKind, NegativeSampler, Split, met_items};
+use crate::interrupt;
 use crate::progress::{MetricsLog, Progress};
 use serde_json::json;
 use std::ops::Range;
@@ -39,6 +39,18 @@ impl LeData<'_> {
         }
     }
 
+    /// What labels this data. `met` is [`LeData::met`].
+    pub(super) fn labeller<'a>(
+        &self,
+        env: &Environment,
+        config: &'a LeConfig,
+        seed: u64,
+        met: &'a (dyn Fn(u32) -> Vec<u32> + Sync),
+    ) -> Result<Labeller<'a>> {
+        let negatives = NegativeSampler::new(NegativeKind::Uniform, &self.counts(), seed);
+        Labeller::new(env, &config.label, config.fit.temperature, negatives, met)
+    }
+
     /// Trunks of the LE's training users.
     pub fn fit_works(&self, history: usize) -> Vec<Work> {
         let of = |&user: &u32| {
@@ -57,8 +69,8 @@ impl LeData<'_> {
         self.split.le.held_out.iter().flat_map(of).collect()
     }
 
-    fn works(&self, users: Range<u32>, history: usize) -> Vec<Work> {
-        users.flat_map(|u| Work::of_user(u, &self.dataset.users[u as usize].events, history)).collect()
+    pub(super) fn works(&self, user: u32, history: usize) -> Vec<Work> {
+        Work::of_user(user, &self.dataset.users[user as usize].events, history)
     }
 }
 
@@ -80,53 +92,81 @@ pub fn judge(env: &Environment, data: LeData, config: &LeConfig, seed: u64) -> R
     judge.judge(&data.held_out_works(env.history))
 }
 
-/// Number of label files for `users` users.
-pub fn label_files_of(users: usize, config: &LeConfig) -> usize {
-    users.div_ceil(config.label.users_per_file).max(1)
-}
-
-/// Labels every step of every user of `data` into the files of `writer`; memory holds one file's labels at a time.
+/// Labels the users of `writer`'s part, each with all steps, into its files. Memory holds the labels of some steps of
+/// one pack. What earlier runs finished is kept; the count is of what this one did. `quality` is that of the LE on
+/// held-out users, for the record of the first file.
 pub fn label_all(
     env: &Environment,
     data: LeData,
     config: &LeConfig,
     seed: u64,
     writer: &LabelWriter,
+    quality: &serde_json::Value,
     log: &mut MetricsLog,
 ) -> Result<TokenCount> {
-    let counts = data.counts();
-    let negatives = NegativeSampler::new(NegativeKind::Uniform, &counts, seed);
     let met = |user: u32| data.met(user);
-    let labeller = Labeller::new(env, &config.label, config.fit.temperature, negatives, &met)?;
-    let users = data.dataset.users.len();
-    let files = label_files_of(users, config);
-    let mut progress = Progress::new("label", users as u64, "users");
+    let labeller = data.labeller(env, config, seed, &met)?;
+    let part = writer.part();
+    let mut progress = Progress::new("label", part.users().len() as u64, "users");
     let mut total = TokenCount::default();
-    for file in 0..files {
-        let first = file * config.label.users_per_file;
-        let range = first as u32..(first + config.label.users_per_file).min(users) as u32;
-        let works = data.works(range.clone(), env.history);
-        let mut block = LabelBlock::new(range.clone());
-        let mut done = range.start;
-        for pack in labeller.packs(&works) {
-            let next = works.get(pack.end).map_or(range.end, |w| w.user);
-            total += labeller.label(&works[pack], &|work| before(data.dataset, work), &mut block)?;
-            progress.advance(u64::from(next - done));
-            done = next;
-        }
-        progress.advance(u64::from(range.end - done));
-        writer.write_block(file, files, &block)?;
-        log.write(&json!({
-            "step": "label", "users": range.end, "labels": total.labels,
-            "rows": total.forest, "separate_rows": total.separate,
-        }))?;
+    for file in part.own() {
+        let users = part.users_of(file);
+        let record = match writer.begin(file)? {
+            Begun::Finished(record) => {
+                progress.resume(users.len() as u64);
+                *record
+            }
+            Begun::Open(mut open) => {
+                total += label_file(&labeller, data, &users, &mut open, &mut progress)?;
+                open.finish(if file == 0 { quality.clone() } else { serde_json::Value::Null })?
+            }
+        };
+        // Of files that an earlier run finished too, so that the log of a resumed run is that of an undisturbed one.
+        let rows = record.file.rows;
+        log.write(&json!({"step": "label", "file": record.file.file, "users": users.end, "steps": rows}))?;
     }
     progress.finish();
     Ok(total)
 }
 
+/// Labels the steps of `users` that `file` does not hold yet.
+fn label_file(
+    labeller: &Labeller,
+    data: LeData,
+    users: &Range<u32>,
+    file: &mut OpenFile,
+    progress: &mut Progress,
+) -> Result<TokenCount> {
+    let mut total = TokenCount::default();
+    let last = file.last();
+    let mut done = last.map_or(users.start, |(user, _)| user);
+    progress.resume(u64::from(done - users.start));
+    let works = (done..users.end).flat_map(|user| data.works(user, labeller.history()));
+    for pack in labeller.packs(works.filter_map(|work| left_of(work, last))) {
+        interrupt::check(&format!("labelling stopped at user {done}, all before are kept"))?;
+        let next = pack[pack.len() - 1].user;
+        total +=
+            labeller.label(&pack, &|work| before(data.dataset, work), &mut |block| file.append(block))?;
+        progress.advance(u64::from(next - done));
+        done = next;
+    }
+    progress.advance(u64::from(users.end - done));
+    Ok(total)
+}
+
+/// The steps of `work` that follow step t of the user of `last`.
+fn left_of(work: Work, last: Option<(u32, u32)>) -> Option<Work> {
+    match last {
+        Some((user, t)) if user == work.user => {
+            let done = (t as usize + 1).saturating_sub(work.first_step);
+            work.without_first(done)
+        }
+        _ => Some(work),
+    }
+}
+
 /// Items of the user ahead of the trunk of `work`.
-fn before(dataset: &Dataset, work: &Work) -> Vec<u32> {
+pub(super) fn before(dataset: &Dataset, work: &Work) -> Vec<u32> {
     let start = work.first_step - work.owned.start;
     dataset.users[work.user as usize].events[..start].iter().map(|e| e.item).collect()
 }

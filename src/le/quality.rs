@@ -6,8 +6,8 @@ use super::environment::Environment;
 use super::label::choose;
 use super::losses::ordered_pairs;
 use super::score::{rewards, to_f32};
-use super::trunk::{Trunks, excluded};
-use super::work::{Work, packs, steps_of};
+use super::trunk::{Trunks, excluded_at};
+use super::work::{Work, packs, step_groups, steps_of};
 use crate::Result;
 use crate::autograd::{Var, no_grad};
 use crate::data::ranking::{Ranking, rank};
@@ -74,14 +74,18 @@ const RULES: [Augment; 3] = [Augment::Reward, Augment::Similarity, Augment::Both
 impl Judge<'_> {
     /// Judges the LE on the steps of `works`.
     pub fn judge(&self, works: &[Work]) -> Result<Quality> {
-        let per_step = 1 + 2 * NEGATIVES + self.candidates();
-        let rows = |w: &Work| w.rows(per_step, self.env.leaf_len(), self.env.prompt.stem.len());
+        let rows = |w: &Work| w.rows(self.per_step(), self.env.leaf_len(), self.env.prompt.stem.len());
         let directions = no_grad(|| self.env.item_directions(None))?;
         let mut sums = Sums::default();
         for pack in packs(works, self.label.pack_tokens, rows) {
             self.add_pack(&works[pack], &directions, &mut sums)?;
         }
         Ok(Quality { candidates: self.candidates() as u64, ..sums.finish() })
+    }
+
+    /// Actions scored at a step.
+    fn per_step(&self) -> usize {
+        1 + 2 * NEGATIVES + self.candidates()
     }
 
     /// At least one, so that the rules can be judged even where labels are to have no augmented actions.
@@ -92,35 +96,53 @@ impl Judge<'_> {
     fn add_pack(&self, works: &[Work], directions: &Var, sums: &mut Sums) -> Result<()> {
         let env = self.env;
         let trunks = Trunks::run(env, works)?;
-        let positives: Vec<u32> = works.iter().flat_map(|w| w.actions.iter().copied()).collect();
-        let states = no_grad(|| env.directions(&Var::constant(trunks.states.clone())))?;
+        let steps: Vec<(u32, u32)> = steps_of(works).collect();
+        let next: Vec<u32> = works.iter().flat_map(|w| w.actions.iter().copied()).collect();
+        let rows = self.per_step() * env.leaf_len();
+        for group in step_groups(steps.len(), rows, self.label.pack_tokens) {
+            // The item taken next may be a candidate here: how often it is, and is chosen, is what is asked.
+            let exclude = excluded_at(works, group.clone(), self.before, true);
+            let own = Group { first: group.start, steps: &steps[group.clone()], next: &next[group] };
+            self.add_group(&trunks, directions, &own, &exclude, sums)?;
+        }
+        Ok(())
+    }
+
+    fn add_group(
+        &self,
+        trunks: &Trunks,
+        directions: &Var,
+        group: &Group,
+        exclude: &[Vec<u32>],
+        sums: &mut Sums,
+    ) -> Result<()> {
+        let (env, first) = (self.env, group.first);
+        let states = Var::constant(trunks.states.rows(first..first + group.steps.len())?);
+        let states = no_grad(|| env.directions(&states))?;
         let similarity = to_f32(&matmul(states.value(), directions.value(), false, true)?)?;
-        for (scores, &next) in similarity.chunks(env.catalogue()).zip(&positives) {
+        for (scores, &next) in similarity.chunks(env.catalogue()).zip(group.next) {
             sums.catalogue.add_rank(rank(scores, next as usize));
         }
-        // The item taken next may be a candidate here: how often it is, and is chosen, is what is asked.
-        let exclude: Vec<Vec<u32>> =
-            works.iter().flat_map(|w| excluded(w, &(self.before)(w), true)).collect();
         let count = self.candidates();
-        let (ids, sims) = trunks.candidates(env, directions.value(), count, &exclude)?;
+        let (ids, sims) = trunks.candidates(env, directions.value(), count, first, exclude)?;
         let mut actions = Vec::new();
-        let mut lists = Vec::with_capacity(positives.len());
-        for (step, (user, t)) in steps_of(works).enumerate() {
-            let mut list = vec![positives[step]];
+        let mut lists = Vec::with_capacity(group.steps.len());
+        for (i, &(user, t)) in group.steps.iter().enumerate() {
+            let mut list = vec![group.next[i]];
             for kind in [NegativeKind::Uniform, NegativeKind::Popularity] {
                 let sampler = NegativeSampler::new(kind, self.counts, self.seed);
                 sampler.sample(&(self.met)(user), (user, t, 0), NEGATIVES, &mut list)?;
             }
-            list.extend(ids[step * count..(step + 1) * count].iter().filter(|&&id| id != u32::MAX));
-            actions.extend(list.iter().map(|&action| (step, action)));
+            list.extend(ids[i * count..(i + 1) * count].iter().filter(|&&id| id != u32::MAX));
+            actions.extend(list.iter().map(|&action| (first + i, action)));
             lists.push(list);
         }
-        let rewards = rewards(env, &trunks, &actions, self.label.pack_tokens)?;
+        let rewards = rewards(env, trunks, &actions, self.label.pack_tokens)?;
         let mut from = 0;
-        for (step, list) in lists.iter().enumerate() {
+        for (i, list) in lists.iter().enumerate() {
             let rewards = &rewards[from..from + list.len()];
             from += list.len();
-            self.add_step(list, rewards, &sims[step * count..(step + 1) * count], sums);
+            self.add_step(list, rewards, &sims[i * count..(i + 1) * count], sums);
         }
         Ok(())
     }
@@ -154,6 +176,16 @@ impl Judge<'_> {
             sums.negative_rewards.extend(&rewards[1..1 + NEGATIVES]);
         }
     }
+}
+
+/// Steps of a pack that are scored together.
+struct Group<'a> {
+    /// Number of the first in the pack.
+    first: usize,
+    /// User and t.
+    steps: &'a [(u32, u32)],
+    /// The item taken next at each.
+    next: &'a [u32],
 }
 
 #[derive(Default)]

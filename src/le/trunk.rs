@@ -1,12 +1,14 @@
 //! Running the trunks of a pack once, keeping their keys and values for the leaves that follow.
 
 use super::environment::{Environment, Step};
+use super::score::to_f32;
 use super::work::Work;
 use crate::Result;
 use crate::autograd::{Var, no_grad};
 use crate::decoder::{Forest, KvCache, Resident, Rows};
 use crate::ops::retrieve;
 use crate::tensor::Tensor;
+use std::ops::Range;
 
 /// Trunks and stems of a pack, run through the decoder.
 pub struct Trunks {
@@ -37,20 +39,22 @@ impl Trunks {
         Ok(Trunks { forest, cache, states: states.into_value() })
     }
 
-    /// The `count` items most similar to each state, best first, less the items in `exclude` (ascending, one list a
-    /// step): ids and similarities `[steps, count]`, `u32::MAX` and −∞ where fewer are left.
+    /// The `count` items most similar to the states of the steps from `first` on, best first, less the items in
+    /// `exclude`, ascending, one list a step: ids and similarities `[steps, count]`, `u32::MAX` and −∞ where fewer are
+    /// left.
     pub fn candidates(
         &self,
         env: &Environment,
         item_directions: &Tensor,
         count: usize,
+        first: usize,
         exclude: &[Vec<u32>],
     ) -> Result<(Vec<u32>, Vec<f32>)> {
-        let directions = no_grad(|| env.directions(&Var::constant(self.states.clone())))?;
+        let steps = first..first + exclude.len();
+        let directions = no_grad(|| env.directions(&Var::constant(self.states.rows(steps)?)))?;
         let count = count.min(env.catalogue());
         let (values, ids) = retrieve(directions.value(), item_directions, None, count, exclude)?;
-        let values = values.to_f64_vec()?.into_iter().map(|x| x as f32).collect();
-        Ok((ids.to_vec::<u32>()?, values))
+        Ok((ids.to_vec::<u32>()?, to_f32(&values)?))
     }
 }
 
@@ -60,20 +64,36 @@ pub fn owned_rows(forest: &Forest, works: &[Work]) -> Vec<u32> {
     rows.flat_map(|(work, trunk)| work.owned.clone().map(|row| (trunk.start + row) as u32)).collect()
 }
 
-/// Items that are no candidates at each step of `work`: those of the history up to it, and the observed action unless
-/// `keep_observed`. `before` are the user's items ahead of the trunk.
-pub fn excluded(work: &Work, before: &[u32], keep_observed: bool) -> Vec<Vec<u32>> {
-    let step = |(i, row): (usize, usize)| {
-        let mut items: Vec<u32> = before.to_vec();
-        items.extend(&work.history[..=row]);
-        if keep_observed {
-            items.retain(|&item| item != work.actions[i]);
-        } else {
-            items.push(work.actions[i]);
+/// Items that are no candidates at the steps `range` of a pack, counted over its `works` in order: those of the history
+/// up to the step, and the observed action unless `keep_observed`. `before` tells the user's items ahead of a trunk.
+pub(super) fn excluded_at(
+    works: &[Work],
+    range: Range<usize>,
+    before: &dyn Fn(&Work) -> Vec<u32>,
+    keep_observed: bool,
+) -> Vec<Vec<u32>> {
+    let mut lists = Vec::with_capacity(range.len());
+    let mut first = 0;
+    for work in works {
+        let own = range.start.max(first)..range.end.min(first + work.steps());
+        if !own.is_empty() {
+            let before = before(work);
+            lists.extend(own.map(|step| excluded(work, step - first, &before, keep_observed)));
         }
-        items.sort_unstable();
-        items.dedup();
-        items
-    };
-    work.owned.clone().enumerate().map(step).collect()
+        first += work.steps();
+    }
+    lists
+}
+
+fn excluded(work: &Work, step: usize, before: &[u32], keep_observed: bool) -> Vec<u32> {
+    let mut items: Vec<u32> = before.to_vec();
+    items.extend(&work.history[..=work.owned.start + step]);
+    if keep_observed {
+        items.retain(|&item| item != work.actions[step]);
+    } else {
+        items.push(work.actions[step]);
+    }
+    items.sort_unstable();
+    items.dedup();
+    items
 }

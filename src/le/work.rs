@@ -42,6 +42,17 @@ impl Work {
         self.owned.len()
     }
 
+    /// The trunk without its first `steps` steps, as history only; `None` where no step is left.
+    pub fn without_first(mut self, steps: usize) -> Option<Work> {
+        if steps >= self.steps() {
+            return None;
+        }
+        self.owned.start += steps;
+        self.first_step += steps;
+        self.actions.drain(..steps);
+        Some(self)
+    }
+
     /// Rows of the forest that this trunk fills with `actions` a step, each of `leaf` rows, behind `stem` rows.
     pub fn rows(&self, actions: usize, leaf: usize, stem: usize) -> usize {
         self.history.len() + self.steps() * (stem + actions * leaf)
@@ -64,6 +75,38 @@ pub fn packs(works: &[Work], budget: usize, rows: impl Fn(&Work) -> usize) -> Ve
         filled += rows;
     }
     packs
+}
+
+/// As [`packs`], of trunks that are made as they are needed.
+pub fn stream_packs(
+    works: impl Iterator<Item = Work>,
+    budget: usize,
+    rows: impl Fn(&Work) -> usize,
+) -> impl Iterator<Item = Vec<Work>> {
+    let mut works = works.peekable();
+    std::iter::from_fn(move || {
+        let first = works.next()?;
+        let mut filled = rows(&first);
+        let mut pack = vec![first];
+        while let Some(work) = works.next_if(|work| filled + rows(work) <= budget) {
+            filled += rows(&work);
+            pack.push(work);
+        }
+        Some(pack)
+    })
+}
+
+/// Cuts `steps` steps into as few groups as have at most `budget` leaf rows each, of even length; one step alone may
+/// exceed it. A pack whose leaves are more than a pass holds is scored group by group, so that what a step needs is
+/// held for one group at a time.
+pub(super) fn step_groups(
+    steps: usize,
+    rows_per_step: usize,
+    budget: usize,
+) -> impl Iterator<Item = Range<usize>> {
+    let most = (budget / rows_per_step.max(1)).max(1);
+    let groups = steps.div_ceil(most);
+    (0..groups).map(move |i| i * steps / groups..(i + 1) * steps / groups)
 }
 
 /// User and step number of every step.
@@ -111,9 +154,38 @@ mod tests {
             cut.iter().flat_map(|p| p.clone()).collect::<Vec<_>>(),
             (0..works.len()).collect::<Vec<_>>()
         );
-        for pack in cut {
+        for pack in &cut {
             let filled: usize = works[pack.clone()].iter().map(rows).sum();
             assert!(filled <= 50 || pack.len() == 1);
+        }
+        let streamed: Vec<Vec<Work>> = stream_packs(works.iter().cloned(), 50, rows).collect();
+        assert_eq!(streamed, cut.into_iter().map(|pack| works[pack].to_vec()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn groups_hold_the_budget_and_every_step_once() {
+        for (steps, rows, budget) in
+            [(0, 3, 10), (7, 3, 10), (7, 3, 9), (7, 30, 10), (7, 1, 100), (50, 111, 8192)]
+        {
+            let groups: Vec<Range<usize>> = step_groups(steps, rows, budget).collect();
+            assert_eq!(groups.iter().cloned().flatten().collect::<Vec<_>>(), (0..steps).collect::<Vec<_>>());
+            assert!(groups.iter().all(|g| g.len() == 1 || g.len() * rows <= budget));
+            assert!(groups.iter().all(|g| !g.is_empty()));
+        }
+    }
+
+    #[test]
+    fn a_trunk_without_its_first_steps_has_the_others_and_the_same_history() {
+        let events: Vec<Event> = (0..9).map(|item| Event { item, kind: Feedback::Other }).collect();
+        for work in Work::of_user(3, &events, 4) {
+            let less = work.clone().without_first(1);
+            let Some(less) = less else {
+                assert_eq!(work.steps(), 1);
+                continue;
+            };
+            assert_eq!((less.history.clone(), less.steps()), (work.history.clone(), work.steps() - 1));
+            assert_eq!(less.first_step - less.owned.start, work.first_step - work.owned.start);
+            assert_eq!(less.actions, work.actions[1..]);
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::Tensor;
 use crate::device::{DType, Device, Element};
-use crate::{Error, Result, files};
+use crate::files::{self, FileHash};
+use crate::{Error, Result};
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
@@ -10,6 +11,7 @@ use safetensors::{SafeTensorError, SafeTensors};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Bytes before the header: its length.
@@ -95,6 +97,16 @@ impl TensorFile {
         }
     }
 
+    /// The little-endian elements of the tensor `name`, of type F32 or U32 as `dtype` says; errors as for
+    /// [`TensorFile::read`].
+    pub fn read_bytes(&self, name: &str, shape: &[usize], dtype: DType) -> Result<&[u8]> {
+        let info = self.info(name, shape)?;
+        match (info.dtype, dtype) {
+            (Dtype::U32, DType::U32) | (Dtype::F32, DType::F32) => Ok(self.bytes(info)),
+            (found, _) => Err(self.wrong(name, format!("the type is {found:?}, expected {dtype}"))),
+        }
+    }
+
     fn info(&self, name: &str, shape: &[usize]) -> Result<&TensorInfo> {
         let Some(info) = self.header.info(name) else {
             return Err(self.wrong(name, "the tensor is missing".into()));
@@ -156,41 +168,119 @@ fn damaged(path: &Path, error: &SafeTensorError) -> Error {
     }
 }
 
+/// A tensor that is to be written.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub dtype: DType,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+impl Entry {
+    fn bytes(&self) -> Option<usize> {
+        self.shape.iter().try_fold(self.dtype.size(), |bytes, &extent| bytes.checked_mul(extent))
+    }
+}
+
 /// Writes named tensors and string metadata to one `.safetensors` file, atomically. The same tensors and metadata
 /// give the same bytes, in whatever order they are named.
 pub fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeMap<String, String>) -> Result<()> {
-    let mut sorted: Vec<&(String, Tensor)> = tensors.iter().collect();
+    let entry = |(name, tensor): &(String, Tensor)| Entry {
+        name: name.clone(),
+        dtype: tensor.dtype(),
+        shape: tensor.shape().to_vec(),
+    };
+    let entries: Vec<Entry> = tensors.iter().map(entry).collect();
+    write_streamed(path, &entries, metadata, &mut |index, out| {
+        out.write_all(&to_bytes(&tensors[index].1).map_err(std::io::Error::other)?)
+    })?;
+    Ok(())
+}
+
+/// As [`write`], of tensors that need not be in memory: `fill` writes the little-endian elements of the entry of the
+/// given number. Returns the size and hash of the file.
+///
+/// # Errors
+/// Two entries of one name; entries that `fill` gave more or fewer bytes than their shape has.
+pub fn write_streamed(
+    path: &Path,
+    entries: &[Entry],
+    metadata: &BTreeMap<String, String>,
+    fill: &mut dyn FnMut(usize, &mut dyn Write) -> std::io::Result<()>,
+) -> Result<FileHash> {
+    let mut order: Vec<usize> = (0..entries.len()).collect();
     // Wide types first: every tensor is then aligned to its type.
-    sorted.sort_by_key(|(name, tensor)| (std::cmp::Reverse(tensor.dtype().size()), name));
+    order.sort_by_key(|&i| (std::cmp::Reverse(entries[i].dtype.size()), &entries[i].name));
+    let header = header(path, order.iter().map(|&i| &entries[i]), metadata)?;
+    files::write_hashed(path, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(header.as_bytes())?;
+        for &i in &order {
+            let mut part = Exactly { out, left: entries[i].bytes().unwrap_or(usize::MAX) };
+            fill(i, &mut part)?;
+            if part.left > 0 {
+                let name = &entries[i].name;
+                return Err(std::io::Error::other(format!("{} bytes of {name} are missing", part.left)));
+            }
+        }
+        Ok(())
+    })
+}
+
+fn header<'a>(
+    path: &Path,
+    entries: impl Iterator<Item = &'a Entry>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<String> {
+    let wrong = |problem: String| Error::shape("write", format!("{}: {problem}", path.display()));
     let mut header = serde_json::Map::new();
     if !metadata.is_empty() {
         header.insert("__metadata__".into(), json!(metadata));
     }
-    let mut offset = 0;
-    for (name, tensor) in &sorted {
-        let end = offset + tensor.len() * tensor.dtype().size();
-        let entry = json!({
-            "dtype": tensor.dtype().to_string().to_uppercase(),
-            "shape": tensor.shape(),
+    let mut offset = 0usize;
+    for entry in entries {
+        let end = entry.bytes().and_then(|bytes| offset.checked_add(bytes));
+        let Some(end) = end else {
+            return Err(wrong(format!("{} of shape {:?} is too large", entry.name, entry.shape)));
+        };
+        let value = json!({
+            "dtype": entry.dtype.to_string().to_uppercase(),
+            "shape": entry.shape,
             "data_offsets": [offset, end],
         });
-        if header.insert(name.clone(), entry).is_some() {
-            return Err(Error::shape("write", format!("{}: two tensors named {name}", path.display())));
+        if header.insert(entry.name.clone(), value).is_some() {
+            return Err(wrong(format!("two tensors named {}", entry.name)));
         }
         offset = end;
     }
     let mut header = serde_json::Value::Object(header).to_string();
     // The data begin at a multiple of eight bytes.
     header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
-    let mut contents = Vec::with_capacity(sorted.len());
-    for (_, tensor) in sorted {
-        contents.push(to_bytes(tensor)?);
+    Ok(header)
+}
+
+/// Lets through as many bytes as a tensor has.
+struct Exactly<'a> {
+    out: &'a mut dyn Write,
+    left: usize,
+}
+
+impl Write for Exactly<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if bytes.len() > self.left {
+            return Err(std::io::Error::other("more bytes than the tensor has"));
+        }
+        let written = self.out.write(bytes)?;
+        self.left -= written;
+        Ok(written)
     }
-    files::write_atomic(path, |out| {
-        out.write_all(&(header.len() as u64).to_le_bytes())?;
-        out.write_all(header.as_bytes())?;
-        contents.iter().try_for_each(|bytes| out.write_all(bytes))
-    })
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
 }
 
 fn to_bytes(tensor: &Tensor) -> Result<Vec<u8>> {

@@ -3,7 +3,7 @@
 use super::{Pipeline, timed};
 use crate::Result;
 use crate::autograd::Param;
-use crate::data::{Dataset, Part};
+use crate::data::Dataset;
 use crate::decoder::{Decoder, DecoderIdentity, PretrainReport, Tokenizer, pretrain};
 use crate::device::{DType, Device};
 use crate::files::FileHash;
@@ -12,8 +12,8 @@ use crate::le::item_file::ItemTokenOrigin;
 use crate::le::item_tokens::{ItemTokens, train_item_tokens};
 use crate::le::separate::separate_rewards;
 use crate::le::{
-    Environment, ItemTokenConfig, LabelHeader, LabelWriter, LeConfig, LeData, LeRecord, Prompt, Quality,
-    TokenCount, judge, label_all, label_files_of, peft,
+    Environment, ItemTokenConfig, LabelHeader, LabelPart, LabelWriter, LeConfig, LeData, LeRecord, Prompt,
+    Quality, SPLIT, TokenCount, judge, label_all, merge, peft, remove_labels,
 };
 use crate::progress::MetricsLog;
 use crate::report::{PassCost, RunRecord};
@@ -56,6 +56,13 @@ impl Base {
         log: &mut MetricsLog,
     ) -> Result<ItemTokens> {
         train_item_tokens(&self.decoder, &self.tokenizer, &texts(dataset), settings, log)
+    }
+
+    /// The decoder of an LE that was loaded on top of the model folder `dir`.
+    pub fn of(env: &Environment, dir: &Path) -> Result<Self> {
+        let decoder = env.decoder.clone();
+        let tokenizer = Tokenizer::load(dir, &decoder.config)?;
+        Ok(Base { decoder, tokenizer, dir: dir.to_path_buf(), pretrained: None })
     }
 
     pub(super) fn load_or_train(
@@ -116,8 +123,11 @@ pub(super) fn build(
     let le_hash = job.hash(&le_dir)?;
     let start = Instant::now();
     let labels = pipeline.out.join("labels");
-    let tokens =
-        timed(record, "label", || job.label(&env, &le_hash, serde_json::json!(quality), &labels, log))?;
+    let part = LabelPart::new(data.dataset.users.len(), &job.settings.label, None, None)?;
+    remove_labels(&labels)?;
+    let found = serde_json::json!(quality);
+    let header = job.label_header(&env, &le_hash)?;
+    let tokens = timed(record, "label", || job.label(header, &env, &found, (&labels, part), log))?;
     let label_seconds = start.elapsed().as_secs_f64();
     let separate = job.separate_sample(&env)?;
     Ok(Built { env, items, epochs, quality, tokens, label_seconds, separate })
@@ -218,18 +228,31 @@ impl LeJob<'_> {
         Ok(FileHash::of(&dir.join("le.json"))?.sha256)
     }
 
-    /// Step 3 into the folder `out`, replacing the labels of an earlier run; the split goes beside the labels.
+    /// Step 3 into the folder `out`, where labels that it holds already are kept; the split goes beside the labels. Where
+    /// `part` is all of them, the manifest is written too.
     pub fn label(
         &self,
+        header: LabelHeader,
         env: &Environment,
-        le_hash: &str,
-        quality: serde_json::Value,
-        out: &Path,
+        quality: &serde_json::Value,
+        (out, part): (&Path, LabelPart),
         log: &mut MetricsLog,
     ) -> Result<TokenCount> {
-        let (dataset, split, label) = (self.data.dataset, self.data.split, &self.settings.label);
+        let whole = part.shard().is_none();
+        let writer = LabelWriter::open(out, header, part)?;
+        self.data.split.save(&out.join(SPLIT))?;
+        let tokens = label_all(env, self.data, self.settings, self.seed, &writer, quality, log)?;
+        if whole {
+            merge(out)?;
+        }
+        Ok(tokens)
+    }
+
+    /// What labels of this job are made of and how.
+    pub fn label_header(&self, env: &Environment, le_hash: &str) -> Result<LabelHeader> {
+        let (dataset, label) = (self.data.dataset, &self.settings.label);
         let augmented = label.candidates > 0;
-        let header = LabelHeader {
+        Ok(LabelHeader {
             users: dataset.users.len(),
             items: dataset.items.len(),
             state_dim: env.width(),
@@ -242,16 +265,7 @@ impl LeJob<'_> {
             interactions_hash: dataset.interactions_hash(),
             le_hash: le_hash.to_string(),
             decoder_hash: DecoderIdentity::of(&self.base.dir)?.hash(),
-            split_hash: split.hash(),
-        };
-        let writer = LabelWriter::new(out, header, true)?;
-        split.save(&out.join("split.json"))?;
-        let tokens = label_all(env, self.data, self.settings, self.seed, &writer, log)?;
-        let trains = |user: u32, t: u32| {
-            let events = dataset.users[user as usize].events.len();
-            split.steps(Part::Train, user as usize, events).contains(&(t as usize))
-        };
-        writer.finish(label_files_of(dataset.users.len(), self.settings), trains, quality)?;
-        Ok(tokens)
+            split_hash: self.data.split.hash(),
+        })
     }
 }
