@@ -98,6 +98,14 @@ fn the_whole_method_runs_and_repeats_to_the_byte_and_each_step_reads_the_formers
             |file: &[u8]| file[8 + u64::from_le_bytes(file[..8].try_into().unwrap()) as usize..].to_vec();
         assert!(tensors(&whole) == tensors(&stepwise), "{file}");
     }
+    // Adapters that are taken as they are make an LE that can label, with the tokens of step 1.
+    let adopt = ["--item-tokens", at("items"), "--adapter", at("le"), "--epochs", "0"];
+    step("fit", &[&adopt[..], &["--item-learning-rate", "0"]].concat(), "adopted");
+    let bytes = |file: &str| std::fs::read(dir.path().join(file)).unwrap();
+    assert_eq!(bytes("adopted/adapter_model.safetensors"), bytes("le/adapter_model.safetensors"));
+    assert_eq!(bytes("adopted/item_tokens.safetensors"), bytes("items/item_tokens.safetensors"));
+    step("label", &["--le", at("adopted")], "adopted_labels");
+
     let (labels, out) = (at("labels"), at("rec"));
     let train =
         ["train", "--config", config, "--data", data, "--labels", labels, "--variant", "lea", "--out", out];

@@ -9,7 +9,7 @@ use super::split::SplitArgs;
 use crate::Result;
 use crate::decoder::LoraConfig;
 use crate::le::item_file::{ITEM_TOKENS, read_item_tokens};
-use crate::le::{FitConfig, LeData, StateLoss};
+use crate::le::{FitConfig, LeData, StateLoss, peft};
 use crate::progress::MetricsLog;
 use crate::report::RunRecord;
 use clap::Args;
@@ -27,6 +27,14 @@ pub struct FitCommand {
     /// Folder that `lea items` wrote
     #[arg(long, value_name = "DIR")]
     pub item_tokens: PathBuf,
+    /// PEFT folder of LoRA adapters with a score head, to start from instead of fresh ones; with --epochs 0 they are
+    /// taken as they are. What it says of the adapters stands over the configuration
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["lora_targets", "lora_rank", "lora_alpha", "lora_dropout"]
+    )]
+    pub adapter: Option<PathBuf>,
     /// Share of the training users that train the LE, in (0, 1]
     #[arg(long, value_name = "SHARE")]
     pub le_share: Option<f64>,
@@ -158,6 +166,10 @@ pub fn run(args: FitCommand) -> Result<()> {
     let dataset = args.le.data.load(config.data.clone())?.dataset;
     let split = args.split.split(&dataset, &config.split)?;
     let base = Base::load(&args.le.decoder, &args.le.device)?;
+    let adapted = args.adapter.as_ref().map(|dir| peft::read_adapter(dir, &base.decoder)).transpose()?;
+    if let Some(adapted) = &adapted {
+        config.le.fit.lora = adapted.lora.clone();
+    }
     let data = LeData { dataset: &dataset, split: &split };
     let job = LeJob { base: &base, data, settings: &config.le, seed: config.seed };
     let shape = [dataset.items.len(), base.decoder.config.hidden_size];
@@ -165,7 +177,7 @@ pub fn run(args: FitCommand) -> Result<()> {
     let items = read_item_tokens(
         &args.item_tokens.join(ITEM_TOKENS),
         shape,
-        &base.item_origin(&dataset)?,
+        &base.item_origin(&dataset),
         &device,
         dtype,
     )?;
@@ -174,7 +186,10 @@ pub fn run(args: FitCommand) -> Result<()> {
         RunRecord::start(args.le.device.describe(), settings(&config)?, vec![config.seed, split.seed]);
     record.data_hash = Some(dataset.hash());
     let mut log = MetricsLog::create(&args.le.out.join("metrics.jsonl"))?;
-    let env = job.assemble(&items)?;
+    let env = match adapted {
+        Some(adapted) => job.assemble_on(&items, adapted.decoder, adapted.head)?,
+        None => job.assemble(&items)?,
+    };
     let (epochs, quality) = timed(&mut record, "fit", || job.fit(&env, &mut log))?;
     job.save(&env, &epochs, &quality, &args.le.out)?;
     record.write(&args.le.out.join("run.json"))?;

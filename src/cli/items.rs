@@ -75,7 +75,7 @@ pub fn run(args: ItemsCommand) -> Result<()> {
     record.data_hash = Some(dataset.hash());
     let mut log = MetricsLog::create(&args.le.out.join("metrics.jsonl"))?;
     let tokens = timed(&mut record, "items", || base.items(&dataset, &config.le.items, &mut log))?;
-    write_item_tokens(&args.le.out.join(ITEM_TOKENS), &tokens.table, &base.item_origin(&dataset)?)?;
+    write_item_tokens(&args.le.out.join(ITEM_TOKENS), &tokens.table, &base.item_origin(&dataset))?;
     record.write(&args.le.out.join("run.json"))?;
     output::line(format_args!(
         "{} item tokens: {:.3} nats a text token before, {:.3} after; written to {}",

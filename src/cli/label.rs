@@ -9,7 +9,6 @@ use super::pipeline::{settings, timed};
 use super::resume::ResumeArgs;
 use crate::Result;
 use crate::data::Split;
-use crate::device::DType;
 use crate::le::{
     Augment, Environment, LabelHeader, LabelPart, LeConfig, LeData, MANIFEST, Quality, SPLIT, Shard,
     TokenCount, check_neighbours, judge, peft,
@@ -62,12 +61,12 @@ pub fn run(args: LabelCommand) -> Result<()> {
     let common = &args.common;
     let config = common.configuration()?;
     let dataset = common.data.load(config.data.clone())?.dataset;
-    let loaded = peft::load(&args.le, &common.decoder, &common.device, DType::F32)?;
+    let base = Base::load(&common.decoder, &common.device)?;
+    let loaded = peft::load_on(&args.le, &base.decoder, &base.identity)?;
     loaded.record.check_items(&dataset)?;
     let split = Split::load(&args.le.join(SPLIT), &dataset)?;
     let le = args.settings(&loaded.record.settings, &config)?;
     let part = LabelPart::new(dataset.users.len(), &le.label, args.files, args.shard)?;
-    let base = Base::of(&loaded.env, &common.decoder)?;
     let data = LeData { dataset: &dataset, split: &split };
     let seed = common.seed.unwrap_or(loaded.record.seed);
     let job = LeJob { base: &base, data, settings: &le, seed };

@@ -53,9 +53,7 @@ pub fn run(args: RunCommand) -> Result<()> {
     let loaded = args.data.load(config.data.clone())?;
     // What can be wrong is found before anything is written.
     config.pretrain.check()?;
-    if let Some(dir) = &args.decoder {
-        Base::load(dir, &args.device)?;
-    }
+    let decoder = args.decoder.as_ref().map(|dir| Base::load(dir, &args.device)).transpose()?;
     let given = |dir: &PathBuf| GivenLabels::load(dir, &loaded.dataset, None);
     let labels = args.labels.as_ref().map(given).transpose()?;
     match &labels {
@@ -70,7 +68,7 @@ pub fn run(args: RunCommand) -> Result<()> {
     let pipeline = Pipeline {
         config: &config,
         loaded: &loaded,
-        decoder: args.decoder,
+        decoder,
         labels,
         device: args.device,
         out: &args.out,

@@ -128,22 +128,27 @@ fn origin(record: &LeRecord) -> ItemTokenOrigin {
     ItemTokenOrigin { items_hash: record.items_hash.clone(), decoder_hash: record.decoder.hash() }
 }
 
-/// Reads the LE in `dir` on top of the decoder in `decoder_dir`, computed with in `dtype`. Every value comes from the
+/// Reads the LE in `dir` on top of the decoder in `decoder_dir`, computed with in `dtype`; see [`load_on`].
+pub fn load(dir: &Path, decoder_dir: &Path, device: &Device, dtype: DType) -> Result<LoadedLe> {
+    let base = Decoder::load(decoder_dir, device, dtype)?;
+    load_on(dir, &base, &DecoderIdentity::of(decoder_dir)?)
+}
+
+/// Reads the LE in `dir` on top of `base`, the decoder `identity`, whose weights it shares. Every value comes from the
 /// files: nothing is ever left at random.
 ///
 /// # Errors
 /// A folder that was not written to its end; another decoder than the LE was trained on; adapters, a head or item
 /// tokens that are missing, of another shape, unknown, damaged or changed after they were written.
-pub fn load(dir: &Path, decoder_dir: &Path, device: &Device, dtype: DType) -> Result<LoadedLe> {
+pub fn load_on(dir: &Path, base: &Decoder, identity: &DecoderIdentity) -> Result<LoadedLe> {
     let (stored, hash) = read_record(dir)?;
     let record = stored.record;
-    if let Some(difference) = record.decoder.difference(&DecoderIdentity::of(decoder_dir)?) {
-        let problem =
-            format!("the LE was trained on another decoder than {}: {difference}", decoder_dir.display());
+    if let Some(difference) = record.decoder.difference(identity) {
+        let problem = format!("the LE was trained on another decoder than is given: {difference}");
         let remedy = "name the decoder that it was trained on, or fit an LE for this one";
         return Err(Error::invalid(dir.join(RECORD), "decoder", problem, remedy));
     }
-    let mut decoder = Decoder::load(decoder_dir, device, dtype)?;
+    let mut decoder = base.clone();
     check_adapter_config(dir, &record, decoder.layers.len())?;
     decoder.add_lora(&record.settings.fit.lora, 0)?;
     let head = read_adapters(&dir.join(ADAPTERS), &decoder)?;
@@ -156,7 +161,8 @@ pub fn load(dir: &Path, decoder_dir: &Path, device: &Device, dtype: DType) -> Re
         return Err(Error::invalid(dir.join(RECORD), "prompt_tokens", problem, "fit the LE again"));
     }
     let shape = [stored.items, decoder.config.hidden_size];
-    let items = read_item_tokens(&dir.join(ITEM_TOKENS), shape, &origin(&record), device, dtype)?;
+    let (device, dtype) = (decoder.device(), decoder.dtype());
+    let items = read_item_tokens(&dir.join(ITEM_TOKENS), shape, &origin(&record), &device, dtype)?;
     let remedy = "the file was changed after it was written: restore it, or fit the LE again";
     stored.files.iter().try_for_each(|hash| hash.check(dir, remedy))?;
     let env = Environment {
@@ -174,7 +180,12 @@ fn read_record(dir: &Path) -> Result<(Stored, String)> {
     let path = dir.join(RECORD);
     if !path.is_file() {
         let problem = format!("{} holds no {RECORD}: no LE was written to its end there", dir.display());
-        return Err(Error::setting(problem, "run lea fit again, or name the folder of an LE"));
+        let foreign = dir.join(ADAPTER_CONFIG).exists() && !dir.join(ITEM_TOKENS).exists();
+        let remedy = match foreign {
+            true => "make an LE of an adapter of peft with lea fit --adapter",
+            false => "run lea fit again, or name the folder of an LE",
+        };
+        return Err(Error::setting(problem, remedy));
     }
     let text = files::read_text(&path)?;
     let broken = |place: String, problem: String| Error::invalid(&path, place, problem, "fit the LE again");

@@ -30,6 +30,8 @@ pub struct Base {
     pub tokenizer: Tokenizer,
     /// Where it lies.
     pub dir: PathBuf,
+    /// Which one it is.
+    pub identity: DecoderIdentity,
     /// How it was trained, where it was.
     pub pretrained: Option<PretrainReport>,
 }
@@ -39,13 +41,13 @@ impl Base {
     pub fn load(dir: &Path, device: &Device) -> Result<Self> {
         let decoder = Decoder::load(dir, device, DType::F32)?;
         let tokenizer = Tokenizer::load(dir, &decoder.config)?;
-        Ok(Base { decoder, tokenizer, dir: dir.to_path_buf(), pretrained: None })
+        let identity = DecoderIdentity::of(dir)?;
+        Ok(Base { decoder, tokenizer, dir: dir.to_path_buf(), identity, pretrained: None })
     }
 
     /// What item tokens of this decoder and the catalogue of `dataset` belong to.
-    pub fn item_origin(&self, dataset: &Dataset) -> Result<ItemTokenOrigin> {
-        let decoder_hash = DecoderIdentity::of(&self.dir)?.hash();
-        Ok(ItemTokenOrigin { items_hash: dataset.items_hash(), decoder_hash })
+    pub fn item_origin(&self, dataset: &Dataset) -> ItemTokenOrigin {
+        ItemTokenOrigin { items_hash: dataset.items_hash(), decoder_hash: self.identity.hash() }
     }
 
     /// Step 1.
@@ -58,20 +60,13 @@ impl Base {
         train_item_tokens(&self.decoder, &self.tokenizer, &texts(dataset), settings, log)
     }
 
-    /// The decoder of an LE that was loaded on top of the model folder `dir`.
-    pub fn of(env: &Environment, dir: &Path) -> Result<Self> {
-        let decoder = env.decoder.clone();
-        let tokenizer = Tokenizer::load(dir, &decoder.config)?;
-        Ok(Base { decoder, tokenizer, dir: dir.to_path_buf(), pretrained: None })
-    }
-
     pub(super) fn load_or_train(
-        pipeline: &Pipeline,
+        pipeline: &mut Pipeline,
         log: &mut MetricsLog,
         record: &mut RunRecord,
     ) -> Result<Self> {
-        if let Some(dir) = &pipeline.decoder {
-            return Self::load(dir, &pipeline.device);
+        if let Some(base) = pipeline.decoder.take() {
+            return Ok(base);
         }
         let config = pipeline.config;
         let texts = texts(&pipeline.loaded.dataset);
@@ -81,7 +76,8 @@ impl Base {
         })?;
         decoder.save(&dir)?;
         tokenizer.save(&dir)?;
-        Ok(Base { decoder, tokenizer, dir, pretrained: Some(report) })
+        let identity = DecoderIdentity::of(&dir)?;
+        Ok(Base { decoder, tokenizer, dir, identity, pretrained: Some(report) })
     }
 }
 
@@ -156,12 +152,17 @@ pub struct LeJob<'a> {
 impl LeJob<'_> {
     /// An LE before its training: fresh adapters, a score head of zeros, the item tokens of step 1.
     pub fn assemble(&self, items: &Tensor) -> Result<Environment> {
-        let fit = &self.settings.fit;
         let mut decoder = self.base.decoder.clone();
-        decoder.add_lora(&fit.lora, self.seed)?;
+        decoder.add_lora(&self.settings.fit.lora, self.seed)?;
+        let head = Tensor::zeros(&decoder.device(), decoder.dtype(), &[decoder.config.hidden_size])?;
+        self.assemble_on(items, decoder, head)
+    }
+
+    /// The same with adapters and a score head that are there already.
+    pub fn assemble_on(&self, items: &Tensor, mut decoder: Decoder, head: Tensor) -> Result<Environment> {
+        let fit = &self.settings.fit;
         decoder.checkpoint = fit.checkpoint;
         let item = if fit.item_learning_rate > 0.0 { Param::trainable } else { Param::frozen };
-        let head = Tensor::zeros(&decoder.device(), decoder.dtype(), &[decoder.config.hidden_size])?;
         Ok(Environment {
             items: item("item_tokens".to_string(), items.clone()),
             head: Param::trainable("score.weight", head),
@@ -211,7 +212,7 @@ impl LeJob<'_> {
     /// Writes the LE's folder, its split beside it.
     pub fn save(&self, env: &Environment, epochs: &[FitEpoch], quality: &Quality, dir: &Path) -> Result<()> {
         let record = LeRecord {
-            decoder: DecoderIdentity::of(&self.base.dir)?,
+            decoder: self.base.identity.clone(),
             items_hash: self.data.dataset.items_hash(),
             data_hash: self.data.dataset.hash(),
             split_hash: self.data.split.hash(),
@@ -264,7 +265,7 @@ impl LeJob<'_> {
             data_hash: dataset.hash(),
             interactions_hash: dataset.interactions_hash(),
             le_hash: le_hash.to_string(),
-            decoder_hash: DecoderIdentity::of(&self.base.dir)?.hash(),
+            decoder_hash: self.base.identity.hash(),
             split_hash: self.data.split.hash(),
         })
     }

@@ -15,7 +15,7 @@ use crate::rec::Labels;
 use crate::report::RunRecord;
 use crate::{Error, Result, files};
 use given_labels::GivenLabels;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 /// A run: settings, data, and where everything goes.
@@ -24,8 +24,8 @@ pub struct Pipeline<'a> {
     pub config: &'a RunConfig,
     /// The data set.
     pub loaded: &'a Loaded,
-    /// Model folder of a decoder; `None` trains one from scratch.
-    pub decoder: Option<PathBuf>,
+    /// A decoder; `None` trains one from scratch.
+    pub decoder: Option<environment::Base>,
     /// Labels that were made before; with them no LE is made.
     pub labels: Option<GivenLabels>,
     /// Where to compute.
@@ -53,7 +53,7 @@ impl Pipeline<'_> {
                 let SplitConfig { protocol, seed, le_share } = config.split;
                 let split = Split::new(dataset, protocol, seed, le_share)?;
                 let mut log = MetricsLog::create(&self.out.join("le.jsonl"))?;
-                let base = environment::Base::load_or_train(&self, &mut log, &mut record)?;
+                let base = environment::Base::load_or_train(&mut self, &mut log, &mut record)?;
                 let data = LeData { dataset, split: &split };
                 let built = environment::build(&self, &base, data, &mut log, &mut record)?;
                 made = Some((base, built));
