@@ -1,0 +1,196 @@
+//! Label runs that are interrupted in every way go on to the bytes of an undisturbed one.
+#![cfg(unix)]
+
+mod label_run;
+
+use label_run::{Workshop, labels, lea, refusal};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const FILES: [&str; 2] = ["--files", "3"];
+
+struct Runs {
+    workshop: Workshop,
+    /// Of an undisturbed run.
+    whole: BTreeMap<String, Vec<u8>>,
+    /// How long it took.
+    time: Duration,
+}
+
+impl Runs {
+    fn new() -> Self {
+        let workshop = Workshop::new(100);
+        let start = Instant::now();
+        workshop.run(&workshop.label("whole", &FILES));
+        Runs { whole: labels(&workshop.path("whole")), time: start.elapsed(), workshop }
+    }
+
+    fn start(&self, out: &str) -> Child {
+        let args = self.workshop.label(out, &[&FILES[..], &["--resume"]].concat());
+        let mut command = lea(&args);
+        command
+            .current_dir(self.workshop.path(""))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Goes on with the run in `out` to its end and compares.
+    fn complete(&self, out: &str) {
+        self.workshop.run(&self.workshop.label(out, &[&FILES[..], &["--resume"]].concat()));
+        assert!(labels(&self.workshop.path(out)) == self.whole, "{out} has other bytes");
+        let log = |out: &str| std::fs::read(self.workshop.path(out).join("metrics.jsonl")).unwrap();
+        assert!(log(out) == log("whole"), "records of {out} are doubled or lost");
+    }
+
+    /// Starts a run and stops it, as by Ctrl-Z, once it has begun a file.
+    fn stopped(&self, out: &str) -> Child {
+        let child = self.start(out);
+        let begun = || {
+            let names = std::fs::read_dir(self.workshop.path(out)).into_iter().flatten().flatten();
+            names.map(|e| e.file_name()).any(|n| n.to_string_lossy().ends_with(".part"))
+        };
+        let patience = Instant::now();
+        while !begun() {
+            assert!(patience.elapsed() < Duration::from_secs(60), "no file was begun");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        signal(&child, "STOP");
+        child
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+    assert!(sent.success(), "{name}");
+}
+
+#[test]
+fn killed_at_any_moment_and_resumed_the_labels_have_the_bytes_of_an_undisturbed_run() {
+    let runs = Runs::new();
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let (mut killed, mut kept, mut out) = (0, 0, 0);
+    while killed < 20 {
+        let name = format!("killed-{out}");
+        let mut child = runs.start(&name);
+        std::thread::sleep(runs.time.mul_f64(rng.random_range(0.1..1.0)));
+        let ended = child.try_wait().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if let Some(status) = ended {
+            assert!(status.success());
+        } else {
+            killed += 1;
+            let files = labels(&runs.workshop.path(&name));
+            kept += usize::from(files.keys().any(|file| file.starts_with("labels-")));
+            if !rng.random_bool(0.4) {
+                continue;
+            }
+        }
+        runs.complete(&name);
+        out += 1;
+    }
+    runs.complete(&format!("killed-{out}"));
+    assert!(kept > 5, "only {kept} of {killed} kills left anything to go on with");
+}
+
+#[test]
+fn ctrl_c_stops_a_run_soon_and_says_how_to_go_on() {
+    let runs = Runs::new();
+    for name in ["INT", "TERM"] {
+        let child = runs.stopped(name);
+        signal(&child, name);
+        signal(&child, "CONT");
+        let start = Instant::now();
+        let output = child.wait_with_output().unwrap();
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{message}");
+        assert!(message.contains("interrupted: ") && message.contains("--resume"), "{message}");
+        runs.complete(name);
+    }
+}
+
+#[test]
+fn a_folder_has_one_writer_and_a_run_goes_on_only_as_itself() {
+    let runs = Runs::new();
+    let workshop = &runs.workshop;
+    let child = runs.stopped("out");
+    for more in [&["--resume"][..], &["--overwrite"], &[]] {
+        let second = workshop.refused(&workshop.label("out", &[&FILES[..], more].concat()));
+        assert!(
+            second.contains("another run of lea is writing") || second.contains("unfinished run"),
+            "{second}"
+        );
+    }
+    signal(&child, "KILL");
+    signal(&child, "CONT");
+    child.wait_with_output().unwrap();
+    for (more, message) in [
+        (&["--seed", "4"][..], "seed"),
+        (&["--candidates", "9"], "labelling.settings.candidates"),
+        (&["--files", "4"], "files"),
+    ] {
+        let mut args = workshop.label("out", &["--resume"]);
+        if !more.contains(&"--files") {
+            args.extend(FILES);
+        }
+        args.extend(more);
+        let refused = workshop.refused(&args);
+        assert!(refused.contains(message) && refused.contains("this one has"), "{refused}");
+    }
+    runs.complete("out");
+    // Finished: nothing is done and nothing is touched.
+    let told = workshop.run(&workshop.label("out", &[&FILES[..], &["--resume"]].concat()));
+    assert!(told.contains("finished"), "{told}");
+}
+
+#[test]
+fn a_disk_that_is_full_leaves_no_file_under_its_name_and_the_run_goes_on_later() {
+    let runs = Runs::new();
+    let args = runs.workshop.label("full", &[&FILES[..], &["--resume"]].concat());
+    // Larger than everything else that the run writes, smaller than a file of labels.
+    let limited = |blocks: u32| {
+        let mut shell = Command::new("sh");
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+        shell
+            .args(["-c", &script, "sh", env!("CARGO_BIN_EXE_lea")])
+            .args(&args)
+            .current_dir(runs.workshop.path(""));
+        refusal(&shell.output().unwrap())
+    };
+    let message = limited(70);
+    assert!(message.contains("labels-00000-of-00003.part") && message.contains("arge"), "{message}");
+    let there: Vec<String> = labels(&runs.workshop.path("full")).into_keys().collect();
+    assert_eq!(there, ["labels-00000-of-00003.part", "split.json"]);
+    limited(70);
+    runs.complete("full");
+}
+
+#[test]
+fn an_output_folder_that_cannot_be_written_or_vanishes_is_told() {
+    let runs = Runs::new();
+    let workshop = &runs.workshop;
+    let child = runs.stopped("gone");
+    std::fs::rename(workshop.path("gone"), workshop.path("moved")).unwrap();
+    signal(&child, "CONT");
+    let message = refusal(&child.wait_with_output().unwrap());
+    assert!(message.contains("was moved or removed"), "{message}");
+    assert!(!workshop.path("gone").exists(), "the folder was made again");
+    std::fs::write(workshop.path("file"), "x").unwrap();
+    let message = workshop.refused(&workshop.label("file/labels", &[]));
+    assert!(message.contains("something else stands there"), "{message}");
+    let locked = workshop.path("locked");
+    std::fs::create_dir(&locked).unwrap();
+    std::fs::set_permissions(&locked, std::os::unix::fs::PermissionsExt::from_mode(0o555)).unwrap();
+    if std::fs::write(locked.join("probe"), "").is_ok() {
+        eprintln!("skipped: this user may write to a read-only folder");
+        return;
+    }
+    let message = workshop.refused(&workshop.label("locked", &[]));
+    assert!(message.contains("give yourself the right to it"), "{message}");
+}
