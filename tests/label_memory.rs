@@ -1,0 +1,77 @@
+//! Memory of the labelling pass where every item is a candidate at every step: that of one step, whatever the number of
+//! steps.
+
+mod mutate;
+
+use lea::autograd::Param;
+use lea::data::{Event, Feedback, NegativeKind, NegativeSampler};
+use lea::decoder::{Decoder, DecoderConfig};
+use lea::device::{DType, Device};
+use lea::le::{Environment, LabelConfig, Labeller, Prompt, Work};
+use lea::tensor::Tensor;
+use mutate::allocation;
+
+const ITEMS: usize = 600;
+
+fn environment(history: usize) -> Environment {
+    let config = DecoderConfig {
+        hidden_size: 8,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        num_key_value_heads: 1,
+        head_dim: 4,
+        intermediate_size: 8,
+        vocab_size: 4,
+        max_position_embeddings: 128,
+        ..DecoderConfig::default()
+    };
+    let table: Vec<f32> = (0..ITEMS * 8).map(|i| ((i * i) as f32 * 0.7).sin()).collect();
+    Environment {
+        decoder: Decoder::random(config, 1, &Device::Cpu, DType::F32, false).unwrap(),
+        items: Param::frozen("item_tokens", Tensor::from_slice(&Device::Cpu, &table, &[ITEMS, 8]).unwrap()),
+        head: Param::frozen("score.weight", Tensor::full(&Device::Cpu, DType::F32, &[8], 0.3).unwrap()),
+        prompt: Prompt::default(),
+        history,
+    }
+}
+
+/// Most bytes held at once while one user of `events` events is labelled.
+fn peak(env: &Environment, events: usize) -> usize {
+    let event = |i: usize| Event { item: (i * 7 % ITEMS) as u32, kind: Feedback::Other };
+    let events: Vec<Event> = (0..events).map(event).collect();
+    let config =
+        LabelConfig { negatives: 2, candidates: usize::MAX, pack_tokens: 64, ..LabelConfig::default() };
+    let negatives = NegativeSampler::new(NegativeKind::Uniform, &[1; ITEMS], 1);
+    let met = |_: u32| lea::data::met_items(&events);
+    let labeller = Labeller::new(env, &config, 0.1, negatives, &met).unwrap();
+    let before = |work: &Work| events[..work.first_step - work.owned.start].iter().map(|e| e.item).collect();
+    let mut steps = 0;
+    let (_, peak) = allocation::peak(|| {
+        for pack in labeller.packs(Work::of_user(0, &events, env.history).into_iter()) {
+            let mut sink = |block: &lea::le::LabelBlock| {
+                steps += block.rows();
+                Ok(())
+            };
+            labeller.label(&pack, &before, &mut sink).unwrap();
+        }
+    });
+    assert_eq!(steps, events.len() - 1);
+    peak
+}
+
+#[test]
+fn candidates_of_the_whole_catalogue_are_held_for_one_step_at_a_time() {
+    // All on this thread, whose allocations are counted.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
+    pool.install(|| {
+        // Cut into segments, and as one trunk, whose keys and values grow with it: 4 KB.
+        for history in [16, 100] {
+            let env = environment(history);
+            peak(&env, 3);
+            let (short, long) = (peak(&env, 17), peak(&env, 81));
+            println!("history {history}: {short} bytes for 16 steps, {long} for 80");
+            assert!(long < short + 24_000, "{short} bytes for 16 steps, {long} for 80");
+            assert!(long < 80 * ITEMS * size_of::<(usize, u32)>() / 3, "{long} bytes");
+        }
+    });
+}
