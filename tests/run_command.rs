@@ -115,10 +115,15 @@ fn the_whole_method_runs_and_repeats_to_the_byte_and_each_step_reads_the_formers
     let row = |table: &str| table.lines().find(|l| l.starts_with("sasrec")).map(str::to_string);
     assert!(row(&ranked).is_some() && row(&trained).is_some(), "{ranked}");
     succeed(&["report", at("a")]);
+    let told = succeed(&["inspect", at("a"), "--config", config]);
+    for part in ["data set in", "decoder in", "LE in", "labels in", "family             llama", "memory with 60 items"] {
+        assert!(told.contains(part), "{part} is missing: {told}");
+    }
 
     // One page of the single steps shows what the page of the whole run shows.
     let eval = ["eval", "--data", data, "--model", model, "--baseline", "popularity", "--out", at("eval")];
     succeed(&eval);
+    assert!(String::from_utf8_lossy(&lea(&["inspect", at("eval")]).stderr).contains("holds nothing"));
     let page = at("all.html");
     let table = succeed(&["report", at("le"), at("labels"), out, at("eval"), "--out", page]);
     assert!(row(&table) == row(&ranked) && table.contains("popularity"), "{table}");

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod eval;
 pub mod fit;
 pub mod generate;
+pub mod inspect;
 pub mod items;
 pub mod label;
 pub mod labels;
@@ -62,6 +63,8 @@ pub enum Command {
     Eval(eval::EvalCommand),
     /// Make the page of a run again from its folder
     Report(report::ReportCommand),
+    /// Tell what a folder holds, and how much memory each step will need
+    Inspect(inspect::InspectCommand),
     /// Continue a text with a decoder
     Generate(generate::GenerateCommand),
     /// Measure the speed of a stage beside the machine's own limit
@@ -82,6 +85,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
         Command::Report(args) => report::run(args),
+        Command::Inspect(args) => inspect::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Bench(args) => bench::run(args),
     }

@@ -4,7 +4,7 @@ use crate::device::{DType, Device};
 use crate::tensor::Tensor;
 use crate::tensor::file::{self, TensorFile};
 use crate::{Error, Result, files};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 const SINGLE: &str = "model.safetensors";
@@ -67,6 +67,17 @@ impl Weights {
     /// The open files.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.shards.iter().map(TensorFile::path)
+    }
+
+    /// Size of all files together in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.shards.iter().map(TensorFile::len).sum()
+    }
+
+    /// Element types of the tensors, each once, as the files name them.
+    pub fn types(&self) -> Vec<String> {
+        let all: BTreeSet<String> = self.shards.iter().flat_map(TensorFile::types).collect();
+        all.into_iter().collect()
     }
 
     /// Whether the folder has the tensor.

@@ -175,6 +175,11 @@ pub fn load_on(dir: &Path, base: &Decoder, identity: &DecoderIdentity) -> Result
     Ok(LoadedLe { env, record, hash })
 }
 
+/// What the LE in `dir` was made of, and the size of its catalogue, by its record alone.
+pub fn record_of(dir: &Path) -> Result<(LeRecord, usize)> {
+    read_record(dir).map(|(stored, _)| (stored.record, stored.items))
+}
+
 /// Reads `le.json` and its hash.
 fn read_record(dir: &Path) -> Result<(Stored, String)> {
     let path = dir.join(RECORD);

@@ -42,6 +42,17 @@ impl TensorFile {
         &self.path
     }
 
+    /// Size of the file in bytes.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// Element type of each tensor, as the header names it.
+    pub fn types(&self) -> Vec<String> {
+        self.header.tensors().values().map(|info| format!("{:?}", info.dtype)).collect()
+    }
+
     /// Names of all tensors, sorted.
     pub fn names(&self) -> Vec<String> {
         let mut names = self.header.offset_keys();

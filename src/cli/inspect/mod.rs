@@ -1,0 +1,78 @@
+//! `lea inspect`: what a folder holds, what of it will be used, and how much memory each step will need.
+
+mod holdings;
+pub mod memory;
+
+use super::config::RunConfig;
+use super::output;
+use crate::decoder::DecoderConfig;
+use crate::{Error, Result};
+use clap::Args;
+use holdings::{Found, Holding};
+use memory::Estimate;
+use std::path::PathBuf;
+
+/// `lea inspect`.
+#[derive(Debug, Args)]
+pub struct InspectCommand {
+    /// A decoder, an LE, item tokens, labels, a data set, a recommender, an adapter of peft, or a run with several
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Settings that the memory is told for, as in configs/
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Items that the memory is told for [default: those found in the folder, else 10000]
+    #[arg(long, value_name = "N")]
+    pub items: Option<usize>,
+}
+
+/// Items where nothing tells how many there are.
+const ITEMS: usize = 10_000;
+
+/// Runs `lea inspect`. Whatever is found is opened and checked as the steps do it.
+pub fn run(args: InspectCommand) -> Result<()> {
+    let settings = args.config.as_deref().map(RunConfig::load).transpose()?;
+    let all = holdings::find(&args.dir);
+    if all.is_empty() {
+        let problem = format!("{} holds nothing that lea reads", args.dir.display());
+        let remedy =
+            "name a folder with a decoder, an LE, labels, a data set or a recommender, or that of a run";
+        return Err(Error::setting(problem, remedy));
+    }
+    let mut found = Found::default();
+    for Holding { kind, place } in &all {
+        let told = kind.describe(place, &mut found)?;
+        output::line(format_args!("{} in {}", kind.name(), place.display()))?;
+        for (name, value) in told {
+            output::line(format_args!("  {name:<18} {value}"))?;
+        }
+    }
+    let Some(decoder) = &found.decoder else { return Ok(()) };
+    let mut settings = settings.unwrap_or_default();
+    if let (Some(le), None) = (&found.le, &args.config) {
+        settings.le = le.clone();
+    }
+    print_memory(&decoder.config, &settings, args.items.or(found.items).unwrap_or(ITEMS))
+}
+
+fn print_memory(decoder: &DecoderConfig, settings: &RunConfig, items: usize) -> Result<()> {
+    output::line(format_args!("memory with {items} items, in MB"))?;
+    output::line("  step        weights   trained      pass     total")?;
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    let rows: [(&str, Estimate); 4] = [
+        ("pretrain", memory::pretrain(decoder, settings)),
+        ("items", memory::items(decoder, settings, items)),
+        ("fit", memory::fit(decoder, settings, items)),
+        ("label", memory::label(decoder, settings, items)),
+    ];
+    for (name, e) in rows {
+        output::line(format_args!(
+            "  {name:<9} {:>9.1} {:>9.1} {:>9.1} {:>9.1}",
+            mb(e.weights),
+            mb(e.trained),
+            mb(e.pass),
+            mb(e.total())
+        ))?;
+    }
+    output::line("  beside these: the data set, and up to 805 MB of buffers kept for the next pass")
+}
