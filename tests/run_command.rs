@@ -116,7 +116,14 @@ fn the_whole_method_runs_and_repeats_to_the_byte_and_each_step_reads_the_formers
     assert!(row(&ranked).is_some() && row(&trained).is_some(), "{ranked}");
     succeed(&["report", at("a")]);
     let told = succeed(&["inspect", at("a"), "--config", config]);
-    for part in ["data set in", "decoder in", "LE in", "labels in", "family             llama", "memory with 60 items"] {
+    for part in [
+        "data set in",
+        "decoder in",
+        "LE in",
+        "labels in",
+        "family             llama",
+        "memory with 60 items",
+    ] {
         assert!(told.contains(part), "{part} is missing: {told}");
     }
 
