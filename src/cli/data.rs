@@ -96,6 +96,25 @@ impl DataArgs {
     }
 }
 
+/// What `lea data import --help` says about files.
+const FORMATS: &str = "\
+Formats, by the names of the files in the folder (each may end in .gz):
+  tsv      interactions.tsv or events.tsv, and items.tsv
+  csv      interactions.csv or events.csv, and items.csv
+  atomic   *.inter and *.item of RecBole, with typed headers
+  hetrec   user_tagged*.dat, user_ratedmovies*.dat or user_artists.dat of HetRec 2011,
+           and artists.dat, movies.dat or bookmarks.dat
+  amazon   *.json or *.jsonl with reviews, and meta_*.json or meta_*.jsonl
+
+Events of a user are ordered by position, then time; ties keep the order of the file.
+Every row that cannot be used is an error with file and line, or counted with --skip-bad-rows.
+What was dropped and why is printed and recorded in dataset.json.
+
+Examples:
+  lea data import --data ml-1m/ --out data/ml --text movie_title --k-core 5
+  lea data import --data amazon/ --out data/tools --k-core 5 --drop-duplicates --text title,brand
+  lea data import --data events.csv --user-column visitorid --item-column itemid --out data/shop";
+
 /// `lea data`.
 #[derive(Debug, Args)]
 pub struct DataCommand {
@@ -108,6 +127,7 @@ pub struct DataCommand {
 #[derive(Debug, Subcommand)]
 pub enum DataAction {
     /// Read a data set, filter it, and write it as plain tables with counts and hashes
+    #[command(after_long_help = FORMATS)]
     Import {
         /// The data set
         #[command(flatten)]

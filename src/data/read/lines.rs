@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Bytes read at a time, at least.
-const CHUNK: usize = 1 << 17;
+const CHUNK: usize = 1 << 16;
 /// No real row is longer; what is, was not meant to be read by lines, or is gzip that swells without end.
 const LONGEST: usize = 1 << 25;
 
