@@ -6,9 +6,10 @@ use super::losses::{FitBatch, FitLosses, losses};
 use super::negatives::FitNegatives;
 use super::trunk::Trunks;
 use super::work::{Work, packs};
-use crate::autograd::{backward, no_grad};
-use crate::nn::{AdamW, AdamWConfig, Decay, Schedule};
+use crate::autograd::{Param, backward, no_grad};
+use crate::nn::{AdamW, AdamWConfig, Decay, Schedule, StepInfo};
 use crate::progress::{MetricsLog, Progress};
+use crate::tensor::checkpoint::{Checkpoint, Checkpoints};
 use crate::{Error, Result};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -39,13 +40,15 @@ pub struct FitData<'a> {
     pub met: &'a dyn Fn(u32) -> Vec<u32>,
 }
 
-/// Trains `env` in place: its adapters, its head, and its item tokens where they are trainable.
+/// Trains `env` in place: its adapters, its head, and its item tokens where they are trainable. The same `env`, data and
+/// seed give the same bits, in one go or resumed from the checkpoints that `keep` holds.
 pub fn fit(
     env: &Environment,
     data: &FitData,
     config: &FitConfig,
     seed: u64,
     log: &mut MetricsLog,
+    keep: &mut Checkpoints,
 ) -> Result<Vec<FitEpoch>> {
     let negatives = FitNegatives::new(config, data.counts, seed);
     let rows = |w: &Work| w.rows(1 + config.negatives, env.leaf_len(), env.prompt.stem.len());
@@ -65,33 +68,37 @@ pub fn fit(
     let total: u64 = (1..=config.epochs).map(|epoch| order(epoch).1.len() as u64).sum();
     let warmup = (total as f64 * config.warmup) as u64;
     let schedule = Schedule { warmup, total, kind: Decay::Cosine, floor: config.lr_floor };
-    let mut optimiser = optimiser(env, config)?;
+    let mut state = State::new(env, config)?;
+    if let Some(checkpoint) = keep.begin(log)? {
+        state.restore(&checkpoint)?;
+    }
     let mut progress = Progress::new("fit", total, "steps");
-    let mut epochs = Vec::new();
-    let mut step = 0;
-    for epoch in 1..=config.epochs {
+    progress.resume(state.place.step);
+    while state.place.epochs.len() < config.epochs {
+        let epoch = state.place.epochs.len() + 1;
         let (works, packs) = order(epoch);
-        let mut sums = Sums::default();
-        for pack in packs {
-            let works = &works[pack];
+        for pack in packs.into_iter().skip(state.place.packs) {
+            let (works, step) = (&works[pack], state.place.step);
             let drawn = draw(env, data, config, &negatives, works, epoch)?;
             let shared_negatives = negatives.draw_shared(step, config.state_negatives);
             let batch = FitBatch { works, negatives: drawn, shared_negatives, dropout_step: Some(step) };
             let losses = losses(env, config, &batch)?;
-            sums.add(&losses);
-            let info = optimiser.step(backward(&losses.total)?, schedule.scale(step))?;
-            step += 1;
+            let info = state.step(&losses, schedule.scale(step))?;
             log.write(&json!({
-                "step": "fit", "epoch": epoch, "batch": step, "state_loss": losses.state,
+                "step": "fit", "epoch": epoch, "batch": step + 1, "state_loss": losses.state,
                 "reward_loss": losses.reward, "pair_accuracy": losses.pair_accuracy, "grad_norm": info.grad_norm,
             }))?;
-            progress.message(sums.line());
+            progress.message(state.sums.line());
             progress.advance(1);
+            let place = || format!("fit, step {} of {total}", state.place.step);
+            keep.point(log, place, || state.checkpoint())?;
         }
-        epochs.push(sums.epoch(epoch));
+        state.end_epoch();
     }
     progress.finish();
-    Ok(epochs)
+    // What follows the training (judging and writing the LE) can be interrupted too.
+    keep.save(log, state.checkpoint()?)?;
+    Ok(state.place.epochs)
 }
 
 fn optimiser(env: &Environment, config: &FitConfig) -> Result<AdamW> {
@@ -140,7 +147,74 @@ fn draw(
     Ok(drawn)
 }
 
-#[derive(Default)]
+/// What training changes.
+struct State {
+    params: Vec<Param>,
+    optimiser: AdamW,
+    place: Place,
+    /// Of the present epoch.
+    sums: Sums,
+}
+
+/// How far it has come.
+#[derive(Default, Serialize, Deserialize)]
+struct Place {
+    /// Those that have ended.
+    epochs: Vec<FitEpoch>,
+    /// Packs of the present one that were trained on.
+    packs: usize,
+    /// Steps of all epochs.
+    step: u64,
+}
+
+impl State {
+    fn new(env: &Environment, config: &FitConfig) -> Result<Self> {
+        let mut params = env.decoder.lora_params();
+        params.extend([env.head.clone(), env.items.clone()]);
+        params.retain(Param::is_trainable);
+        let (place, sums) = (Place::default(), Sums::default());
+        Ok(State { params, optimiser: optimiser(env, config)?, place, sums })
+    }
+
+    fn step(&mut self, losses: &FitLosses, scale: f64) -> Result<StepInfo> {
+        self.sums.add(losses);
+        let info = self.optimiser.step(backward(&losses.total)?, scale)?;
+        self.place.step += 1;
+        self.place.packs += 1;
+        Ok(info)
+    }
+
+    fn end_epoch(&mut self) {
+        self.place.epochs.push(self.sums.epoch(self.place.epochs.len() + 1));
+        self.place.packs = 0;
+        self.sums = Sums::default();
+    }
+
+    fn checkpoint(&self) -> Result<Checkpoint> {
+        let Sums { steps, state, reward, pairs } = self.sums;
+        let weights = self.params.iter().map(|param| (param.name().to_string(), param.value()));
+        Ok(Checkpoint::new(&self.place)?
+            .with_numbers("sums", &[steps, state, reward, pairs])?
+            .with_all("weight.", weights)
+            .with_all("", self.optimiser.state()?))
+    }
+
+    fn restore(&mut self, from: &Checkpoint) -> Result<()> {
+        self.place = from.state()?;
+        let [steps, state, reward, pairs] = from.numbers("sums")?;
+        self.sums = Sums { steps, state, reward, pairs };
+        let weight = |param: &Param| {
+            let value = param.value();
+            from.tensor(&format!("weight.{}", param.name()), value.shape(), value.dtype())
+        };
+        let weights = self.params.iter().map(weight).collect::<Result<Vec<_>>>()?;
+        self.optimiser.load_state(&from.all(""))?;
+        self.params.iter().zip(weights).for_each(|(param, value)| param.set(value));
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Default)]
 struct Sums {
     steps: f64,
     state: f64,

@@ -8,7 +8,7 @@ use super::losses::ordered_pairs;
 use super::score::{rewards, to_f32};
 use super::trunk::{Trunks, excluded_at};
 use super::work::{Work, packs, step_groups, steps_of};
-use crate::Result;
+use crate::{Result, interrupt};
 use crate::autograd::{Var, no_grad};
 use crate::data::ranking::{Ranking, rank};
 use crate::data::{NegativeKind, NegativeSampler};
@@ -78,6 +78,7 @@ impl Judge<'_> {
         let directions = no_grad(|| self.env.item_directions(None))?;
         let mut sums = Sums::default();
         for pack in packs(works, self.label.pack_tokens, rows) {
+            interrupt::check("judging the LE")?;
             self.add_pack(&works[pack], &directions, &mut sums)?;
         }
         Ok(Quality { candidates: self.candidates() as u64, ..sums.finish() })

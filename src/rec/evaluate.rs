@@ -4,7 +4,7 @@ use super::layout::Layout;
 use super::metrics::{Ranking, rank};
 use super::network::Network;
 use super::noise::Noise;
-use crate::Result;
+use crate::{Result, interrupt};
 use crate::autograd::{Var, no_grad};
 use crate::data::{Dataset, Part, Split};
 use crate::ops::embedding::gather_rows;
@@ -88,10 +88,11 @@ impl EvalSteps {
 /// Ranks the targets of `steps` by the supervised head among all items.
 ///
 /// # Errors
-/// Items outside the network's catalogue.
+/// Items outside the network's catalogue; an interruption.
 pub fn evaluate(network: &Network, steps: &EvalSteps) -> Result<Ranking> {
     let mut ranking = Ranking::default();
     for piece in &steps.pieces {
+        interrupt::check("ranking")?;
         let scores = score(network, &piece.lengths, &piece.items, &piece.rows)?;
         let ranks: Vec<f64> = scores
             .par_chunks(network.items())

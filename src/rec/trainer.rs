@@ -1,9 +1,11 @@
 //! Training of one recommender, with early stopping on the validation steps.
 
+mod state;
+
 use super::batch::{UserSteps, epoch_batches, training_users};
 use super::config::RecConfig;
 use super::evaluate::{EvalSteps, evaluate};
-use super::feed::Feed;
+use super::feed::{Feed, StepData};
 use super::labels::Labels;
 use super::network::Network;
 use super::noise::Noise;
@@ -14,6 +16,7 @@ use crate::device::{DType, Device};
 use crate::nn::{AdamW, AdamWConfig};
 use crate::progress::{MetricsLog, Progress};
 use crate::tensor::Tensor;
+use crate::tensor::checkpoint::Checkpoints;
 use crate::{Error, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -55,7 +58,8 @@ pub struct Trained {
 /// them at every step while the other values states; which is which is drawn at random, and the first is kept.
 /// The weights of the epoch with the best validation NDCG@10 are kept, or the last where nothing can be validated.
 ///
-/// Every epoch is appended to `log`. The same settings, data and seed give the same bits, whatever the threads.
+/// Every epoch is appended to `log`. The same settings, data and seed give the same bits, whatever the threads, in one
+/// go or resumed from the checkpoints that `keep` holds.
 ///
 /// # Errors
 /// Senseless settings, labels that are missing or do not fit, no training steps, and gradients that are not finite.
@@ -65,6 +69,7 @@ pub fn train(
     labels: Option<&Labels>,
     device: &Device,
     log: &mut MetricsLog,
+    keep: &mut Checkpoints,
 ) -> Result<Trained> {
     config.validate()?;
     let users = training_users(data, split);
@@ -77,31 +82,95 @@ pub fn train(
     let feed = Feed::new(config, &users, data.items.len(), labels)?;
     let validation = EvalSteps::new(data, split, Part::Validation, config.history);
     let state_dim = labels.map_or(0, |labels| labels.state_dim);
-    let mut learners = Learners::new(config, data.items.len(), state_dim, device)?;
+    let mut training = Training::new(Learners::new(config, data.items.len(), state_dim, device)?);
+    if let Some(checkpoint) = keep.begin(log)? {
+        training.restore(&checkpoint)?;
+    }
 
-    let (start, mut best) = (Instant::now(), Best::default());
-    let mut curve = Vec::new();
+    let start = Instant::now();
     let steps: usize = users.iter().map(UserSteps::steps).sum();
     let name = format!("{} {} {}", config.encoder.name(), config.framework.name(), config.variant_name());
     let mut progress = Progress::new(name, (steps * config.epochs) as u64, "steps");
-    for epoch in 1..=config.epochs {
+    progress.resume((training.curve.len() * steps) as u64);
+    while !training.is_over() {
         let started = Instant::now();
-        let losses = learners.epoch(&feed, &users, epoch, &mut progress)?;
-        let ranking = evaluate(&learners.nets[0].network, &validation)?;
-        let record = losses.record(epoch, [ranking.hr(10), ranking.ndcg(10)], started);
+        training.epoch(&feed, &users, &mut progress, log, keep)?;
+        let ranking = evaluate(&training.learners.nets[0].network, &validation);
+        let ranking = keep.keep_if_interrupted(log, ranking, || training.checkpoint())?;
+        let record = training.losses.record(training.epoch_number(), [ranking.hr(10), ranking.ndcg(10)], started);
         log.write(&serde_json::json!({ "stage": "train", "record": record }))?;
+        let epoch = record.epoch;
         progress.message(format!("epoch {epoch} loss {:.4} NDCG@10 {:.4}", record.loss, record.ndcg10));
         let score = if validation.is_empty() { epoch as f64 } else { record.ndcg10 };
-        curve.push(record);
-        best.offer(score, epoch, &learners.nets[0].network);
-        if epoch - best.epoch >= config.patience {
-            break;
-        }
+        training.end_epoch(record, score);
     }
     progress.finish();
+    // What follows the training (writing and ranking the recommender) can be interrupted too.
+    keep.save(log, training.checkpoint()?)?;
+    let Training { learners, curve, best, .. } = training;
     let network = learners.into_first();
     best.restore(&network);
     Ok(Trained { network, curve, best_epoch: best.epoch, seconds: start.elapsed().as_secs_f64() })
+}
+
+/// A training under way.
+struct Training {
+    learners: Learners,
+    /// Of the epochs that have ended.
+    curve: Vec<EpochRecord>,
+    best: Best,
+    /// Batches of the present epoch that were trained on.
+    batches: usize,
+    /// Of those batches.
+    losses: Losses,
+}
+
+impl Training {
+    fn new(learners: Learners) -> Self {
+        let (curve, best) = (Vec::new(), Best::default());
+        Training { learners, curve, best, batches: 0, losses: Losses::default() }
+    }
+
+    /// The present epoch, from 1.
+    fn epoch_number(&self) -> usize {
+        self.curve.len() + 1
+    }
+
+    /// Whether all epochs have run, or patience has.
+    fn is_over(&self) -> bool {
+        let (config, ended) = (&self.learners.config, self.curve.len());
+        ended >= config.epochs || (ended > 0 && ended - self.best.epoch >= config.patience)
+    }
+
+    /// Trains on the batches of the present epoch that are left.
+    fn epoch(
+        &mut self,
+        feed: &Feed,
+        users: &[UserSteps],
+        progress: &mut Progress,
+        log: &MetricsLog,
+        keep: &mut Checkpoints,
+    ) -> Result<()> {
+        let (epoch, config) = (self.epoch_number(), &self.learners.config);
+        let batches = epoch_batches(users, config.batch_steps, config.seed, epoch as u64);
+        let done = batches[..self.batches].iter().flatten().map(|&i| users[i].steps() as u64).sum();
+        progress.resume(done);
+        for batch in &batches[self.batches..] {
+            let data = feed.step(batch, epoch as u32)?;
+            self.learners.step(&data, &mut self.losses)?;
+            self.batches += 1;
+            progress.advance(data.batch.steps() as u64);
+            let place = || format!("training, batch {} of {} in epoch {epoch}", self.batches, batches.len());
+            keep.point(log, place, || self.checkpoint())?;
+        }
+        Ok(())
+    }
+
+    fn end_epoch(&mut self, record: EpochRecord, score: f64) {
+        self.best.offer(score, record.epoch, &self.learners.nets[0].network);
+        self.curve.push(record);
+        (self.batches, self.losses) = (0, Losses::default());
+    }
 }
 
 /// One network and its optimiser.
@@ -140,30 +209,20 @@ impl Learners {
         Ok(Learners { nets, config: config.clone(), step: 0, roles })
     }
 
-    fn epoch(
-        &mut self,
-        feed: &Feed,
-        users: &[UserSteps],
-        epoch: usize,
-        progress: &mut Progress,
-    ) -> Result<Losses> {
-        let mut losses = Losses::default();
-        for batch in epoch_batches(users, self.config.batch_steps, self.config.seed, epoch as u64) {
-            let data = feed.step(&batch, epoch as u32)?;
-            let main = if self.nets.len() == 2 { self.roles.random_range(0..2) } else { 0 };
-            let other = self.nets.get(1 - main).map(|learner| &learner.network);
-            let noise = Noise::new(self.config.dropout, self.config.seed, self.step);
-            let objective = objective(&self.nets[main].network, other, &data, &noise, self.step)?;
-            let loss = objective.loss.value().item()?;
-            losses.add(loss, objective.supervised, objective.q);
-            let grads = backward(&objective.loss)?;
-            // Frees the tape, which shares the parameters: they are then updated in place.
-            drop(objective);
-            self.nets[main].optimiser.step(grads, 1.0)?;
-            self.step += 1;
-            progress.advance(data.batch.steps() as u64);
-        }
-        Ok(losses)
+    /// One optimiser step.
+    fn step(&mut self, data: &StepData, losses: &mut Losses) -> Result<()> {
+        let main = if self.nets.len() == 2 { self.roles.random_range(0..2) } else { 0 };
+        let other = self.nets.get(1 - main).map(|learner| &learner.network);
+        let noise = Noise::new(self.config.dropout, self.config.seed, self.step);
+        let objective = objective(&self.nets[main].network, other, data, &noise, self.step)?;
+        let loss = objective.loss.value().item()?;
+        losses.add(loss, objective.supervised, objective.q);
+        let grads = backward(&objective.loss)?;
+        // Frees the tape, which shares the parameters: they are then updated in place.
+        drop(objective);
+        self.nets[main].optimiser.step(grads, 1.0)?;
+        self.step += 1;
+        Ok(())
     }
 
     fn into_first(mut self) -> Network {

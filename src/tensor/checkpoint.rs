@@ -89,6 +89,11 @@ impl Checkpoint {
         self.tensors.iter().filter_map(own).collect()
     }
 
+    /// An error about the state, for one that is well-formed and makes no sense.
+    pub fn damaged_state(&self, problem: &str) -> Error {
+        self.damaged("metadata state", problem.into())
+    }
+
     fn damaged(&self, place: &str, problem: String) -> Error {
         damaged(&self.path, place, problem)
     }
