@@ -43,6 +43,8 @@ pub struct Opening<'a> {
     pub start: Start,
     /// What the run is.
     pub fingerprint: Fingerprint,
+    /// Files and folders that it reads: what lies there is never removed.
+    pub inputs: Vec<PathBuf>,
     /// Every file that it may write, below the folder, at most one `*` in a file's name. Record and checkpoints need
     /// not be named.
     pub outputs: Vec<String>,
@@ -108,6 +110,7 @@ impl Opening<'_> {
         let lock = place.lock()?;
         let found = place.read_record()?;
         let patterns = std::iter::once(place.own_name("checkpoint-", "*.safetensors")).chain(self.outputs);
+        let inputs = &self.inputs[..];
         let mut record = Record {
             format: FORMAT.into(),
             status: Status::Running,
@@ -118,7 +121,7 @@ impl Opening<'_> {
         let mut resumed = false;
         match (self.start, found) {
             (Start::New, Some(found)) => return Err(place.holds_a_run(&found)),
-            (Start::Overwrite, found) => place.clear(&mut record, found)?,
+            (Start::Overwrite, found) => place.clear(&mut record, found, inputs)?,
             (_, None) if place.is_taken()? => return Err(place.taken(self.start)),
             (_, None) => place.write_record(&record)?,
             (Start::Resume, Some(found)) => {
@@ -128,7 +131,7 @@ impl Opening<'_> {
                         place.remove_checkpoints()?;
                         return Ok(Opened::Finished);
                     }
-                    Status::Clearing => place.clear(&mut record, Some(found))?,
+                    Status::Clearing => place.clear(&mut record, Some(found), inputs)?,
                     Status::Running => {
                         outputs::remove(dir, &outputs::matching(dir, &record.outputs, true)?)?;
                         record.stages = found.stages;
@@ -167,6 +170,17 @@ impl RunFolder {
     /// Where the checkpoint of the step `name` lies while the step runs.
     pub fn checkpoint_path(&self, name: &str) -> PathBuf {
         self.dir.join(self.place().own_name("checkpoint-", &format!("{name}.safetensors")))
+    }
+
+    /// Removes those of the run's files that match `patterns`, whole and half: what a killed run left of a stage that
+    /// begins again.
+    pub fn remove(&self, patterns: &[&str]) -> Result<()> {
+        self.check_still_there()?;
+        let patterns: Vec<String> = patterns.iter().map(|pattern| pattern.to_string()).collect();
+        for temporary in [false, true] {
+            outputs::remove(&self.dir, &outputs::matching(&self.dir, &patterns, temporary)?)?;
+        }
+        Ok(())
     }
 
     /// What the checkpoints of this run carry, so that none of another run is taken for one.
@@ -230,6 +244,21 @@ impl RunFolder {
 
     fn with_record<R>(&self, f: impl FnOnce(&mut Record) -> R) -> R {
         f(&mut self.record.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+}
+
+/// Refuses to remove what is one of `inputs` or lies in one that is a folder.
+fn refuse_to_remove(inputs: &[PathBuf], going: &[PathBuf]) -> Result<()> {
+    let read: Vec<PathBuf> = inputs.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    let is_read = |path: &&PathBuf| {
+        path.canonicalize().is_ok_and(|path| read.iter().any(|r| *r == path || Some(&**r) == path.parent()))
+    };
+    match going.iter().find(is_read) {
+        None => Ok(()),
+        Some(path) => Err(Error::setting(
+            format!("the run reads {}, which it would replace", path.display()),
+            "name another folder with --out",
+        )),
     }
 }
 
@@ -375,14 +404,15 @@ impl Place<'_> {
     }
 
     /// Removes the files of an earlier run, whole and half; killed meanwhile, the folder is still to be cleared.
-    fn clear(&self, record: &mut Record, found: Option<Record>) -> Result<()> {
+    fn clear(&self, record: &mut Record, found: Option<Record>, inputs: &[PathBuf]) -> Result<()> {
         let own = record.outputs.clone();
         record.status = Status::Clearing;
         record.outputs.extend(found.into_iter().flat_map(|found| found.outputs).filter(|o| !own.contains(o)));
+        let mut going = outputs::matching(self.dir, &record.outputs, false)?;
+        going.extend(outputs::matching(self.dir, &record.outputs, true)?);
+        refuse_to_remove(inputs, &going)?;
         self.write_record(record)?;
-        for temporary in [false, true] {
-            outputs::remove(self.dir, &outputs::matching(self.dir, &record.outputs, temporary)?)?;
-        }
+        outputs::remove(self.dir, &going)?;
         record.status = Status::Running;
         record.outputs = own;
         self.write_record(record)

@@ -63,7 +63,9 @@ fn trained(change: impl Fn(&mut Vec<Work>)) -> Quality {
     let (mut decoder, tokenizer, _) =
         pretrain(&texts, &small, 1, &device, &mut log, &mut Checkpoints::none()).unwrap();
     let le = settings();
-    let tokens = train_item_tokens(&decoder, &tokenizer, &texts, &le.items, &mut log).unwrap();
+    let tokens =
+        train_item_tokens(&decoder, &tokenizer, &texts, &le.items, &mut log, &mut Checkpoints::none())
+            .unwrap();
     assert!(tokens.loss_after < tokens.loss_before, "{} {}", tokens.loss_before, tokens.loss_after);
     decoder.add_lora(&le.fit.lora, 1).unwrap();
     let head = Tensor::zeros(&device, decoder.dtype(), &[32]).unwrap();
@@ -78,7 +80,15 @@ fn trained(change: impl Fn(&mut Vec<Work>)) -> Quality {
     let mut works = data.fit_works(le.history);
     change(&mut works);
     let (counts, met) = (data.counts(), |user: u32| data.met(user));
-    fit(&env, &FitData { works: &works, counts: &counts, met: &met }, &le.fit, 1, &mut log).unwrap();
+    fit(
+        &env,
+        &FitData { works: &works, counts: &counts, met: &met },
+        &le.fit,
+        1,
+        &mut log,
+        &mut Checkpoints::none(),
+    )
+    .unwrap();
     judge(&env, data, &le, 1).unwrap()
 }
 

@@ -1,7 +1,8 @@
 //! `lea demo`: the whole method on a built-in synthetic catalogue.
 
 use super::config::RunConfig;
-use super::pipeline::{Pipeline, open_folder};
+use super::pipeline::Pipeline;
+use super::resume::ResumeArgs;
 use crate::Result;
 use crate::data::{SynthConfig, synthesise};
 use crate::device::Device;
@@ -20,6 +21,9 @@ pub struct DemoCommand {
     /// Replace the files of an earlier run in that folder
     #[arg(long)]
     pub overwrite: bool,
+    /// Going on after an interruption
+    #[command(flatten)]
+    pub resume: ResumeArgs,
     /// Seed of the catalogue, the LE and the recommenders
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -33,7 +37,6 @@ pub fn run(args: DemoCommand) -> Result<()> {
     let mut config = RunConfig::parse(SETTINGS, Path::new("configs/demo.toml"))?;
     config.seed = args.seed;
     config.plan.seeds = vec![args.seed];
-    open_folder(&args.out, args.overwrite)?;
     let loaded = synthesise(&SynthConfig { seed: args.seed, ..SynthConfig::default() })?;
     let pipeline = Pipeline {
         config: &config,
@@ -42,6 +45,10 @@ pub fn run(args: DemoCommand) -> Result<()> {
         labels: None,
         device: args.device,
         out: &args.out,
+        overwrite: args.overwrite,
+        resume: &args.resume,
+        command: "demo",
+        source: None,
         title: "lea on a synthetic catalogue",
     };
     pipeline.run()

@@ -2,16 +2,19 @@
 
 use super::items::LeArgs;
 use super::output;
-use super::pipeline::environment::{Base, LeJob};
+use super::pipeline::environment::{Base, LE_FILES, LeJob};
 use super::pipeline::summary::{add_quality, fit_curves, print_quality, step_report};
-use super::pipeline::{open_folder, settings, timed};
+use super::pipeline::{settings, timed};
+use super::resume::{Request, ResumeArgs, names};
 use super::split::SplitArgs;
 use crate::Result;
 use crate::decoder::LoraConfig;
+use crate::files::FileHash;
 use crate::le::item_file::{ITEM_TOKENS, read_item_tokens};
 use crate::le::{FitConfig, LeData, StateLoss, peft};
-use crate::progress::MetricsLog;
 use crate::report::RunRecord;
+use crate::run_folder::Fingerprint;
+use crate::tensor::checkpoint::Checkpoints;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -44,6 +47,9 @@ pub struct FitCommand {
     /// Settings of the training
     #[command(flatten)]
     pub fit: FitArgs,
+    /// Going on after an interruption
+    #[command(flatten)]
+    pub resume: ResumeArgs,
 }
 
 /// Settings of the LE's training; flags that are given stand over a configuration's `[le.fit]`.
@@ -156,6 +162,9 @@ impl FitArgs {
     }
 }
 
+/// Written beside the LE.
+const STEP_FILES: [&str; 3] = ["metrics.jsonl", "run.json", "report.json"];
+
 /// Runs `lea fit`.
 pub fn run(args: FitCommand) -> Result<()> {
     let mut config = args.le.configuration()?;
@@ -181,22 +190,47 @@ pub fn run(args: FitCommand) -> Result<()> {
         &device,
         dtype,
     )?;
-    open_folder(&args.le.out, args.le.overwrite)?;
+    let tokens = args.item_tokens.join(ITEM_TOKENS);
+    let adapter = args.adapter.as_ref().map(|dir| FileHash::of(&dir.join("adapter_model.safetensors")));
+    let fingerprint = Fingerprint::new("fit")
+        .with("settings", &config.le)?
+        .with("seed", config.seed)?
+        .with("data", dataset.hash())?
+        .with("split", split.hash())?
+        .with("decoder", base.describe()?)?
+        .with("item_tokens", FileHash::of(&tokens)?.sha256)?
+        .with("adapter", adapter.transpose()?.map(|adapter| adapter.sha256))?
+        .with("device", args.le.device.to_string())?;
+    let request = Request {
+        out: &args.le.out,
+        part: None,
+        overwrite: args.le.overwrite,
+        fingerprint,
+        inputs: [args.le.data.data.clone(), args.le.decoder.clone(), tokens]
+            .into_iter()
+            .chain(args.adapter.clone())
+            .collect(),
+        outputs: LE_FILES.map(String::from).into_iter().chain(names(&STEP_FILES)).collect(),
+    };
+    let Some(folder) = args.resume.open(request)? else { return Ok(()) };
     let mut record =
         RunRecord::start(args.le.device.describe(), settings(&config)?, vec![config.seed, split.seed]);
     record.data_hash = Some(dataset.hash());
-    let mut log = MetricsLog::create(&args.le.out.join("metrics.jsonl"))?;
+    let mut log = folder.log("metrics.jsonl")?;
+    let mut keep = Checkpoints::new(&folder, "fit", &args.le.device, 0)?;
     let env = match adapted {
         Some(adapted) => job.assemble_on(&items, adapted.decoder, adapted.head)?,
         None => job.assemble(&items)?,
     };
-    let (epochs, quality) = timed(&mut record, "fit", || job.fit(&env, &mut log))?;
+    let (epochs, quality) = timed(&mut record, "fit", || job.fit(&env, &mut log, &mut keep))?;
+    folder.check_still_there()?;
     job.save(&env, &epochs, &quality, &args.le.out)?;
     record.write(&args.le.out.join("run.json"))?;
     let mut report = step_report(&dataset.name, &record);
     add_quality(&mut report, &quality, &split, &config.le);
     report.curves.extend(fit_curves(&epochs));
     report.write_json(&args.le.out.join("report.json"))?;
+    folder.finish()?;
     print_quality(&quality, &split, &config.le)?;
     output::line(format_args!("written to {}", args.le.out.display()))
 }

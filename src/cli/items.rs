@@ -4,12 +4,14 @@ use super::config::RunConfig;
 use super::data::DataArgs;
 use super::output;
 use super::pipeline::environment::Base;
-use super::pipeline::{open_folder, settings, timed};
+use super::pipeline::{settings, timed};
+use super::resume::{Request, ResumeArgs, names};
 use crate::Result;
 use crate::device::Device;
 use crate::le::item_file::{ITEM_TOKENS, write_item_tokens};
-use crate::progress::MetricsLog;
 use crate::report::RunRecord;
+use crate::run_folder::Fingerprint;
+use crate::tensor::checkpoint::Checkpoints;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -59,6 +61,9 @@ pub struct ItemsCommand {
     /// Learning rate
     #[arg(long, value_name = "R")]
     pub learning_rate: Option<f64>,
+    /// Going on after an interruption
+    #[command(flatten)]
+    pub resume: ResumeArgs,
 }
 
 /// Runs `lea items`.
@@ -70,13 +75,29 @@ pub fn run(args: ItemsCommand) -> Result<()> {
     config.le.check()?;
     let dataset = args.le.data.load(config.data.clone())?.dataset;
     let base = Base::load(&args.le.decoder, &args.le.device)?;
-    open_folder(&args.le.out, args.le.overwrite)?;
+    let fingerprint = Fingerprint::new("items")
+        .with("settings", &config.le.items)?
+        .with("items", dataset.items_hash())?
+        .with("decoder", base.describe()?)?
+        .with("device", args.le.device.to_string())?;
+    let request = Request {
+        out: &args.le.out,
+        part: None,
+        overwrite: args.le.overwrite,
+        fingerprint,
+        inputs: vec![args.le.data.data.clone(), args.le.decoder.clone()],
+        outputs: names(&[ITEM_TOKENS, "metrics.jsonl", "run.json"]),
+    };
+    let Some(folder) = args.resume.open(request)? else { return Ok(()) };
     let mut record = RunRecord::start(args.le.device.describe(), settings(&config)?, vec![config.seed]);
     record.data_hash = Some(dataset.hash());
-    let mut log = MetricsLog::create(&args.le.out.join("metrics.jsonl"))?;
-    let tokens = timed(&mut record, "items", || base.items(&dataset, &config.le.items, &mut log))?;
+    let mut log = folder.log("metrics.jsonl")?;
+    let mut keep = Checkpoints::new(&folder, "items", &args.le.device, 0)?;
+    let tokens = timed(&mut record, "items", || base.items(&dataset, &config.le.items, &mut log, &mut keep))?;
+    folder.check_still_there()?;
     write_item_tokens(&args.le.out.join(ITEM_TOKENS), &tokens.table, &base.item_origin(&dataset))?;
     record.write(&args.le.out.join("run.json"))?;
+    folder.finish()?;
     output::line(format_args!(
         "{} item tokens: {:.3} nats a text token before, {:.3} after; written to {}",
         dataset.items.len(),

@@ -6,7 +6,7 @@ use super::output;
 use super::pipeline::environment::{Base, LeJob};
 use super::pipeline::summary::{add_quality, print_quality, savings, step_report};
 use super::pipeline::{settings, timed};
-use super::resume::ResumeArgs;
+use super::resume::{Request, ResumeArgs};
 use crate::Result;
 use crate::data::Split;
 use crate::le::{
@@ -134,7 +134,14 @@ impl LabelCommand {
             .with("shard", self.shard.map(|shard| shard.to_string()))?
             .with("device", self.common.device.to_string())?;
         let name = self.shard.map(|_| self.own_name("").trim_end_matches('-').to_string());
-        self.resume.open_part(&self.common.out, name.as_deref(), self.common.overwrite, fingerprint, outputs)
+        self.resume.open(Request {
+            out: &self.common.out,
+            part: name.as_deref(),
+            overwrite: self.common.overwrite,
+            fingerprint,
+            inputs: vec![self.common.data.data.clone(), self.common.decoder.clone(), self.le.clone()],
+            outputs,
+        })
     }
 
     /// Quality of the LE on held-out users; a resumed run that had judged it knows.

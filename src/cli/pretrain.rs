@@ -4,7 +4,7 @@ use super::config::RunConfig;
 use super::data::DataArgs;
 use super::output;
 use super::pipeline::settings;
-use super::resume::ResumeArgs;
+use super::resume::{Request, ResumeArgs, names};
 use crate::Result;
 use crate::decoder::{PretrainConfig, PretrainReport, pretrain};
 use crate::device::Device;
@@ -114,9 +114,15 @@ pub fn run(args: PretrainCommand) -> Result<()> {
         .with("seed", seed)?
         .with("data", data.hash())?
         .with("device", args.device.to_string())?;
-    let Some(folder) = args.resume.open(&args.out, args.overwrite, fingerprint, OUTPUTS)? else {
-        return Ok(());
+    let request = Request {
+        out: &args.out,
+        part: None,
+        overwrite: args.overwrite,
+        fingerprint,
+        inputs: vec![args.data.data.clone()],
+        outputs: names(&OUTPUTS),
     };
+    let Some(folder) = args.resume.open(request)? else { return Ok(()) };
     let mut record = RunRecord::start(args.device.describe(), settings, vec![seed]);
     record.data_hash = Some(data.hash());
     let start = Instant::now();

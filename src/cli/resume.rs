@@ -5,7 +5,7 @@ use crate::interrupt;
 use crate::run_folder::{Fingerprint, Opened, Opening, RunFolder, Start};
 use crate::{Error, Result};
 use clap::Args;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How a run that was interrupted goes on.
@@ -19,34 +19,39 @@ pub struct ResumeArgs {
     pub checkpoint_every: f64,
 }
 
-impl ResumeArgs {
-    /// Locks `out` for the run that `fingerprint` describes and that writes the files `outputs`, and has Ctrl-C stop it
-    /// at a consistent point from here on. `None` where the run is finished already: that was printed.
-    pub fn open<S: Into<String>>(
-        &self,
-        out: &Path,
-        overwrite: bool,
-        fingerprint: Fingerprint,
-        outputs: impl IntoIterator<Item = S>,
-    ) -> Result<Option<RunFolder>> {
-        self.open_part(out, None, overwrite, fingerprint, outputs)
-    }
+/// The names of the files in a command's folder.
+pub fn names(outputs: &[&str]) -> Vec<String> {
+    outputs.iter().map(|name| name.to_string()).collect()
+}
 
-    /// As [`ResumeArgs::open`] for one of several runs that share the folder, each with a `part` of its own.
-    pub fn open_part<S: Into<String>>(
-        &self,
-        out: &Path,
-        part: Option<&str>,
-        overwrite: bool,
-        fingerprint: Fingerprint,
-        outputs: impl IntoIterator<Item = S>,
-    ) -> Result<Option<RunFolder>> {
+/// What a command wants to write and from what.
+pub struct Request<'a> {
+    /// Its folder.
+    pub out: &'a Path,
+    /// Which of several runs that share it.
+    pub part: Option<&'a str>,
+    /// Whether the files of an earlier run there are replaced.
+    pub overwrite: bool,
+    /// What the run is.
+    pub fingerprint: Fingerprint,
+    /// Files and folders that it reads.
+    pub inputs: Vec<PathBuf>,
+    /// Files that it writes, see [`Opening`].
+    pub outputs: Vec<String>,
+}
+
+impl ResumeArgs {
+    /// Locks the folder for the run, and has Ctrl-C stop it at a consistent point from here on. `None` where the run is
+    /// finished already: that was printed.
+    pub fn open(&self, request: Request) -> Result<Option<RunFolder>> {
+        let Request { out, part, overwrite, fingerprint, inputs, outputs } = request;
         let opening = Opening {
             dir: out,
             part,
             start: self.start(overwrite),
             fingerprint,
-            outputs: outputs.into_iter().map(Into::into).collect(),
+            inputs,
+            outputs,
             checkpoint_every: self.checkpoint_every()?,
         };
         match opening.open()? {

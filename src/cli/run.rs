@@ -2,9 +2,10 @@
 
 use super::config::{RunConfig, SplitConfig};
 use super::data::DataArgs;
+use super::pipeline::Pipeline;
 use super::pipeline::environment::Base;
 use super::pipeline::given_labels::GivenLabels;
-use super::pipeline::{Pipeline, open_folder};
+use super::resume::ResumeArgs;
 use crate::Result;
 use crate::data::Split;
 use crate::device::Device;
@@ -32,6 +33,9 @@ pub struct RunCommand {
     /// Replace the files of an earlier run in that folder
     #[arg(long)]
     pub overwrite: bool,
+    /// Going on after an interruption
+    #[command(flatten)]
+    pub resume: ResumeArgs,
     /// Seed of the LE [default: the configuration's]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -63,7 +67,6 @@ pub fn run(args: RunCommand) -> Result<()> {
             Split::new(&loaded.dataset, protocol, seed, le_share)?;
         }
     }
-    open_folder(&args.out, args.overwrite)?;
     let title = format!("lea on {}", loaded.dataset.name);
     let pipeline = Pipeline {
         config: &config,
@@ -72,6 +75,10 @@ pub fn run(args: RunCommand) -> Result<()> {
         labels,
         device: args.device,
         out: &args.out,
+        overwrite: args.overwrite,
+        resume: &args.resume,
+        command: "run",
+        source: Some(args.data.data),
         title: &title,
     };
     pipeline.run()

@@ -5,17 +5,20 @@ use super::data::DataArgs;
 use super::output;
 use super::pipeline::given_labels::GivenLabels;
 use super::pipeline::recommenders::learning_curves;
+use super::pipeline::settings;
 use super::pipeline::summary::step_report;
-use super::pipeline::{open_folder, settings};
+use super::resume::{Request, ResumeArgs, names};
 use super::split::SplitArgs;
 use crate::data::Part;
 use crate::device::Device;
-use crate::progress::MetricsLog;
+use crate::files::FileHash;
 use crate::rec::{
     EncoderKind, EvalSteps, Framework, Labels, NextState, RecConfig, RewardScale, Variant, evaluate, saved,
     train,
 };
 use crate::report::{Report, RunRecord};
+use crate::run_folder::Fingerprint;
+use crate::tensor::checkpoint::Checkpoints;
 use crate::{Error, Result};
 use clap::Args;
 use std::path::PathBuf;
@@ -159,6 +162,9 @@ pub struct TrainCommand {
     /// Replace the files of an earlier training in that folder
     #[arg(long)]
     pub overwrite: bool,
+    /// Going on after an interruption
+    #[command(flatten)]
+    pub resume: ResumeArgs,
     /// Device to compute on
     #[arg(long, default_value = "cpu")]
     pub device: Device,
@@ -192,12 +198,36 @@ pub fn run(args: TrainCommand) -> Result<()> {
         }
         None => (args.split.split(&data, &run.split)?, None),
     };
-    open_folder(&args.out, args.overwrite)?;
+    let manifest = args.labels.as_ref().map(|dir| FileHash::of(&dir.join("manifest.json")));
+    let labels_hash = manifest.transpose()?.map(|manifest| manifest.sha256);
+    let fingerprint = Fingerprint::new("train")
+        .with("settings", &config)?
+        .with("data", data.interactions_hash())?
+        .with("split", split.hash())?
+        .with("labels", labels_hash)?
+        .with("device", args.device.to_string())?;
+    let request = Request {
+        out: &args.out,
+        part: None,
+        overwrite: args.overwrite,
+        fingerprint,
+        inputs: std::iter::once(args.data.data.clone()).chain(args.labels.clone()).collect(),
+        outputs: names(&[
+            "recommender.safetensors",
+            "split.json",
+            "metrics.jsonl",
+            "run.json",
+            "report.json",
+        ]),
+    };
+    let Some(folder) = args.resume.open(request)? else { return Ok(()) };
     let mut record =
         RunRecord::start(args.device.describe(), settings(&config)?, vec![config.seed, split.seed]);
     record.data_hash = Some(data.interactions_hash());
-    let mut log = MetricsLog::create(&args.out.join("metrics.jsonl"))?;
-    let trained = train(&config, (&data, &split), labels.as_ref(), &args.device, &mut log)?;
+    let mut log = folder.log("metrics.jsonl")?;
+    let mut keep = Checkpoints::new(&folder, "train", &args.device, 0)?;
+    let trained = train(&config, (&data, &split), labels.as_ref(), &args.device, &mut log, &mut keep)?;
+    folder.check_still_there()?;
     let trained_on = saved::TrainedOn::of(&data, &split);
     saved::save(&args.out.join("recommender.safetensors"), &trained.network, &trained_on)?;
     split.save(&args.out.join("split.json"))?;
@@ -210,6 +240,7 @@ pub fn run(args: TrainCommand) -> Result<()> {
     let metrics = super::eval::table(&data.name, &split, &[(name, config.seed, ranking)])?;
     let report = Report { metrics: Some(metrics.clone()), curves, ..step_report(&data.name, &record) };
     report.write_json(&args.out.join("report.json"))?;
+    folder.finish()?;
     super::eval::print(&metrics)?;
     let (best, epochs) = (trained.best_epoch, trained.curve.len());
     output::line(format_args!("best of {epochs} epochs: {best}; written to {}", args.out.display()))

@@ -102,7 +102,8 @@ struct Place {
 
 impl Training<'_> {
     fn checkpoint(&self, batch: Option<&Batch>) -> Result<Checkpoint> {
-        let (device, dtype, d) = (self.decoder.device(), self.decoder.dtype(), self.decoder.config.hidden_size);
+        let (device, dtype, d) =
+            (self.decoder.device(), self.decoder.dtype(), self.decoder.config.hidden_size);
         let rows = Tensor::from_f64(&device, dtype, &self.table[..self.from * d], &[self.from, d])?;
         let place = Place { from: self.from, steps: batch.map_or(0, |b| b.steps) };
         let Losses { before, after, tokens } = self.sums;

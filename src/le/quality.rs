@@ -8,11 +8,11 @@ use super::losses::ordered_pairs;
 use super::score::{rewards, to_f32};
 use super::trunk::{Trunks, excluded_at};
 use super::work::{Work, packs, step_groups, steps_of};
-use crate::{Result, interrupt};
 use crate::autograd::{Var, no_grad};
 use crate::data::ranking::{Ranking, rank};
 use crate::data::{NegativeKind, NegativeSampler};
 use crate::ops::matmul::matmul;
+use crate::{Result, interrupt};
 use serde::{Deserialize, Serialize};
 
 /// Uniform and popular negatives a step.

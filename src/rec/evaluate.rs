@@ -4,11 +4,11 @@ use super::layout::Layout;
 use super::metrics::{Ranking, rank};
 use super::network::Network;
 use super::noise::Noise;
-use crate::{Result, interrupt};
 use crate::autograd::{Var, no_grad};
 use crate::data::{Dataset, Part, Split};
 use crate::ops::embedding::gather_rows;
 use crate::tensor::Tensor;
+use crate::{Result, interrupt};
 use rayon::prelude::*;
 
 /// Rows of the encoder that are scored in one piece.

@@ -30,4 +30,4 @@ pub use layout::Layout;
 pub use network::Network;
 pub use noise::Noise;
 pub use objective::{Objective, objective};
-pub use trainer::{EpochRecord, Trained, train};
+pub use trainer::{EpochRecord, Trained, read_curve, train};

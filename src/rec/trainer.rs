@@ -17,10 +17,11 @@ use crate::nn::{AdamW, AdamWConfig};
 use crate::progress::{MetricsLog, Progress};
 use crate::tensor::Tensor;
 use crate::tensor::checkpoint::Checkpoints;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::time::Instant;
 
 /// Figures of one epoch.
@@ -97,7 +98,8 @@ pub fn train(
         training.epoch(&feed, &users, &mut progress, log, keep)?;
         let ranking = evaluate(&training.learners.nets[0].network, &validation);
         let ranking = keep.keep_if_interrupted(log, ranking, || training.checkpoint())?;
-        let record = training.losses.record(training.epoch_number(), [ranking.hr(10), ranking.ndcg(10)], started);
+        let record =
+            training.losses.record(training.epoch_number(), [ranking.hr(10), ranking.ndcg(10)], started);
         log.write(&serde_json::json!({ "stage": "train", "record": record }))?;
         let epoch = record.epoch;
         progress.message(format!("epoch {epoch} loss {:.4} NDCG@10 {:.4}", record.loss, record.ndcg10));
@@ -171,6 +173,25 @@ impl Training {
         self.curve.push(record);
         (self.batches, self.losses) = (0, Losses::default());
     }
+}
+
+/// The curve of a finished training out of its log at `path`.
+///
+/// # Errors
+/// A file that is no such log.
+pub fn read_curve(path: &Path) -> Result<Vec<EpochRecord>> {
+    #[derive(Deserialize)]
+    struct Line {
+        record: EpochRecord,
+    }
+    let text = files::read_text(path)?;
+    let parse = |(i, line): (usize, &str)| {
+        let line: Line = serde_json::from_str(line).map_err(|e| {
+            Error::invalid(path, format!("line {}", i + 1), e.to_string(), "train the recommender again")
+        })?;
+        Ok(line.record)
+    };
+    text.lines().enumerate().map(parse).collect()
 }
 
 /// One network and its optimiser.

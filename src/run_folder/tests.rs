@@ -3,7 +3,15 @@ use super::*;
 fn opening(dir: &Path, start: Start, seed: u64) -> Opening<'_> {
     let fingerprint = Fingerprint::new("test").with("seed", seed).unwrap();
     let outputs = vec!["result".to_string(), "rec/*.x".to_string()];
-    Opening { dir, part: None, start, fingerprint, outputs, checkpoint_every: Duration::ZERO }
+    Opening {
+        dir,
+        part: None,
+        start,
+        fingerprint,
+        inputs: Vec::new(),
+        outputs,
+        checkpoint_every: Duration::ZERO,
+    }
 }
 
 fn open(dir: &Path, start: Start, seed: u64) -> RunFolder {
@@ -70,6 +78,23 @@ fn overwriting_removes_the_files_of_the_earlier_run_and_no_others_even_if_killed
     drop(folder);
     let folder = open(dir.path(), Start::Overwrite, 2);
     assert!(!folder.resumed() && !there("result") && there("mine") && there("other"));
+}
+
+#[test]
+fn what_the_run_reads_is_not_removed_to_make_place_for_it() {
+    let outer = tempfile::tempdir().unwrap();
+    let dir = outer.path().join("run");
+    open(&dir, Start::New, 1).finish().unwrap();
+    std::fs::create_dir(dir.join("rec")).unwrap();
+    std::fs::write(dir.join("rec/a.x"), "x").unwrap();
+    for input in [dir.join("rec"), dir.join("../run/rec/a.x")] {
+        let opening = Opening { inputs: vec![input], ..opening(&dir, Start::Overwrite, 1) };
+        assert!(opening.open().unwrap_err().to_string().contains("which it would replace"));
+        assert!(dir.join("rec/a.x").exists());
+    }
+    let opening = Opening { inputs: vec![outer.path().to_path_buf()], ..opening(&dir, Start::Overwrite, 1) };
+    opening.open().unwrap();
+    assert!(!dir.join("rec/a.x").exists());
 }
 
 #[test]

@@ -252,6 +252,7 @@ mod tests {
             part: None,
             start,
             fingerprint,
+            inputs: Vec::new(),
             outputs: vec!["log".into()],
             checkpoint_every: every,
         };

@@ -3,6 +3,7 @@ use lea::data::Part;
 use lea::device::Device;
 use lea::progress::MetricsLog;
 use lea::rec::{EncoderKind, EvalSteps, Framework, RecConfig, Trained, Variant, evaluate, train};
+use lea::tensor::checkpoint::Checkpoints;
 
 fn config(encoder: EncoderKind, framework: Framework) -> RecConfig {
     RecConfig {
@@ -23,7 +24,15 @@ fn config(encoder: EncoderKind, framework: Framework) -> RecConfig {
 fn trained(config: &RecConfig, users: usize) -> Trained {
     let data = dataset(users);
     let (split, labels) = (split(&data), labels(&data));
-    train(config, (&data, &split), Some(&labels), &Device::Cpu, &mut MetricsLog::none()).unwrap()
+    train(
+        config,
+        (&data, &split),
+        Some(&labels),
+        &Device::Cpu,
+        &mut MetricsLog::none(),
+        &mut Checkpoints::none(),
+    )
+    .unwrap()
 }
 
 #[test]
@@ -76,7 +85,14 @@ fn training_that_diverges_is_an_error() {
     let split = split(&data);
     for framework in [Framework::Supervised, Framework::Snqn] {
         let config = RecConfig { learning_rate: 1e30, ..config(EncoderKind::SasRec, framework) };
-        let failed = train(&config, (&data, &split), None, &Device::Cpu, &mut MetricsLog::none());
+        let failed = train(
+            &config,
+            (&data, &split),
+            None,
+            &Device::Cpu,
+            &mut MetricsLog::none(),
+            &mut Checkpoints::none(),
+        );
         let message = failed.err().expect("it diverges").to_string();
         assert!(message.contains("training diverged"), "{message}");
     }

@@ -1,24 +1,23 @@
 //! Decoder, item tokens, LE training and labels.
 
-use super::{Pipeline, timed};
-use crate::Result;
 use crate::autograd::Param;
 use crate::data::Dataset;
-use crate::decoder::{Decoder, DecoderIdentity, PretrainReport, Tokenizer, pretrain};
+use crate::decoder::{Decoder, DecoderIdentity, PretrainReport, Tokenizer};
 use crate::device::{DType, Device};
 use crate::files::FileHash;
 use crate::le::fit::{FitData, FitEpoch, fit};
-use crate::le::item_file::ItemTokenOrigin;
+use crate::le::item_file::{ITEM_TOKENS, ItemTokenOrigin};
 use crate::le::item_tokens::{ItemTokens, train_item_tokens};
 use crate::le::separate::separate_rewards;
 use crate::le::{
     Environment, ItemTokenConfig, LabelHeader, LabelPart, LabelWriter, LeConfig, LeData, LeRecord, Prompt,
-    Quality, SPLIT, TokenCount, judge, label_all, merge, peft, remove_labels,
+    Quality, SPLIT, TokenCount, judge, label_all, merge, peft,
 };
 use crate::progress::MetricsLog;
-use crate::report::{PassCost, RunRecord};
+use crate::report::PassCost;
 use crate::tensor::Tensor;
 use crate::tensor::checkpoint::Checkpoints;
+use crate::{Result, interrupt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -45,6 +44,12 @@ impl Base {
         Ok(Base { decoder, tokenizer, dir: dir.to_path_buf(), identity, pretrained: None })
     }
 
+    /// What a run made of it depends on.
+    pub fn describe(&self) -> Result<serde_json::Value> {
+        let tokenizer = FileHash::of(&self.dir.join("tokenizer.json"))?.sha256;
+        Ok(serde_json::json!({ "model": self.identity.hash(), "tokenizer": tokenizer }))
+    }
+
     /// What item tokens of this decoder and the catalogue of `dataset` belong to.
     pub fn item_origin(&self, dataset: &Dataset) -> ItemTokenOrigin {
         ItemTokenOrigin { items_hash: dataset.items_hash(), decoder_hash: self.identity.hash() }
@@ -56,28 +61,9 @@ impl Base {
         dataset: &Dataset,
         settings: &ItemTokenConfig,
         log: &mut MetricsLog,
+        keep: &mut Checkpoints,
     ) -> Result<ItemTokens> {
-        train_item_tokens(&self.decoder, &self.tokenizer, &texts(dataset), settings, log)
-    }
-
-    pub(super) fn load_or_train(
-        pipeline: &mut Pipeline,
-        log: &mut MetricsLog,
-        record: &mut RunRecord,
-    ) -> Result<Self> {
-        if let Some(base) = pipeline.decoder.take() {
-            return Ok(base);
-        }
-        let config = pipeline.config;
-        let texts = texts(&pipeline.loaded.dataset);
-        let dir = pipeline.out.join("decoder");
-        let (decoder, tokenizer, report) = timed(record, "pretrain", || {
-            pretrain(&texts, &config.pretrain, config.seed, &pipeline.device, log, &mut Checkpoints::none())
-        })?;
-        decoder.save(&dir)?;
-        tokenizer.save(&dir)?;
-        let identity = DecoderIdentity::of(&dir)?;
-        Ok(Base { decoder, tokenizer, dir, identity, pretrained: Some(report) })
+        train_item_tokens(&self.decoder, &self.tokenizer, &texts(dataset), settings, log, keep)
     }
 }
 
@@ -85,8 +71,8 @@ impl Base {
 pub struct Built {
     /// The LE.
     pub env: Environment,
-    /// Loss of the item tokens before and after step 1.
-    pub items: ItemTokens,
+    /// Loss of the item tokens in nats a text token, before and after step 1.
+    pub items_loss: [f64; 2],
     /// Epochs of step 2.
     pub epochs: Vec<FitEpoch>,
     /// Quality on held-out users.
@@ -99,35 +85,9 @@ pub struct Built {
     pub separate: Option<PassCost>,
 }
 
-/// Steps 1 to 3 into the folders `le` and `labels` of the run.
-pub(super) fn build(
-    pipeline: &Pipeline,
-    base: &Base,
-    data: LeData,
-    log: &mut MetricsLog,
-    record: &mut RunRecord,
-) -> Result<Built> {
-    let job = LeJob { base, data, settings: &pipeline.config.le, seed: pipeline.config.seed };
-    let items = timed(record, "items", || base.items(data.dataset, &job.settings.items, log))?;
-    let (env, epochs, quality) = timed(record, "fit", || {
-        let env = job.assemble(&items.table)?;
-        let (epochs, quality) = job.fit(&env, log)?;
-        Ok((env, epochs, quality))
-    })?;
-    let le_dir = pipeline.out.join("le");
-    job.save(&env, &epochs, &quality, &le_dir)?;
-    let le_hash = job.hash(&le_dir)?;
-    let start = Instant::now();
-    let labels = pipeline.out.join("labels");
-    let part = LabelPart::new(data.dataset.users.len(), &job.settings.label, None, None)?;
-    remove_labels(&labels)?;
-    let found = serde_json::json!(quality);
-    let header = job.label_header(&env, &le_hash)?;
-    let tokens = timed(record, "label", || job.label(header, &env, &found, (&labels, part), log))?;
-    let label_seconds = start.elapsed().as_secs_f64();
-    let separate = job.separate_sample(&env)?;
-    Ok(Built { env, items, epochs, quality, tokens, label_seconds, separate })
-}
+/// Files of an LE's folder.
+pub const LE_FILES: [&str; 5] =
+    ["adapter_config.json", "adapter_model.safetensors", ITEM_TOKENS, "le.json", "split.json"];
 
 /// Rewards that [`LeJob::separate_sample`] computes.
 const SEPARATE_SAMPLE: usize = 3000;
@@ -173,25 +133,36 @@ impl LeJob<'_> {
     }
 
     /// Step 2, and the LE's quality on held-out users.
-    pub fn fit(&self, env: &Environment, log: &mut MetricsLog) -> Result<(Vec<FitEpoch>, Quality)> {
+    pub fn fit(
+        &self,
+        env: &Environment,
+        log: &mut MetricsLog,
+        keep: &mut Checkpoints,
+    ) -> Result<(Vec<FitEpoch>, Quality)> {
         let counts = self.data.counts();
         let met = |user: u32| self.data.met(user);
         let works = self.data.fit_works(env.history);
         let data = FitData { works: &works, counts: &counts, met: &met };
-        let epochs = fit(env, &data, &self.settings.fit, self.seed, log)?;
+        let epochs = fit(env, &data, &self.settings.fit, self.seed, log, keep)?;
         let quality = judge(env, self.data, self.settings, self.seed)?;
         log.write(&serde_json::json!({ "step": "quality", "quality": &quality }))?;
         Ok((epochs, quality))
     }
 
+    /// The LE that an earlier, interrupted run of this job saved in `dir`.
+    pub(super) fn load(&self, dir: &Path) -> Result<Environment> {
+        Ok(peft::load_on(dir, &self.base.decoder, &self.base.identity)?.env)
+    }
+
     /// Times separate prompts on a sample: the steps of held-out users, as many actions a step as labelling scores.
-    fn separate_sample(&self, env: &Environment) -> Result<Option<PassCost>> {
+    pub(super) fn separate_sample(&self, env: &Environment) -> Result<Option<PassCost>> {
         let env = env.merged()?;
         let label = &self.settings.label;
         let actions = 1 + label.negatives + label.candidates.min(env.catalogue());
         let works = self.data.held_out_works(env.history);
         let (start, mut cost) = (Instant::now(), PassCost { labels: 0, tokens: 0, seconds: 0.0 });
         for work in &works {
+            interrupt::check("timing separate prompts")?;
             let list: Vec<(usize, u32)> = work
                 .owned
                 .clone()

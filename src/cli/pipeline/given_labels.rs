@@ -60,6 +60,11 @@ impl GivenLabels {
         ))
     }
 
+    /// Where they lie.
+    pub fn dir(&self) -> &PathBuf {
+        &self.dir
+    }
+
     /// What a run record says of them.
     pub fn describe(&self) -> Result<Value> {
         let header = &self.set.manifest.header;

@@ -1,21 +1,23 @@
 //! The whole method, stage by stage: what `lea run` and `lea demo` share with the commands of the single steps.
 
+mod build;
 pub mod environment;
+mod folder;
 pub mod given_labels;
 pub mod recommenders;
 pub mod summary;
 
 use crate::cli::config::{RunConfig, SplitConfig};
 use crate::cli::output;
-use crate::data::{Loaded, Split, save};
+use crate::cli::resume::ResumeArgs;
+use crate::data::{Loaded, Split};
 use crate::device::Device;
 use crate::le::{LeData, read_labels};
-use crate::progress::MetricsLog;
 use crate::rec::Labels;
 use crate::report::RunRecord;
 use crate::{Error, Result, files};
 use given_labels::GivenLabels;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// A run: settings, data, and where everything goes.
@@ -32,6 +34,14 @@ pub struct Pipeline<'a> {
     pub device: Device,
     /// Folder of the run.
     pub out: &'a Path,
+    /// Whether the files of an earlier run there are replaced.
+    pub overwrite: bool,
+    /// Whether such a run is gone on with.
+    pub resume: &'a ResumeArgs,
+    /// Name of the command.
+    pub command: &'a str,
+    /// Where the data was read.
+    pub source: Option<PathBuf>,
     /// What the report is called.
     pub title: &'a str,
 }
@@ -43,34 +53,35 @@ impl Pipeline<'_> {
         config.check()?;
         let given = self.labels.take();
         let recorded = recorded_settings(config, given.as_ref())?;
+        let Some(folder) = self.open(&recorded, given.as_ref())? else { return Ok(()) };
         let mut record = RunRecord::start(self.device.describe(), recorded, config.plan.seeds.clone());
         record.data_hash = Some(dataset.hash());
-        save(self.loaded, &self.out.join("data"), true)?;
+        self.save_data(&folder)?;
+        let decoder = self.decoder.take();
         let mut made = None;
         let (split, labels) = match given {
             Some(given) => (given.split, given.set),
             None => {
                 let SplitConfig { protocol, seed, le_share } = config.split;
                 let split = Split::new(dataset, protocol, seed, le_share)?;
-                let mut log = MetricsLog::create(&self.out.join("le.jsonl"))?;
-                let base = environment::Base::load_or_train(&mut self, &mut log, &mut record)?;
                 let data = LeData { dataset, split: &split };
-                let built = environment::build(&self, &base, data, &mut log, &mut record)?;
-                made = Some((base, built));
+                made = Some(build::Builder::new(&self, &folder, data, &mut record)?.build(decoder)?);
                 (split, read_labels(&self.out.join("labels"), dataset)?)
             }
         };
         split.save(&self.out.join("split.json"))?;
         let labels = Labels::from(labels);
         let compared = timed(&mut record, "recommenders", || {
-            recommenders::compare(config, (dataset, &split), Some(&labels), &self.device, self.out)
+            recommenders::compare(config, (dataset, &split), Some(&labels), &self.device, &folder)
         })?;
+        folder.check_still_there()?;
         compared.metrics.write(&self.out.join("metrics.json"))?;
         record.metrics = Some(compared.metrics.clone());
         record.write(&self.out.join("run.json"))?;
         let report = summary::report(&self, &split, made.as_ref(), &compared, &record);
         report.write_json(&self.out.join("report.json"))?;
         report.write_html(&self.out.join("report.html"))?;
+        folder.finish()?;
         output::line(crate::report::results_table(&compared.metrics).to_text().trim_end())?;
         output::line(format_args!("report: {}", self.out.join("report.html").display()))
     }

@@ -3,13 +3,13 @@
 use crate::cli::config::RunConfig;
 use crate::data::{Dataset, Part, Split};
 use crate::device::Device;
-use crate::progress::MetricsLog;
 use crate::rec::baselines::{self, Ranker};
-use crate::rec::{EpochRecord, EvalSteps, Labels, RecConfig, evaluate, saved, train};
+use crate::rec::{EpochRecord, EvalSteps, Labels, RecConfig, evaluate, read_curve, saved, train};
 use crate::report::plot::{Curves, Series};
 use crate::report::{Metrics, MetricsRow, Scores, SeedScores};
+use crate::run_folder::RunFolder;
+use crate::tensor::checkpoint::Checkpoints;
 use crate::{Error, Result};
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -22,9 +22,28 @@ pub struct Compared {
 }
 
 /// One training of the plan.
-struct Job {
+pub(super) struct Job {
     config: RecConfig,
     name: [String; 3],
+}
+
+impl Job {
+    /// Name of its files in `rec`, without their ends.
+    pub fn stem(&self) -> String {
+        format!("{}-seed{}", self.name.join("-"), self.config.seed)
+    }
+}
+
+/// Every training of a plan, seeds of one recommender after another.
+pub(super) fn jobs(config: &RunConfig) -> Result<Vec<Job>> {
+    let mut jobs = Vec::new();
+    for recommender in config.recommenders()? {
+        for &seed in &config.plan.seeds {
+            let config = RecConfig { seed, ..recommender.clone() };
+            jobs.push(Job { name: config.table_name(), config });
+        }
+    }
+    Ok(jobs)
 }
 
 struct Outcome {
@@ -39,17 +58,10 @@ pub fn compare(
     (data, split): (&Dataset, &Split),
     labels: Option<&Labels>,
     device: &Device,
-    out: &Path,
+    folder: &RunFolder,
 ) -> Result<Compared> {
-    let recommenders = config.recommenders()?;
-    let mut jobs = Vec::new();
-    for recommender in &recommenders {
-        for &seed in &config.plan.seeds {
-            let config = RecConfig { seed, ..recommender.clone() };
-            jobs.push(Job { name: config.table_name(), config });
-        }
-    }
-    let outcomes = run_jobs(&jobs, |job| run_job(job, data, split, labels, device, out))?;
+    let jobs = jobs(config)?;
+    let outcomes = run_jobs(&jobs, |job| run_job(job, (data, split), labels, device, folder))?;
     let mut rows = if config.plan.baselines { baseline_rows(config, data, split)? } else { Vec::new() };
     let mut curves = Vec::new();
     let per = config.plan.seeds.len();
@@ -60,7 +72,7 @@ pub fn compare(
         rows.push(MetricsRow::new(encoder, framework, variant, seeds.collect())?);
         curves.push((jobs[0].name.join(" "), outcomes[0].curve.clone()));
     }
-    let history = recommenders.iter().map(|r| r.history).max().unwrap_or(1);
+    let history = jobs.iter().map(|job| job.config.history).max().unwrap_or(1);
     let test_steps = EvalSteps::new(data, split, Part::Test, history).len() as u64;
     let protocol = serde_json::to_value(split.protocol).ok().and_then(|p| p.as_str().map(String::from));
     let metrics = Metrics {
@@ -109,22 +121,33 @@ fn run_jobs(jobs: &[Job], run: impl Fn(&Job) -> Result<Outcome> + Sync) -> Resul
     done.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
+/// Trains and ranks one recommender. Of a run that is resumed, one whose file is there is only ranked again.
 fn run_job(
     job: &Job,
-    data: &Dataset,
-    split: &Split,
+    (data, split): (&Dataset, &Split),
     labels: Option<&Labels>,
     device: &Device,
-    out: &Path,
+    folder: &RunFolder,
 ) -> Result<Outcome> {
-    let stem = format!("{}-seed{}", job.name.join("-"), job.config.seed);
-    let mut log = MetricsLog::create(&out.join("rec").join(format!("{stem}.jsonl")))?;
-    let trained = train(&job.config, (data, split), labels, device, &mut log)?;
-    let path = out.join("rec").join(format!("{stem}.safetensors"));
-    saved::save(&path, &trained.network, &saved::TrainedOn::of(data, split))?;
+    let stem = job.stem();
+    let at = |end: &str| folder.dir().join("rec").join(format!("{stem}.{end}"));
+    let (path, curve) = (at("safetensors"), at("jsonl"));
+    let (network, curve) = if folder.resumed() && path.exists() {
+        let (network, trained_on) = saved::load(&path, device)?;
+        trained_on.check(&path, data, split)?;
+        (network, read_curve(&curve)?)
+    } else {
+        let mut log = folder.log(&format!("rec/{stem}.jsonl"))?;
+        let mut keep = Checkpoints::new(folder, &stem, device, 0)?;
+        let trained = train(&job.config, (data, split), labels, device, &mut log, &mut keep)?;
+        folder.check_still_there()?;
+        saved::save(&path, &trained.network, &saved::TrainedOn::of(data, split))?;
+        keep.discard()?;
+        (trained.network, trained.curve)
+    };
     let test = EvalSteps::new(data, split, Part::Test, job.config.history);
-    let scores = Scores::from_array(evaluate(&trained.network, &test)?.to_array());
-    Ok(Outcome { scores, curve: trained.curve })
+    let scores = Scores::from_array(evaluate(&network, &test)?.to_array());
+    Ok(Outcome { scores, curve })
 }
 
 fn baseline_rows(config: &RunConfig, data: &Dataset, split: &Split) -> Result<Vec<MetricsRow>> {

@@ -55,7 +55,7 @@ fn add_environment(report: &mut Report, pipeline: &Pipeline, split: &Split, base
     let (layers, width) = (decoder.num_hidden_layers, decoder.hidden_size);
     let weights = decoder.parameters() as f64 / 1e6;
     report.fact("decoder", format!("{layers} layers, width {width}, {weights:.1} M weights{trained}"));
-    let (before, after) = (le.items.loss_before, le.items.loss_after);
+    let [before, after] = le.items_loss;
     report.fact("item tokens", format!("{before:.2} → {after:.2} nats a text token"));
     add_quality(report, &le.quality, split, &pipeline.config.le);
     report.curves.extend(fit_curves(&le.epochs));
