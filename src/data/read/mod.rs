@@ -5,6 +5,7 @@
 
 mod amazon;
 mod atomic;
+mod batch;
 mod catalogue;
 mod fault;
 mod find;
