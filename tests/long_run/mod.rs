@@ -1,0 +1,203 @@
+//! Long steps of the program at a tiny size, started, stopped and gone on with as a user does.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const SETTINGS: &str = r#"
+seed = 3
+
+[pretrain]
+hidden = 16
+layers = 1
+heads = 2
+kv_heads = 1
+ffn = 32
+vocab = 280
+context = 96
+text_tokens = 32
+epochs = 6
+batch_tokens = 512
+
+[le]
+history = 10
+
+[le.items]
+epochs = 4
+batch_tokens = 256
+
+[le.fit]
+epochs = 2
+batch_tokens = 512
+lora = { rank = 4 }
+
+[le.label]
+candidates = 8
+negatives = 3
+
+[rec]
+width = 16
+epochs = 3
+negatives = 3
+batch_steps = 128
+
+[plan]
+encoders = ["gru4rec"]
+variants = ["base", "lea"]
+supervised = false
+seeds = [5]
+"#;
+
+/// The long steps but for labelling.
+pub const STEPS: [&str; 5] = ["run", "pretrain", "items", "fit", "train"];
+
+/// A folder with settings, data, and every step run to its end without a disturbance. Each run has a folder of its own
+/// to run in, and writes to `out` there: so that no path that it records differs.
+pub struct Workshop {
+    dir: tempfile::TempDir,
+    /// How long each step took.
+    times: BTreeMap<&'static str, Duration>,
+}
+
+impl Workshop {
+    pub fn new(steps: &[&'static str]) -> Self {
+        let mut workshop = Workshop { dir: tempfile::tempdir().unwrap(), times: BTreeMap::new() };
+        std::fs::write(workshop.path("c.toml"), SETTINGS).unwrap();
+        for (name, users) in [("data", "100"), ("others", "30")] {
+            let synth = ["data", "synth", "--items", "60", "--mean-length", "7"];
+            let output = Command::new(env!("CARGO_BIN_EXE_lea"))
+                .args(synth)
+                .args(["--users", users, "--out", name])
+                .current_dir(workshop.path(""))
+                .output();
+            succeed(&output.unwrap());
+        }
+        for &step in steps {
+            let start = Instant::now();
+            succeed(&workshop.command(step, step, &[]).output().unwrap());
+            workshop.times.insert(step, start.elapsed());
+        }
+        workshop
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Where the run `name` writes.
+    pub fn out(&self, name: &str) -> PathBuf {
+        self.path(name).join("out")
+    }
+
+    pub fn time(&self, step: &str) -> Duration {
+        self.times[step]
+    }
+
+    /// `step` in the folder of the run `name`.
+    pub fn command(&self, step: &str, name: &str, more: &[&str]) -> Command {
+        std::fs::create_dir_all(self.path(name)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lea"));
+        command.current_dir(self.path(name)).args(arguments(step)).args(more);
+        command
+    }
+
+    /// Goes on with the run `name` to its end: the same files with the same bytes as undisturbed.
+    pub fn complete(&self, step: &str, name: &str) {
+        succeed(&self.command(step, name, &["--resume"]).output().unwrap());
+        let (whole, resumed) = (results(&self.out(step)), results(&self.out(name)));
+        let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&whole), names(&resumed), "{step}");
+        for (file, bytes) in &whole {
+            assert!(*bytes == resumed[file], "{step}: {file} has other bytes");
+        }
+    }
+
+    /// Starts a run that writes a checkpoint at every step.
+    pub fn start(&self, step: &str, name: &str) -> Child {
+        let mut command = self.command(step, name, &["--resume", "--checkpoint-every", "0"]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Starts a run and stops it, as by Ctrl-Z, once it has written a checkpoint.
+    pub fn stopped(&self, step: &str, name: &str) -> Child {
+        let child = self.start(step, name);
+        let patience = Instant::now();
+        while !self.has_checkpoint(name) {
+            assert!(patience.elapsed() < Duration::from_secs(60), "{step}: no checkpoint was written");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        signal(&child, "STOP");
+        child
+    }
+
+    pub fn has_checkpoint(&self, name: &str) -> bool {
+        let names = std::fs::read_dir(self.out(name)).into_iter().flatten().flatten();
+        names.map(|e| e.file_name()).any(|n| {
+            let name = n.to_string_lossy();
+            name.starts_with("checkpoint-") && name.ends_with(".safetensors")
+        })
+    }
+}
+
+fn arguments(step: &str) -> Vec<&str> {
+    let common = [step, "--config", "../c.toml", "--data", "../data", "--out", "out"];
+    let more: &[&str] = match step {
+        "items" => &["--decoder", "../run/out/decoder"],
+        "fit" => &["--decoder", "../run/out/decoder", "--item-tokens", "../items/out"],
+        "train" => &["--labels", "../run/out/labels", "--variant", "lea", "--epochs", "6"],
+        _ => &[],
+    };
+    [&common, more].concat()
+}
+
+pub fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+    assert!(sent.success(), "{name}");
+}
+
+pub fn succeed(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub fn refusal(output: &Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    errors
+}
+
+/// Every file below `dir` with its bytes, but those that tell how long something took; logs without those figures.
+fn results(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![dir.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(dir).unwrap().to_string_lossy().into_owned();
+            let timed = ["run.json", "report.json", "report.html", "resume.json"].contains(&&name[..]);
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.ends_with(".jsonl") {
+                files.insert(name, without_times(&std::fs::read_to_string(path).unwrap()).into_bytes());
+            } else if !timed {
+                files.insert(name, std::fs::read(path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+fn without_times(log: &str) -> String {
+    let line = |line: &str| {
+        let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
+        if let Some(record) = value.get_mut("record").and_then(|record| record.as_object_mut()) {
+            record.remove("seconds");
+        }
+        if let Some(record) = value.as_object_mut() {
+            record.remove("seconds");
+        }
+        format!("{value}\n")
+    };
+    log.lines().map(line).collect()
+}

@@ -1,0 +1,165 @@
+//! Long steps that are interrupted in every way go on to the bytes of an undisturbed run.
+#![cfg(unix)]
+
+mod long_run;
+
+use long_run::{STEPS, Workshop, refusal, signal, succeed};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+#[test]
+fn killed_at_any_moment_and_resumed_every_step_ends_with_the_bytes_of_an_undisturbed_run() {
+    let workshop = Workshop::new(&STEPS);
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    for step in STEPS {
+        let (mut kills, mut kept, mut runs) = (0, 0, 0);
+        // Each kill leaves less to do, so that five must fit into one run.
+        let mut most = workshop.time(step).mul_f64(0.4);
+        let name = |run: usize| format!("{step}-killed-{run}");
+        while kills < 5 {
+            let mut child = workshop.start(step, &name(runs));
+            std::thread::sleep(most.mul_f64(rng.random_range(0.1..1.0)));
+            if let Some(status) = child.try_wait().unwrap() {
+                assert!(status.success(), "{step}");
+                workshop.complete(step, &name(runs));
+                runs += 1;
+                most = most.mul_f64(0.7);
+                continue;
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            kills += 1;
+            kept += usize::from(workshop.has_checkpoint(&name(runs)));
+        }
+        workshop.complete(step, &name(runs));
+        assert!(kept > 0, "{step}: no kill left a checkpoint to go on from");
+    }
+}
+
+#[test]
+fn ctrl_c_stops_every_step_soon_and_says_how_to_go_on() {
+    let workshop = Workshop::new(&STEPS);
+    for (i, step) in STEPS.into_iter().enumerate() {
+        let name = format!("{step}-interrupted");
+        let child = workshop.stopped(step, &name);
+        signal(&child, if i % 2 == 0 { "INT" } else { "TERM" });
+        signal(&child, "CONT");
+        let start = Instant::now();
+        let output = child.wait_with_output().unwrap();
+        assert!(start.elapsed() < Duration::from_secs(2), "{step}: {:?}", start.elapsed());
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{step}: {message}");
+        assert!(message.contains("interrupted: ") && message.contains("--resume"), "{message}");
+        assert!(workshop.has_checkpoint(&name), "{step}");
+        workshop.complete(step, &name);
+    }
+}
+
+#[test]
+fn a_run_goes_on_only_as_itself_alone_and_in_its_place() {
+    let workshop = Workshop::new(&["run", "items", "train"]);
+    let refused = |step: &str, name: &str, more: &[&str]| {
+        refusal(&workshop.command(step, name, more).output().unwrap())
+    };
+    // A second run in the folder of one that is under way.
+    let child = workshop.stopped("train", "busy");
+    for start in ["--resume", "--overwrite"] {
+        let message = refused("train", "busy", &[start]);
+        assert!(message.contains("another run of lea is writing"), "{message}");
+    }
+    assert!(refused("train", "busy", &[]).contains("another run of lea is writing"));
+    signal(&child, "KILL");
+    child.wait_with_output().unwrap();
+    assert!(refused("train", "busy", &[]).contains("unfinished run"));
+    // Another configuration or model than it was started with, then other data.
+    let other = |step: &str, name: &str, more: &[&str], field: &str| {
+        let message = refused(step, name, &[more, &["--resume"]].concat());
+        assert!(message.contains(&format!("run.{field}")) && message.contains("this one has"), "{message}");
+    };
+    other("train", "busy", &["--width", "8"], "settings.width");
+    let mut other_data = Command::new(env!("CARGO_BIN_EXE_lea"));
+    other_data.args(["train", "--config", "../c.toml", "--data", "../others", "--out", "out", "--resume"]);
+    let base = refusal(&other_data.current_dir(workshop.path("busy")).output().unwrap());
+    assert!(base.contains("run.settings") && base.contains("this one has"), "{base}");
+    workshop.complete("train", "busy");
+    other("run", "run", &["--seeds", "5,6"], "settings.plan.seeds");
+    other("run", "run", &["--decoder", "out/decoder"], "decoder");
+    // A finished run is left alone.
+    let written = |name: &str| std::fs::metadata(workshop.out("run").join(name)).unwrap().modified().unwrap();
+    let before = ["resume.json", "metrics.json", "run.json"].map(written);
+    let told = succeed(&workshop.command("run", "run", &["--resume"]).output().unwrap());
+    assert!(told.contains("finished"), "{told}");
+    assert_eq!(before, ["resume.json", "metrics.json", "run.json"].map(written));
+    // A folder that vanishes is not made again.
+    let child = workshop.stopped("items", "gone");
+    std::fs::rename(workshop.out("gone"), workshop.path("moved")).unwrap();
+    signal(&child, "CONT");
+    let message = refusal(&child.wait_with_output().unwrap());
+    assert!(message.contains("was moved or removed") && !workshop.out("gone").exists(), "{message}");
+}
+
+#[test]
+fn a_run_that_replaces_another_removes_what_that_wrote_and_nothing_else() {
+    let workshop = Workshop::new(&["run"]);
+    let rec = workshop.out("run").join("rec");
+    std::fs::write(rec.join("mine.txt"), "x").unwrap();
+    succeed(&workshop.command("run", "run", &["--overwrite", "--seeds", "6"]).output().unwrap());
+    let mut names: Vec<String> =
+        std::fs::read_dir(rec).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    let of = |variant: &str, end: &str| format!("gru4rec-snqn-{variant}-seed6.{end}");
+    let pair = |variant| [of(variant, "jsonl"), of(variant, "safetensors")];
+    assert_eq!(names, [&pair("base")[..], &pair("lea"), &["mine.txt".to_string()]].concat());
+    // What it reads is not removed.
+    let decoder = ["--decoder", "out/decoder", "--overwrite"];
+    let message = refusal(&workshop.command("run", "run", &decoder).output().unwrap());
+    assert!(message.contains("which it would replace"), "{message}");
+    assert!(workshop.out("run").join("decoder/model.safetensors").exists());
+}
+
+#[test]
+fn a_disk_that_is_full_leaves_no_file_under_its_name_and_the_run_goes_on_later() {
+    let workshop = Workshop::new(&["run", "train"]);
+    // Enough for the records of a run, not for its checkpoint or result.
+    let limited = |every: &str| {
+        std::fs::create_dir_all(workshop.path("full")).unwrap();
+        let train = workshop.command("train", "full", &["--resume", "--checkpoint-every", every]);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ; ulimit -f 12; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_lea")]);
+        let output = shell.args(train.get_args()).current_dir(workshop.path("full")).output();
+        let message = refusal(&output.unwrap());
+        assert!(
+            message.contains("checkpoint-train.safetensors") && message.contains("ulimit -f"),
+            "{message}"
+        );
+        let names = std::fs::read_dir(workshop.out("full")).unwrap();
+        let mut names: Vec<String> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, [".lea-lock", "metrics.jsonl", "resume.json"]);
+    };
+    limited("0");
+    limited("1000");
+    workshop.complete("train", "full");
+}
+
+#[test]
+fn an_output_folder_that_cannot_be_written_is_told() {
+    let workshop = Workshop::new(&[]);
+    let refused = |out: &str| {
+        let train = ["train", "--data", "data", "--out", out];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lea"));
+        refusal(&command.args(train).current_dir(workshop.path("")).output().unwrap())
+    };
+    std::fs::write(workshop.path("file"), "x").unwrap();
+    assert!(refused("file/out").contains("something else stands there"));
+    let locked = workshop.path("locked");
+    std::fs::create_dir(&locked).unwrap();
+    std::fs::set_permissions(&locked, std::os::unix::fs::PermissionsExt::from_mode(0o555)).unwrap();
+    if std::fs::write(locked.join("probe"), "").is_ok() {
+        eprintln!("skipped: this user may write to a read-only folder");
+        return;
+    }
+    assert!(refused("locked").contains("give yourself the right to it"));
+}
