@@ -52,15 +52,6 @@ pub struct Opening<'a> {
     pub checkpoint_every: Duration,
 }
 
-/// What came of an [`Opening`].
-#[derive(Debug)]
-pub enum Opened {
-    /// The run may begin or go on.
-    Run(RunFolder),
-    /// The same run was finished before: nothing is to be done, and nothing was touched.
-    Finished,
-}
-
 /// A folder that this run alone writes to; dropped, it is unlocked.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -94,12 +85,13 @@ enum Status {
 }
 
 impl Opening<'_> {
-    /// Locks the folder and makes it ready.
+    /// Locks the folder and makes it ready. `None` where `start` is to resume and the same run was finished before:
+    /// nothing is to be done then, and nothing was touched.
     ///
     /// # Errors
     /// Another process that writes there now; files in the way; a run that is not the one to be resumed, with the
     /// first thing in which it differs; whatever the file system refuses.
-    pub fn open(self) -> Result<Opened> {
+    pub fn open(self) -> Result<Option<RunFolder>> {
         let dir = self.dir;
         std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
         let place = Place { dir, part: self.part };
@@ -129,7 +121,7 @@ impl Opening<'_> {
                 match found.status {
                     Status::Finished => {
                         place.remove_checkpoints()?;
-                        return Ok(Opened::Finished);
+                        return Ok(None);
                     }
                     Status::Clearing => place.clear(&mut record, Some(found), inputs)?,
                     Status::Running => {
@@ -140,7 +132,7 @@ impl Opening<'_> {
                 }
             }
         }
-        Ok(Opened::Run(RunFolder {
+        Ok(Some(RunFolder {
             dir: dir.to_path_buf(),
             part: self.part.map(String::from),
             lock,

@@ -2,7 +2,7 @@
 
 use super::output;
 use crate::interrupt;
-use crate::run_folder::{Fingerprint, Opened, Opening, RunFolder, Start};
+use crate::run_folder::{Fingerprint, Opening, RunFolder, Start};
 use crate::{Error, Result};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -54,16 +54,14 @@ impl ResumeArgs {
             outputs,
             checkpoint_every: self.checkpoint_every()?,
         };
-        match opening.open()? {
-            Opened::Run(folder) => {
-                interrupt::listen()?;
-                Ok(Some(folder))
-            }
-            Opened::Finished => {
-                output::line(format_args!("{}: the run is finished, nothing is to be done", out.display()))?;
-                Ok(None)
+        let folder = opening.open()?;
+        match &folder {
+            Some(_) => interrupt::listen()?,
+            None => {
+                output::line(format_args!("{}: the run is finished, nothing is to be done", out.display()))?
             }
         }
+        Ok(folder)
     }
 
     /// What is to be done with the files that stand in the folder.

@@ -15,10 +15,7 @@ fn opening(dir: &Path, start: Start, seed: u64) -> Opening<'_> {
 }
 
 fn open(dir: &Path, start: Start, seed: u64) -> RunFolder {
-    match opening(dir, start, seed).open().unwrap() {
-        Opened::Run(folder) => folder,
-        Opened::Finished => panic!("the run is finished"),
-    }
+    opening(dir, start, seed).open().unwrap().expect("the run is not finished")
 }
 
 fn refused(dir: &Path, start: Start, seed: u64) -> String {
@@ -53,7 +50,7 @@ fn resuming_starts_anew_in_an_empty_folder_and_goes_on_in_that_of_the_same_run_o
     std::fs::write(folder.checkpoint_path("x"), "state").unwrap();
     folder.finish().unwrap();
     assert!(!dir.path().join("checkpoint-x.safetensors").exists());
-    assert!(matches!(opening(dir.path(), Start::Resume, 1).open().unwrap(), Opened::Finished));
+    assert!(opening(dir.path(), Start::Resume, 1).open().unwrap().is_none());
     assert!(refused(dir.path(), Start::Resume, 2).contains("run.seed"));
     assert!(refused(dir.path(), Start::New, 1).contains("not empty"));
 }
@@ -131,10 +128,10 @@ fn parts_of_a_folder_are_runs_of_their_own() {
     let first = open("a", Start::New).unwrap();
     let second = open("b", Start::New).unwrap();
     assert!(open("a", Start::Resume).unwrap_err().to_string().contains("another run"));
-    let (Opened::Run(first), Opened::Run(second)) = (first, second) else { panic!("neither is finished") };
+    let (first, second) = (first.expect("not finished"), second.expect("not finished"));
     assert_ne!(first.checkpoint_path("x"), second.checkpoint_path("x"));
     first.finish().unwrap();
     drop(second);
-    assert!(matches!(open("a", Start::Resume).unwrap(), Opened::Finished));
+    assert!(open("a", Start::Resume).unwrap().is_none());
     assert!(open("b", Start::New).unwrap_err().to_string().contains("unfinished"));
 }

@@ -241,7 +241,7 @@ impl<'a> Checkpoints<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run_folder::{Fingerprint, Opened, Opening, Start};
+    use crate::run_folder::{Fingerprint, Opening, Start};
     use serde_json::json;
 
     fn folder(dir: &Path, every: Duration) -> RunFolder {
@@ -256,10 +256,7 @@ mod tests {
             outputs: vec!["log".into()],
             checkpoint_every: every,
         };
-        match opening.open().unwrap() {
-            Opened::Run(folder) => folder,
-            Opened::Finished => panic!("nothing was finished"),
-        }
+        opening.open().unwrap().expect("nothing was finished")
     }
 
     fn sample(step: u64) -> Result<Checkpoint> {
