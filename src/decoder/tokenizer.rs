@@ -1,8 +1,10 @@
 //! Text to token ids and back: a `tokenizer.json`, read from a model folder or trained on texts.
 
-use super::{DecoderConfig, bpe};
+use super::guarded::guarded;
+use super::{DecoderConfig, bpe, json_syntax};
 use crate::{Error, Result, files};
 use rayon::prelude::*;
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tokenizers::models::bpe::{BPE, Vocab};
@@ -21,6 +23,8 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     bos: Option<u32>,
     eos: Vec<u32>,
+    /// Tokens that the decoder knows; ids stay below.
+    known: usize,
 }
 
 impl Tokenizer {
@@ -33,7 +37,11 @@ impl Tokenizer {
         let path = dir.join(FILE);
         let remedy = "take tokenizer.json from the model's publisher again";
         let broken = |e: tokenizers::Error| Error::invalid(&path, "tokenizer", e.to_string(), remedy);
-        let mut inner = tokenizers::Tokenizer::from_bytes(files::read_text(&path)?).map_err(broken)?;
+        let text = files::read_text(&path)?;
+        json_syntax::check(&text).map_err(|e| broken(e.into()))?;
+        check_model(&text).map_err(|problem| broken(problem.into()))?;
+        let parsed = guarded(|| tokenizers::Tokenizer::from_bytes(&text));
+        let mut inner = parsed.unwrap_or_else(|| Err("a part of it is damaged".into())).map_err(broken)?;
         // Some publishers leave the settings of their own batches in the file.
         inner.with_padding(None).with_truncation(None).map_err(broken)?;
         let named = named_specials(&inner, &dir.join(CONFIG))?;
@@ -43,7 +51,7 @@ impl Tokenizer {
         } else {
             config.eos_token_ids.clone()
         };
-        Ok(Tokenizer { inner, bos, eos })
+        Ok(Tokenizer { inner, bos, eos, known: config.vocab_size })
     }
 
     /// Trains a byte-level BPE of at most `vocab_size` tokens on `texts`. The same texts give the same tokenizer.
@@ -64,7 +72,9 @@ impl Tokenizer {
             }
         }
         let learned = bpe::learn(&words, &[BOS, EOS], &alphabet, vocab_size);
-        Ok(Tokenizer { inner: assemble(learned, split).map_err(failed)?, bos: Some(0), eos: vec![1] })
+        let inner = assemble(learned, split).map_err(failed)?;
+        let known = inner.get_vocab_size(true);
+        Ok(Tokenizer { inner, bos: Some(0), eos: vec![1], known })
     }
 
     /// Writes `dir/tokenizer.json` and `dir/tokenizer_config.json`, which Hugging Face's libraries read.
@@ -83,7 +93,19 @@ impl Tokenizer {
 
     /// Ids of `text` alone, without opening and ending tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        Ok(self.inner.encode_fast(text, false).map_err(failed)?.get_ids().to_vec())
+        let encoded = guarded(|| self.inner.encode_fast(text, false));
+        let encoded = encoded.unwrap_or_else(|| Err(GAVE_UP.into())).map_err(failed)?;
+        let ids = encoded.get_ids().to_vec();
+        match ids.iter().find(|&&id| id as usize >= self.known) {
+            Some(id) => Err(Error::setting(
+                format!(
+                    "the tokenizer makes token {id} of {text:?}, the decoder knows {} tokens",
+                    self.known
+                ),
+                "check that tokenizer.json belongs to the decoder",
+            )),
+            None => Ok(ids),
+        }
     }
 
     /// [`Tokenizer::encode`] of many texts, in their order, on all threads.
@@ -100,7 +122,7 @@ impl Tokenizer {
 
     /// Text of `ids`, special tokens left out. Bytes that are no UTF-8 come out as U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, true).map_err(failed)
+        guarded(|| self.inner.decode(ids, true)).unwrap_or_else(|| Err(GAVE_UP.into())).map_err(failed)
     }
 
     /// The token that opens a text.
@@ -116,6 +138,34 @@ impl Tokenizer {
     /// Number of tokens, specials included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+}
+
+/// What is told where the library panicked.
+const GAVE_UP: &str = "the text cannot be brought through it, a part of it is damaged";
+
+/// Refuses a model whose splits are drawn at random, and prefixes that its library does not guard.
+fn check_model(text: &str) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct File {
+        model: Option<Model>,
+    }
+    #[derive(Deserialize)]
+    struct Model {
+        dropout: Option<f64>,
+        continuing_subword_prefix: Option<String>,
+        vocab: Option<serde::de::IgnoredAny>,
+        merges: Option<serde::de::IgnoredAny>,
+    }
+    let file: File = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    let Some(model) = file.model else { return Ok(()) };
+    if let Some(share) = model.dropout.filter(|&share| share != 0.0) {
+        return Err(format!("model.dropout is {share}: the same text would become other tokens each time"));
+    }
+    let merged = model.vocab.is_some() && model.merges.is_some();
+    match model.continuing_subword_prefix.filter(|prefix| merged && !prefix.is_empty()) {
+        Some(prefix) => Err(format!("model.continuing_subword_prefix {prefix:?} is not supported")),
+        None => Ok(()),
     }
 }
 

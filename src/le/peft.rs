@@ -148,10 +148,8 @@ pub fn load_on(dir: &Path, base: &Decoder, identity: &DecoderIdentity) -> Result
         let remedy = "name the decoder that it was trained on, or fit an LE for this one";
         return Err(Error::invalid(dir.join(RECORD), "decoder", problem, remedy));
     }
-    let mut decoder = base.clone();
-    check_adapter_config(dir, &record, decoder.layers.len())?;
-    decoder.add_lora(&record.settings.fit.lora, 0)?;
-    let head = read_adapters(&dir.join(ADAPTERS), &decoder)?;
+    check_adapter_config(dir, &record, base.layers.len())?;
+    let (decoder, head) = read_adapters(&dir.join(ADAPTERS), base, &record.settings.fit.lora)?;
     let prompt = stored.prompt_tokens;
     let vocab = decoder.config.vocab_size;
     if let Some(token) =
@@ -233,9 +231,7 @@ pub fn read_adapter(dir: &Path, base: &Decoder) -> Result<Adapted> {
         return Err(Error::invalid(dir, ADAPTERS, problem, remedy));
     }
     let lora = AdapterConfig::load(dir)?.lora(base.layers.len())?;
-    let mut decoder = base.clone();
-    decoder.add_lora(&lora, 0)?;
-    let head = read_adapters(&path, &decoder)?;
+    let (decoder, head) = read_adapters(&path, base, &lora)?;
     Ok(Adapted { decoder, head, lora })
 }
 
@@ -251,15 +247,18 @@ fn check_adapter_config(dir: &Path, record: &LeRecord, layers: usize) -> Result<
     Err(Error::invalid(dir.join(ADAPTER_CONFIG), "adapters", problem, remedy))
 }
 
-/// Fills the adapters of `decoder` and returns the head `[d]`.
-fn read_adapters(path: &Path, decoder: &Decoder) -> Result<Tensor> {
+/// `base` with the adapters `lora` filled from the file, and the head `[d]`.
+fn read_adapters(path: &Path, base: &Decoder, lora: &LoraConfig) -> Result<(Decoder, Tensor)> {
     let file = TensorFile::open(path)?;
-    let params = decoder.lora_params();
     if file.shape(HEAD).is_none() {
         let problem = "the score head is missing, and rewards of any other head would be noise";
         let remedy = "save it with modules_to_save [\"score\"], or fit the LE again";
         return Err(Error::invalid(path, format!("tensor {HEAD}"), problem, remedy));
     }
+    check_ranks(&file, lora, base.layers.len())?;
+    let mut decoder = base.clone();
+    decoder.add_lora(lora, 0)?;
+    let params = decoder.lora_params();
     let known: BTreeSet<&str> = params.iter().map(Param::name).chain([HEAD]).collect();
     if let Some(name) = file.names().iter().find(|name| !known.contains(&name[..])) {
         let problem = "the adapters have no place for it, so its effect would be lost";
@@ -275,5 +274,23 @@ fn read_adapters(path: &Path, decoder: &Decoder) -> Result<Tensor> {
         param.set(read(param.name(), param.value().shape())?);
     }
     let width = decoder.config.hidden_size;
-    read(HEAD, &[1, width])?.reshape(&[width])
+    let head = read(HEAD, &[1, width])?.reshape(&[width])?;
+    Ok((decoder, head))
+}
+
+/// Refuses ranks that the file does not have before adapters of that size are made.
+fn check_ranks(file: &TensorFile, lora: &LoraConfig, layers: usize) -> Result<()> {
+    for adapter in lora.adapters(layers)? {
+        let name = format!("base_model.model.{}.lora_A.weight", adapter.module);
+        let problem = match file.shape(&name).map(|shape| shape.first().copied().unwrap_or(0)) {
+            Some(rank) if rank == adapter.rank => None,
+            Some(rank) => Some(format!("the rank is {rank}, expected {}", adapter.rank)),
+            None => Some("the tensor is missing".into()),
+        };
+        if let Some(problem) = problem {
+            let remedy = "check that adapter_config.json belongs to these adapters";
+            return Err(Error::invalid(file.path(), format!("tensor {name}"), problem, remedy));
+        }
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ const LONGEST_PATTERN: usize = 4096;
 /// Steps after which a match is given up.
 const BACKTRACKS: usize = 100_000;
 /// Bytes that one compiled expression may take.
-const COMPILED_BYTES: usize = 1 << 20;
+const COMPILED_BYTES: usize = 1 << 18;
 
 /// Key and problem of a setting that cannot be followed.
 pub(super) type Problem = (&'static str, String);
@@ -59,7 +59,10 @@ fn whole(key: &'static str, pattern: &str) -> Result<Regex, Problem> {
         return Err((key, format!("a pattern of {} bytes, at most {LONGEST_PATTERN}", pattern.len())));
     }
     let mut builder = RegexBuilder::new(&format!(r"\A(?:{pattern})\z"));
-    builder.backtrack_limit(BACKTRACKS).delegate_size_limit(COMPILED_BYTES);
+    builder
+        .backtrack_limit(BACKTRACKS)
+        .delegate_size_limit(COMPILED_BYTES)
+        .delegate_dfa_size_limit(COMPILED_BYTES);
     builder.build().map_err(|e| (key, format!("the pattern {pattern:?} cannot be read: {e}")))
 }
 

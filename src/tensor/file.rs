@@ -34,6 +34,11 @@ impl TensorFile {
         // any memory-mapped reader can guard against.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
         let (header_len, header) = SafeTensors::read_metadata(&map).map_err(|e| damaged(path, &e))?;
+        if let Some(name) = misaligned(&header) {
+            let problem = "its bytes do not begin at a multiple of its type's size";
+            let remedy = "the file is damaged, or was written by a faulty program: fetch or write it again";
+            return Err(Error::invalid(path, format!("tensor {name}"), problem, remedy));
+        }
         Ok(TensorFile { path: path.to_path_buf(), map, header, data_start: LENGTH_BYTES + header_len })
     }
 
@@ -137,6 +142,13 @@ impl TensorFile {
         let remedy = "check that the files of the folder belong together, or fetch them again";
         Error::invalid(&self.path, format!("tensor {name}"), problem, remedy)
     }
+}
+
+/// The first tensor, by name, whose offset is no multiple of its type's size.
+fn misaligned(header: &Metadata) -> Option<String> {
+    let wrong = |info: &TensorInfo| !info.data_offsets.0.is_multiple_of((info.dtype.bitsize() / 8).max(1));
+    let names = header.tensors().into_iter().filter(|(_, info)| wrong(info)).map(|(name, _)| name);
+    names.min()
 }
 
 fn chunks<T, const N: usize>(bytes: &[u8], from: fn([u8; N]) -> T) -> impl Iterator<Item = T> {
@@ -370,17 +382,30 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_offsets_are_an_error_that_names_the_tensor() {
+    fn offsets_that_overlap_or_are_huge_negative_or_misaligned_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
-        let header = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},
-            "b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#;
-        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-        bytes.extend(header.as_bytes());
-        bytes.extend([0; 12]);
-        std::fs::write(&path, bytes).unwrap();
-        let error = TensorFile::open(&path).unwrap_err().to_string();
-        assert!(error.contains("tensor b") && error.contains("overlap"), "{error}");
+        let two = |a: &str, b: &str| format!(r#"{{"a":{{"dtype":{a}}},"b":{{"dtype":{b}}}}}"#);
+        let a = r#""F32","shape":[2],"data_offsets":[0,8]"#;
+        for (header, message) in [
+            (two(a, r#""F32","shape":[2],"data_offsets":[4,12]"#), "tensor b: its bytes overlap"),
+            (two(a, r#""F32","shape":[2],"data_offsets":[9,17]"#), "tensor b: its bytes overlap"),
+            (two(a, r#""F32","shape":[4611686018427387904,4],"data_offsets":[8,12]"#), "header"),
+            (two(a, r#""F32","shape":[1],"data_offsets":[8,18446744073709551615]"#), "header"),
+            (two(a, r#""F32","shape":[-1],"data_offsets":[8,12]"#), "no safetensors file"),
+            (two(a, r#""F32","shape":[1],"data_offsets":[-8,12]"#), "no safetensors file"),
+            (
+                two(r#""U8","shape":[2],"data_offsets":[0,2]"#, r#""F32","shape":[2],"data_offsets":[2,10]"#),
+                "tensor b: its bytes do not begin at a multiple",
+            ),
+        ] {
+            let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+            bytes.extend(header.as_bytes());
+            bytes.extend(vec![0; if header.contains("U8") { 10 } else { 12 }]);
+            std::fs::write(&path, bytes).unwrap();
+            let error = TensorFile::open(&path).unwrap_err().to_string();
+            assert!(error.contains(message), "{header}: {error}");
+        }
     }
 
     #[test]
