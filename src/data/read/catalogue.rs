@@ -113,11 +113,6 @@ impl Catalogue {
         }
     }
 
-    /// See [`Interner::touch`].
-    pub(super) fn touch(&self, id: &str) -> u32 {
-        self.ids.touch(id)
-    }
-
     /// Dense number of the item called `id` in a log; `None` for one that is not an item.
     ///
     /// # Errors

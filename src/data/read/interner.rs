@@ -32,14 +32,6 @@ impl Interner {
         }
     }
 
-    /// Reads the memory that a look-up of `id` will begin with. What it returns means nothing, and must only be used in
-    /// a way that keeps the reading from being optimised away.
-    pub(super) fn touch(&self, id: &str) -> u32 {
-        let slots = &self.short.slots;
-        let slot = |short| self.hasher.hash_one(short) as usize & (slots.len() - 1);
-        ShortId::of(id).map_or(0, |short| slots[slot(short)].number)
-    }
-
     fn find_long(&self, id: &str, hash: u64) -> Option<u32> {
         self.long.find(hash, |&number| text_of(&self.text, &self.ends, number) == id).copied()
     }

@@ -43,11 +43,6 @@ impl Log {
         self.user.len()
     }
 
-    /// See [`Interner::touch`].
-    pub(super) fn touch(&self, user: &str) -> u32 {
-        self.users.touch(user)
-    }
-
     /// Adds a row.
     pub(super) fn push(&mut self, user: &str, entry: Entry) -> Result<()> {
         let too_many = || Error::setting("the log has more than 2^32 users or rows", "split it");

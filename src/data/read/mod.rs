@@ -5,7 +5,6 @@
 
 mod amazon;
 mod atomic;
-mod batch;
 mod catalogue;
 mod fault;
 mod find;

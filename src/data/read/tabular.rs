@@ -1,9 +1,8 @@
 //! Logs that are tables: which column is what, and their rows.
 
-use super::batch::{Batch, Said};
 use super::catalogue::Catalogue;
 use super::fault::{Fault, Reading, quoted};
-use super::log::Log;
+use super::log::{Entry, Log};
 use super::number::{self, Number};
 use super::table::{Row, Table};
 use super::wish::Wish;
@@ -99,33 +98,35 @@ pub(super) fn read_log(
     catalogue: &mut Catalogue,
     reading: &mut Reading<'_>,
 ) -> Result<Log> {
-    let path = table.path().to_path_buf();
     let mut log = Log::new(columns.position.is_some(), columns.time.is_some());
-    let mut batch = Batch::default();
+    let policy = reading.wish.unknown_items;
     while let Some(row) = table.next_row()? {
         reading.report.rows += 1;
-        if let Err(fault) = row.and_then(|row| read_row(&row, columns, &mut batch)) {
-            // Earlier rows first, so that the first fault of the file is the one that is told.
-            batch.flush(&path, catalogue, &mut log, reading)?;
-            reading.skip(fault)?;
-        } else if batch.is_full() {
-            batch.flush(&path, catalogue, &mut log, reading)?;
+        let event = row.and_then(|row| read_row(&row, columns, catalogue, policy));
+        match reading.keep(event)? {
+            Some((_, None)) => reading.report.unknown_events += 1,
+            Some((user, Some(entry))) => log.push(user, entry)?,
+            None => {}
         }
     }
-    batch.flush(&path, catalogue, &mut log, reading)?;
     reading.report.latin1_lines += table.latin1_lines();
     if log.rows() == 0 {
         let problem = "the table has no interactions";
         let problem = if reading.report.rows > 0 { "the table has no row that can be used" } else { problem };
-        return Err(Error::invalid(path, "line 2", problem, "add one row for every event"));
+        return Err(Error::invalid(table.path(), "line 2", problem, "add one row for every event"));
     }
     Ok(log)
 }
 
-/// Adds a row to the batch.
-fn read_row(row: &Row<'_>, columns: &LogColumns, batch: &mut Batch) -> Result<(), Fault> {
+/// User and event of a row; no event if its item is to be left out.
+fn read_row<'a>(
+    row: &Row<'a>,
+    columns: &LogColumns,
+    catalogue: &mut Catalogue,
+    policy: Option<super::wish::UnknownItems>,
+) -> Result<(&'a str, Option<Entry>), Fault> {
     let user = row.id(columns.user, "of the user")?;
-    let item = row.id(columns.item, "of the item")?;
+    let id = row.id(columns.item, "of the item")?;
     let position = columns.position.map(|c| number_of(row, c, POSITION)).transpose()?;
     let time = match &columns.time {
         None => None,
@@ -133,8 +134,9 @@ fn read_row(row: &Row<'_>, columns: &LogColumns, batch: &mut Batch) -> Result<()
         Some(Time::Date(parts)) => Some(date_of(row, parts)?),
     };
     let kind = kind_of(row, columns.kind)?;
-    batch.add(row.line, user, item, Said { kind, position, time });
-    Ok(())
+    let fault = |reason, problem: String, remedy: &str| row.fault(reason, problem, remedy);
+    let item = catalogue.number(id, policy, fault)?;
+    Ok((user, item.map(|item| Entry { item, kind, position, time })))
 }
 
 fn number_of(row: &Row<'_>, column: usize, name: &str) -> Result<Number, Fault> {
