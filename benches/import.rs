@@ -1,7 +1,7 @@
 //! Import of a large log: lines a second on one core, and peak memory.
 //!
 //! ```sh
-//! cargo bench --bench import -- [--rows 10000000] [--users 500000] [--items 100000] [--format tsv|csv|atomic] [--gzip]
+//! cargo bench --bench import -- [--rows 10000000] [--users 200000] [--items 100000] [--format tsv|csv|atomic] [--gzip]
 //! ```
 //!
 //! A log of that size is generated in time order, users drawn uniformly, so that the rows of a user lie far apart, and
@@ -64,7 +64,7 @@ fn main() {
 
 fn arguments() -> Shape {
     let mut shape =
-        Shape { rows: 10_000_000, users: 500_000, items: 100_000, format: "tsv".into(), gzip: false };
+        Shape { rows: 10_000_000, users: 200_000, items: 100_000, format: "tsv".into(), gzip: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || words.next().and_then(|word| word.parse().ok()).expect("a number after the flag");
