@@ -2,7 +2,7 @@
 
 use super::label_files::{LabelBlock, columns};
 use super::label_journal::Journal;
-use super::label_manifest::{FORMAT, LabelFile, LabelHeader, MANIFEST, file_name, file_stem};
+use super::label_manifest::{FORMAT, LabelFile, LabelHeader, file_name, file_stem};
 use super::label_part::LabelPart;
 use super::label_record::FileRecord;
 use crate::tensor::file::{self, Entry};
@@ -161,15 +161,6 @@ impl OpenFile<'_> {
         remove(&self.part)?;
         Ok(record)
     }
-}
-
-/// Removes the labels that are in `dir`, the manifest first, so that it never vouches for files that are going.
-pub fn remove_labels(dir: &Path) -> Result<()> {
-    if !dir.is_dir() {
-        return Ok(());
-    }
-    remove(&dir.join(MANIFEST))?;
-    entries(dir)?.iter().try_for_each(|entry| remove(&dir.join(&entry.name)))
 }
 
 /// A file of a labels folder: `labels-00002-of-00016` and an ending.

@@ -39,7 +39,7 @@ pub use label_part::{LabelPart, Shard};
 pub use label_record::FileRecord;
 pub use label_set::{LabelSet, read_labels};
 pub use label_verify::{Sample, verify};
-pub use label_writer::{Begun, LabelWriter, OpenFile, check_neighbours, remove_labels};
+pub use label_writer::{Begun, LabelWriter, OpenFile, check_neighbours};
 pub use losses::{FitBatch, FitLosses, losses};
 pub use pass::{LeData, judge, label_all};
 pub use peft::{LeRecord, LoadedLe};

@@ -46,11 +46,12 @@ impl Buffer {
     /// `len` elements of arbitrary content, for outputs that a kernel writes in full. Builds with debug
     /// assertions fill it with NaN (all bits set), so that an element left unwritten shows.
     pub fn scratch(dtype: DType, len: usize) -> Self {
-        let lines = size_class((len * dtype.size()).div_ceil(LINE));
+        let needed = (len * dtype.size()).div_ceil(LINE);
+        let lines = size_class(needed);
         let recycled = if lines >= POOLED_FROM { take(lines) } else { None };
         let mut lines = recycled.unwrap_or_else(|| vec![Line([0; LINE]); lines]);
         if cfg!(debug_assertions) {
-            lines.fill(Line([0xff; LINE]));
+            lines[..needed].fill(Line([0xff; LINE]));
         }
         Buffer { lines, len, dtype }
     }
@@ -58,7 +59,8 @@ impl Buffer {
     /// `len` zeros.
     pub fn zeros(dtype: DType, len: usize) -> Self {
         let mut buffer = Self::scratch(dtype, len);
-        buffer.lines.fill(Line([0; LINE]));
+        let needed = (len * dtype.size()).div_ceil(LINE);
+        buffer.lines[..needed].fill(Line([0; LINE]));
         buffer
     }
 
@@ -111,10 +113,13 @@ impl Drop for Buffer {
     }
 }
 
+/// A free buffer of at least that size, the smallest there is, but none of more than twice as much: else every size that
+/// ever came up, such as a short last pack's, would keep buffers of its own.
 fn take(lines: usize) -> Option<Vec<Line>> {
     let mut pool = POOL.lock().ok()?;
-    let found = pool.free.get_mut(&lines)?.pop()?;
-    pool.lines -= lines;
+    let (&size, free) = pool.free.range_mut(lines..=2 * lines).find(|(_, free)| !free.is_empty())?;
+    let found = free.pop()?;
+    pool.lines -= size;
     Some(found)
 }
 
@@ -139,6 +144,19 @@ mod tests {
         drop(first);
         let second = Buffer::scratch(DType::F32, 3_000_100);
         assert_eq!(second.as_slice::<f32>().as_ptr(), place);
+    }
+
+    #[test]
+    fn a_smaller_buffer_reuses_a_free_one_and_a_far_smaller_one_does_not() {
+        // Of a size that no other test has.
+        let first = Buffer::scratch(DType::F32, 50_000_000);
+        let place = first.as_slice::<f32>().as_ptr();
+        drop(first);
+        let far_smaller = Buffer::scratch(DType::F32, 20_000_000);
+        assert_ne!(far_smaller.as_slice::<f32>().as_ptr(), place);
+        let smaller = Buffer::zeros(DType::F32, 30_000_000);
+        assert_eq!(smaller.as_slice::<f32>().as_ptr(), place);
+        assert_eq!((smaller.len(), smaller.as_slice::<f32>().iter().any(|x| *x != 0.0)), (30_000_000, false));
     }
 
     #[test]
