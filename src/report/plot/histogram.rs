@@ -1,10 +1,10 @@
 //! Overlaid histograms: the rewards of positives against those of negatives.
 
-use super::{Area, Drawn, GRID, MUTED, colour, figure, legend, text};
+use super::axes::{Axis, chart};
+use super::{Area, Drawn, colour, figure_with_legend};
 use crate::report::json::nan_if_null;
 use crate::report::number::short;
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, VPos};
 use serde::{Deserialize, Serialize};
 
 /// Share of the values that the outermost bins gather at each end, so that a few extremes do not flatten the rest.
@@ -81,12 +81,7 @@ impl Histogram {
         };
         let names: Vec<String> = self.groups.iter().map(named).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let top = legend::height(&names);
-        figure(&self.title, top + 280, |root| {
-            let (above, below) = root.split_vertically(top);
-            legend::draw(&above, &names)?;
-            self.draw(&below)
-        })
+        figure_with_legend(&self.title, &names, 280, |area| self.draw(area))
     }
 
     fn draw(&self, area: &Area) -> Drawn {
@@ -94,28 +89,10 @@ impl Histogram {
         let highest = shares.iter().flatten().copied().fold(0.0, f64::max);
         let (low, high) =
             if self.high > self.low { (self.low, self.high) } else { (self.low, self.low + 1.0) };
-        let mut chart = ChartBuilder::on(area)
-            .margin(6)
-            .margin_right(16)
-            .x_label_area_size(44)
-            .y_label_area_size(58)
-            .build_cartesian_2d(low..high, 0.0..if highest > 0.0 { 1.08 * highest } else { 1.0 })?;
-        let label = text(12.0, MUTED, HPos::Center, VPos::Center);
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .bold_line_style(GRID)
-            .light_line_style(TRANSPARENT)
-            .axis_style(MUTED)
-            .label_style(label.clone())
-            .axis_desc_style(label)
-            .x_labels(10)
-            .y_labels(6)
-            .x_desc(&self.x_label)
-            .y_desc("share of the group (%)")
-            .x_label_formatter(&|x| short(*x))
-            .y_label_formatter(&|y| short(*y))
-            .draw()?;
+        let top = if highest > 0.0 { 1.08 * highest } else { 1.0 };
+        let x = Axis { range: low..high, name: &self.x_label };
+        let y = Axis { range: 0.0..top, name: "share of the group (%)" };
+        let mut chart = chart(area, x, y, false)?;
         for (i, shares) in shares.iter().enumerate() {
             let edge = |bin: usize| low + (high - low) * bin as f64 / shares.len() as f64;
             let bars =

@@ -1,10 +1,9 @@
 //! Line plots: learning curves, several series with a legend.
 
-use super::{Area, Drawn, GRID, MUTED, colour, figure, legend, text};
+use super::axes::{Axis, chart};
+use super::{Area, Drawn, colour, figure_with_legend};
 use crate::report::json::nan_if_null;
-use crate::report::number::short;
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, VPos};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -66,12 +65,7 @@ impl Curves {
     /// The plot as SVG.
     pub fn svg(&self) -> String {
         let names: Vec<&str> = self.series.iter().map(|series| series.name.as_str()).collect();
-        let top = legend::height(&names);
-        figure(&self.title, top + 300, |root| {
-            let (above, below) = root.split_vertically(top);
-            legend::draw(&above, &names)?;
-            self.draw(&below)
-        })
+        figure_with_legend(&self.title, &names, 300, |area| self.draw(area))
     }
 
     fn draw(&self, area: &Area) -> Drawn {
@@ -79,30 +73,8 @@ impl Curves {
         let whole = points.iter().all(|point| point.0.fract() == 0.0);
         let x = extent(points.iter().map(|point| point.0), 0.0);
         let y = extent(points.iter().map(|point| point.1), 0.06);
-        let mut chart = ChartBuilder::on(area)
-            .margin(6)
-            .margin_right(16)
-            .x_label_area_size(44)
-            .y_label_area_size(64)
-            .build_cartesian_2d(x, y)?;
-        let label = text(12.0, MUTED, HPos::Center, VPos::Center);
-        // Between two epochs there is nothing to read: such labels are left out.
-        let format_x = |x: &f64| if whole && x.fract() != 0.0 { String::new() } else { short(*x) };
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .bold_line_style(GRID)
-            .light_line_style(TRANSPARENT)
-            .axis_style(MUTED)
-            .label_style(label.clone())
-            .axis_desc_style(label)
-            .x_labels(10)
-            .y_labels(6)
-            .x_desc(&self.x_label)
-            .y_desc(&self.y_label)
-            .x_label_formatter(&format_x)
-            .y_label_formatter(&|y| short(*y))
-            .draw()?;
+        let (x, y) = (Axis { range: x, name: &self.x_label }, Axis { range: y, name: &self.y_label });
+        let mut chart = chart(area, x, y, whole)?;
         for (i, series) in self.series.iter().enumerate() {
             let markers = series.points.len() <= 40;
             for stretch in series.stretches() {

@@ -3,6 +3,7 @@
 //! A figure stands alone in light colours. In a page, [`stylesheet`] recolours it for a dark background: every
 //! colour here has a counterpart there, found by its hexadecimal value.
 
+mod axes;
 mod bars;
 mod histogram;
 mod legend;
@@ -92,6 +93,16 @@ fn figure(title: &str, height: u32, draw: impl FnOnce(&Area) -> Drawn) -> String
         // Nothing is written but a string, so only a plot without extent could come here.
         Err(e) => format!("<p>{} could not be drawn: {}</p>", super::escape::escape(title), e),
     }
+}
+
+/// A figure whose legend of `names` stands above a drawing of `height` pixels.
+fn figure_with_legend(title: &str, names: &[&str], height: u32, draw: impl FnOnce(&Area) -> Drawn) -> String {
+    let top = legend::height(names);
+    figure(title, top + height, |root| {
+        let (above, below) = root.split_vertically(top);
+        legend::draw(&above, names)?;
+        draw(&below)
+    })
 }
 
 /// Round values that divide `low..=high` into about `parts`, and the distance between them.
