@@ -106,8 +106,12 @@ fn state_loss(
             let targets: Vec<u32> = positives.iter().map(column).collect();
             let items = env.item_directions(Some(&columns))?;
             let similarity = apply(Matmul { transpose_a: false, transpose_b: true }, &[&directions, &items])?;
-            let mask =
-                if config.in_batch { None } else { Some(own_and_shared(env, batch, &columns, positives)?) };
+            // With the whole catalogue shared no column is left to hide.
+            let shared: BTreeSet<u32> = batch.shared_negatives.iter().copied().collect();
+            let mask = match config.in_batch || shared.len() == columns.len() {
+                true => None,
+                false => Some(own_and_shared(env, &shared, &columns, positives)?),
+            };
             let targets = Tensor::from_ids(&env.device(), &targets)?;
             mean(&apply(InfoNce::new(targets, config.temperature, mask), &[&similarity])?)
         }
@@ -127,14 +131,15 @@ fn state_loss(
 }
 
 /// Mask `[steps, columns]` of InfoNCE without in-batch negatives: the row's positive and the shared negatives.
-fn own_and_shared(env: &Environment, batch: &FitBatch, columns: &[u32], positives: &[u32]) -> Result<Tensor> {
-    let shared: BTreeSet<u32> = batch.shared_negatives.iter().copied().collect();
-    let allowed = |p: &u32, c: &u32| u32::from(c == p || shared.contains(c));
-    let mask: Vec<u32> = positives
-        .iter()
-        .flat_map(|p| columns.iter().map(move |c| (p, c)))
-        .map(|(p, c)| allowed(p, c))
-        .collect();
+fn own_and_shared(
+    env: &Environment,
+    shared: &BTreeSet<u32>,
+    columns: &[u32],
+    positives: &[u32],
+) -> Result<Tensor> {
+    let shared: Vec<bool> = columns.iter().map(|column| shared.contains(column)).collect();
+    let allowed = |p: u32| columns.iter().zip(&shared).map(move |(&c, &shared)| u32::from(shared || c == p));
+    let mask: Vec<u32> = positives.iter().flat_map(|&p| allowed(p)).collect();
     Tensor::from_slice(&env.device(), &mask, &[positives.len(), columns.len()])
 }
 
