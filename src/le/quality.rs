@@ -33,6 +33,9 @@ pub struct Quality {
     pub pairs_hard: f64,
     /// Number of those pairs: candidates that are not the item taken next.
     pub hard_pairs: u64,
+    /// What the number of training events, in the place of the reward, reaches on the same pairs: uniform, popularity,
+    /// candidates. A reward that is no better has learned nothing of the user.
+    pub pairs_by_count: [f64; 3],
     /// HR and NDCG at 5, 10, 20 of the item taken next, the whole catalogue ranked by similarity: HR@5, NDCG@5, …
     pub catalogue: [f64; 6],
     /// Share of steps whose candidates hold the item taken next.
@@ -155,6 +158,7 @@ impl Judge<'_> {
         let ordered = |range: std::ops::Range<usize>| {
             ordered_pairs(positive, rewards[range].iter().map(|&r| f64::from(r)))
         };
+        let count = |i: usize| f64::from(self.counts[list[i] as usize]);
         let first_candidate = 1 + 2 * NEGATIVES;
         let candidates = &list[first_candidate..];
         sums.steps += 1;
@@ -163,6 +167,9 @@ impl Judge<'_> {
         let others = || (first_candidate..list.len()).filter(|&i| list[i] != next);
         sums.hard += ordered_pairs(positive, others().map(|i| f64::from(rewards[i])));
         sums.hard_pairs += others().count();
+        sums.by_count[0] += ordered_pairs(count(0), (1..1 + NEGATIVES).map(count));
+        sums.by_count[1] += ordered_pairs(count(0), (1 + NEGATIVES..first_candidate).map(count));
+        sums.by_count[2] += ordered_pairs(count(0), others().map(count));
         sums.recall += usize::from(candidates.contains(&next));
         sums.popularity_next += f64::from(self.counts[next as usize]);
         for (i, rule) in RULES.into_iter().enumerate() {
@@ -196,6 +203,7 @@ struct Sums {
     popular: f64,
     hard: f64,
     hard_pairs: usize,
+    by_count: [f64; 3],
     catalogue: Ranking,
     recall: usize,
     hits: [usize; 3],
@@ -209,12 +217,15 @@ impl Sums {
     fn finish(self) -> Quality {
         let steps = self.steps.max(1) as f64;
         let pairs = steps * NEGATIVES as f64;
+        let hard_pairs = self.hard_pairs.max(1) as f64;
+        let [uniform, popular, hard] = self.by_count;
         Quality {
             steps: self.steps,
             candidates: 0,
             pairs_uniform: self.uniform / pairs,
             pairs_popularity: self.popular / pairs,
-            pairs_hard: self.hard / self.hard_pairs.max(1) as f64,
+            pairs_hard: self.hard / hard_pairs,
+            pairs_by_count: [uniform / pairs, popular / pairs, hard / hard_pairs],
             hard_pairs: self.hard_pairs as u64,
             catalogue: self.catalogue.to_array(),
             candidate_recall: self.recall as f64 / steps,

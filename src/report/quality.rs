@@ -12,6 +12,9 @@ pub struct PairAccuracy {
     /// Share of the pairs in which the observed action has the higher reward; 0.5 is chance.
     #[serde(deserialize_with = "nan_if_null")]
     pub accuracy: f64,
+    /// The same of the number of interactions in the place of the reward.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub by_popularity: f64,
     /// Number of pairs.
     pub pairs: u64,
 }
@@ -56,11 +59,17 @@ pub struct EnvironmentQuality {
 impl EnvironmentQuality {
     /// Pair accuracy: one row a kind of negative.
     pub fn pair_table(&self) -> Table {
-        let columns = [("negatives", Align::Left), ("pair accuracy", Align::Right), ("pairs", Align::Right)];
+        let columns = [
+            ("negatives", Align::Left),
+            ("pair accuracy", Align::Right),
+            ("of popularity alone", Align::Right),
+            ("pairs", Align::Right),
+        ];
         let mut table = Table::new(columns);
         for pair in &self.pair_accuracy {
-            let accuracy = format!("{:.3}", pair.accuracy);
-            table.row(vec![(&*pair.negatives).into(), accuracy.into(), count(pair.pairs).into()]);
+            let [reward, popularity] = [pair.accuracy, pair.by_popularity].map(|share| format!("{share:.3}"));
+            let kind = (&*pair.negatives).into();
+            table.row(vec![kind, reward.into(), popularity.into(), count(pair.pairs).into()]);
         }
         table
     }

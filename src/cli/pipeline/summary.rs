@@ -105,11 +105,19 @@ pub fn fit_curves(epochs: &[FitEpoch]) -> Option<Curves> {
 
 /// The quality as the report lays it out.
 pub fn quality_tables(quality: &Quality, split: &Split, le: &LeConfig) -> EnvironmentQuality {
-    let pairs = |negatives: &str, accuracy: f64, per_step: u64| PairAccuracy {
+    let sampled = quality.steps * crate::le::quality::NEGATIVES as u64;
+    let kinds = [
+        ("uniform", quality.pairs_uniform, sampled),
+        ("popularity", quality.pairs_popularity, sampled),
+        ("candidates", quality.pairs_hard, quality.hard_pairs),
+    ];
+    let pairs = kinds.iter().zip(quality.pairs_by_count);
+    let pair_accuracy = pairs.map(|(&(negatives, accuracy, pairs), by_popularity)| PairAccuracy {
         negatives: negatives.into(),
         accuracy,
-        pairs: quality.steps * per_step,
-    };
+        by_popularity,
+        pairs,
+    });
     let rules = [Augment::Reward, Augment::Similarity, Augment::Both];
     let augmented = rules.iter().enumerate().map(|(i, rule)| AugmentedQuality {
         choice: ["reward", "similarity", "both"][i].into(),
@@ -121,15 +129,7 @@ pub fn quality_tables(quality: &Quality, split: &Split, le: &LeConfig) -> Enviro
         users: split.le.held_out.len() as u64,
         steps: quality.steps,
         candidates: quality.candidates,
-        pair_accuracy: vec![
-            pairs("uniform", quality.pairs_uniform, crate::le::quality::NEGATIVES as u64),
-            pairs("popularity", quality.pairs_popularity, crate::le::quality::NEGATIVES as u64),
-            PairAccuracy {
-                negatives: "candidates".into(),
-                accuracy: quality.pairs_hard,
-                pairs: quality.hard_pairs,
-            },
-        ],
+        pair_accuracy: pair_accuracy.collect(),
         catalogue: Some(Scores::from_array(quality.catalogue)),
         augmented: augmented.collect(),
         next_item_popularity: quality.popularity_next,
@@ -151,5 +151,12 @@ pub fn print_quality(quality: &Quality, split: &Split, le: &LeConfig) -> Result<
     ))?;
     let catalogue = tables.catalogue_table().map(|t| t.to_text());
     let texts = [Some(tables.pair_table().to_text()), catalogue, Some(tables.augmented_table().to_text())];
-    texts.iter().flatten().try_for_each(|text| output::line(text.trim_end()))
+    texts.iter().flatten().try_for_each(|text| output::line(text.trim_end()))?;
+    if quality.pairs_uniform <= quality.pairs_by_count[0] {
+        output::line(
+            "the reward is no better than popularity: train the LE with more epochs, smaller batches (--batch-tokens) \
+             or fewer negatives from the candidates (--hard-share)",
+        )?;
+    }
+    Ok(())
 }
