@@ -93,8 +93,9 @@ impl Progress {
 
     /// Ends the step, leaving one closing line, and returns the seconds that it took.
     pub fn finish(self) -> f64 {
-        self.bar.finish_and_clear();
+        // Before the bar is taken down, which would put its position at the end.
         self.line("done in");
+        self.bar.finish_and_clear();
         self.start.elapsed().as_secs_f64()
     }
 }

@@ -63,8 +63,12 @@ fn rewards(rng: &mut ChaCha8Rng) -> Histogram {
 }
 
 fn environment() -> EnvironmentQuality {
-    let pair =
-        |negatives: &str, accuracy| PairAccuracy { negatives: negatives.into(), accuracy, by_popularity: 0.5, pairs: 21_772 };
+    let pair = |negatives: &str, accuracy| PairAccuracy {
+        negatives: negatives.into(),
+        accuracy,
+        by_popularity: 0.5,
+        pairs: 21_772,
+    };
     let action = |choice: &str, hit_rate, mean_popularity| AugmentedQuality {
         choice: choice.into(),
         used: choice == "both",

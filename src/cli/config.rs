@@ -5,6 +5,7 @@ use crate::decoder::PretrainConfig;
 use crate::le::LeConfig;
 use crate::rec::{EncoderKind, Framework, RecConfig, Variant};
 use crate::{Error, Result, files};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -109,7 +110,7 @@ impl RunConfig {
         if self.plan.seeds.is_empty() || self.plan.encoders.is_empty() {
             return Err(Error::setting("plan: no seeds or no encoders", "name at least one of each"));
         }
-        let known = [EncoderKind::SasRec, EncoderKind::Gru4Rec].map(EncoderKind::name);
+        let known: Vec<&str> = EncoderKind::value_variants().iter().map(|kind| kind.name()).collect();
         if let Some(name) = self.encoder.keys().find(|name| !known.contains(&name.as_str())) {
             return Err(Error::setting(format!("encoder.{name}: no such encoder"), known.join(" or ")));
         }

@@ -46,7 +46,7 @@ pub struct EvalCommand {
     /// Its split
     #[command(flatten)]
     pub split: SplitArgs,
-    /// Configuration whose \[data\] and \[split\] are taken; flags stand over it
+    /// Configuration whose sections data and split are taken; flags stand over it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Recommender that `lea train` or `lea run` wrote, ranked on the split stored with it; may be given several times

@@ -8,6 +8,7 @@ use super::pipeline::{settings, timed};
 use super::resume::{Request, ResumeArgs, names};
 use super::split::SplitArgs;
 use crate::Result;
+use crate::data::check_unmet;
 use crate::decoder::LoraConfig;
 use crate::files::FileHash;
 use crate::le::item_file::{ITEM_TOKENS, read_item_tokens};
@@ -174,6 +175,7 @@ pub fn run(args: FitCommand) -> Result<()> {
     config.le.check()?;
     let dataset = args.le.data.load(config.data.clone())?.dataset;
     let split = args.split.split(&dataset, &config.split)?;
+    check_unmet(&dataset, config.le.most_negatives())?;
     let base = Base::load(&args.le.decoder, &args.le.device)?;
     let adapted = args.adapter.as_ref().map(|dir| peft::read_adapter(dir, &base.decoder)).transpose()?;
     if let Some(adapted) = &adapted {

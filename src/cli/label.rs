@@ -8,7 +8,7 @@ use super::pipeline::summary::{add_quality, print_quality, savings, step_report}
 use super::pipeline::{settings, timed};
 use super::resume::{Request, ResumeArgs};
 use crate::Result;
-use crate::data::Split;
+use crate::data::{Split, check_unmet};
 use crate::le::{
     Augment, Environment, LabelHeader, LabelPart, LeConfig, LeData, MANIFEST, Quality, SPLIT, Shard,
     TokenCount, check_neighbours, judge, peft,
@@ -66,6 +66,7 @@ pub fn run(args: LabelCommand) -> Result<()> {
     loaded.record.check_items(&dataset)?;
     let split = Split::load(&args.le.join(SPLIT), &dataset)?;
     let le = args.settings(&loaded.record.settings, &config)?;
+    check_unmet(&dataset, le.most_negatives())?;
     let part = LabelPart::new(dataset.users.len(), &le.label, args.files, args.shard)?;
     let data = LeData { dataset: &dataset, split: &split };
     let seed = common.seed.unwrap_or(loaded.record.seed);

@@ -7,8 +7,9 @@ use super::pipeline::environment::Base;
 use super::pipeline::given_labels::GivenLabels;
 use super::resume::ResumeArgs;
 use crate::Result;
-use crate::data::Split;
+use crate::data::{Split, check_unmet};
 use crate::device::Device;
+use crate::rec::RecConfig;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -67,6 +68,9 @@ pub fn run(args: RunCommand) -> Result<()> {
             Split::new(&loaded.dataset, protocol, seed, le_share)?;
         }
     }
+    let drawn = config.recommenders()?.iter().map(RecConfig::negatives_used).max().unwrap_or(0);
+    let labelled = if labels.is_some() { 0 } else { config.le.most_negatives() };
+    check_unmet(&loaded.dataset, drawn.max(labelled))?;
     let title = format!("lea on {}", loaded.dataset.name);
     let pipeline = Pipeline {
         config: &config,

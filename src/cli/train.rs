@@ -9,7 +9,7 @@ use super::pipeline::settings;
 use super::pipeline::summary::step_report;
 use super::resume::{Request, ResumeArgs, names};
 use super::split::SplitArgs;
-use crate::data::Part;
+use crate::data::{Part, check_unmet};
 use crate::device::Device;
 use crate::files::FileHash;
 use crate::rec::{
@@ -150,7 +150,7 @@ pub struct TrainCommand {
     /// Settings
     #[command(flatten)]
     pub rec: RecArgs,
-    /// Configuration whose \[data\], \[split\], \[rec\] and \[encoder\] are taken; flags stand over it
+    /// Configuration whose sections data, split, rec and encoder are taken; flags stand over it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Folder that `lea label` wrote; its split is used unless another is given
@@ -184,6 +184,7 @@ pub fn run(args: TrainCommand) -> Result<()> {
         return Err(Error::setting(problem, "leave it out, or choose sqn, snqn or sa2c"));
     }
     let data = args.data.load(run.data.clone())?.dataset;
+    check_unmet(&data, config.negatives_used())?;
     if args.labels.is_none() && config.needs_labels() {
         return Err(Error::setting(
             format!("variant {} needs the LE's labels", config.variant_name()),
@@ -223,7 +224,7 @@ pub fn run(args: TrainCommand) -> Result<()> {
     let Some(folder) = args.resume.open(request)? else { return Ok(()) };
     let mut record =
         RunRecord::start(args.device.describe(), settings(&config)?, vec![config.seed, split.seed]);
-    record.data_hash = Some(data.interactions_hash());
+    record.data_hash = Some(data.hash());
     let mut log = folder.log("metrics.jsonl")?;
     let mut keep = Checkpoints::new(&folder, "train", &args.device, 0)?;
     let trained = train(&config, (&data, &split), labels.as_ref(), &args.device, &mut log, &mut keep)?;

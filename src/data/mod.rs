@@ -23,7 +23,7 @@ pub use dataset::{Dataset, Event, Feedback, Item, TextSource, User};
 pub use filters::{FilterReport, Filters};
 pub use folder::{LoadOptions, load};
 pub use loaded::Loaded;
-pub use negatives::{NegativeKind, NegativeSampler, met_items};
+pub use negatives::{NegativeKind, NegativeSampler, check_unmet, met_items};
 pub use read::{Format, Order, ReadReport, Skipped, UnknownItems};
 pub use save::save;
 pub use segments::{Segment, segments};

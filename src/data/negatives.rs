@@ -1,7 +1,7 @@
 //! Items that a user never met, sampled so that a draw depends on nothing but the seed, the user, the step and the
 //! epoch: not on the order of users nor on the number of threads.
 
-use super::dataset::Event;
+use super::dataset::{Dataset, Event};
 use crate::{Error, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -111,9 +111,44 @@ impl NegativeSampler {
     }
 }
 
+/// Makes sure that every user of `dataset` leaves `count` items unmet, before a long run finds out.
+///
+/// # Errors
+/// The first user who has met too many.
+pub fn check_unmet(dataset: &Dataset, count: usize) -> Result<()> {
+    for user in &dataset.users {
+        let mut met: Vec<u32> = user.events.iter().map(|event| event.item).collect();
+        met.sort_unstable();
+        met.dedup();
+        let left = dataset.items.len() - met.len();
+        if left < count {
+            let problem = format!(
+                "{count} negatives are asked for, and user {:?} has not met only {left} items",
+                user.id
+            );
+            return Err(Error::setting(problem, "ask for fewer negatives, or give a larger catalogue"));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{SynthConfig, synthesise};
+
+    #[test]
+    fn a_user_who_has_met_nearly_all_is_named_before_anything_is_drawn() {
+        let config = SynthConfig { items: 50, users: 6, mean_length: 9.0, seed: 1 };
+        let dataset = synthesise(&config).unwrap().dataset;
+        let met = |u: usize| {
+            dataset.users[u].events.iter().map(|e| e.item).collect::<std::collections::BTreeSet<_>>()
+        };
+        let most = (0..6).map(|u| met(u).len()).max().unwrap();
+        check_unmet(&dataset, 50 - most).unwrap();
+        let message = check_unmet(&dataset, 51 - most).unwrap_err().to_string();
+        assert!(message.contains(&format!("has not met only {} items", 50 - most)), "{message}");
+    }
 
     fn draw(sampler: &NegativeSampler, met: &[u32], place: (u32, u32, u32), count: usize) -> Vec<u32> {
         let mut out = Vec::new();

@@ -35,12 +35,17 @@ pub fn generate(
     mut on_text: impl FnMut(&str) -> Result<()>,
 ) -> Result<Vec<u32>> {
     config.check(prompt)?;
+    let context = decoder.config.max_position_embeddings;
+    if prompt.len() >= context {
+        let problem = format!("the text has {} tokens, the decoder's context {context}", prompt.len());
+        return Err(Error::setting(problem, "give a shorter text: nothing can be written after it"));
+    }
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     let mut cache = decoder.new_cache()?;
     let mut ids = prompt.to_vec();
     let mut printed = 0;
     let mut next = 0;
-    let most = (prompt.len() + config.max_tokens).min(decoder.config.max_position_embeddings);
+    let most = (prompt.len() + config.max_tokens).min(context);
     loop {
         let text = tokenizer.decode(&ids)?;
         let done = ids.len() >= most;

@@ -198,6 +198,11 @@ impl Default for LeConfig {
 }
 
 impl LeConfig {
+    /// Items unmet by a user that training, labelling or judging draws at most for a step.
+    pub fn most_negatives(&self) -> usize {
+        self.fit.negatives.max(self.label.negatives).max(super::quality::NEGATIVES)
+    }
+
     /// Refuses settings that make no sense, by name.
     pub fn check(&self) -> Result<()> {
         let share = |x: f64| (0.0..=1.0).contains(&x);

@@ -1,124 +1,8 @@
 //! Settings of one recommender training.
 
+pub use super::choices::{EncoderKind, Framework, NextState, RewardScale, Variant};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-
-/// The network that reads a history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-#[value(rename_all = "kebab-case")]
-pub enum EncoderKind {
-    /// Causal self-attention (Kang and McAuley, arXiv 1808.09781).
-    #[value(name = "sasrec")]
-    #[serde(rename = "sasrec")]
-    SasRec,
-    /// A gated recurrent unit (Hidasi et al., arXiv 1511.06939).
-    #[value(name = "gru4rec")]
-    #[serde(rename = "gru4rec")]
-    Gru4Rec,
-}
-
-impl EncoderKind {
-    /// The name used in files, tables and flags.
-    pub fn name(self) -> &'static str {
-        match self {
-            EncoderKind::SasRec => "sasrec",
-            EncoderKind::Gru4Rec => "gru4rec",
-        }
-    }
-}
-
-/// How a recommender learns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-#[value(rename_all = "lowercase")]
-pub enum Framework {
-    /// Full softmax cross-entropy alone.
-    Supervised,
-    /// Self-supervised Q-learning (Xin et al., arXiv 2006.05779).
-    Sqn,
-    /// SQN with sampled negative actions (Xin et al., arXiv 2111.03474).
-    Snqn,
-    /// SNQN with the cross-entropy weighted by the advantage (same paper).
-    Sa2c,
-}
-
-impl Framework {
-    /// The name used in files, tables and flags.
-    pub fn name(self) -> &'static str {
-        match self {
-            Framework::Supervised => "supervised",
-            Framework::Sqn => "sqn",
-            Framework::Snqn => "snqn",
-            Framework::Sa2c => "sa2c",
-        }
-    }
-
-    /// Whether there is a Q head.
-    pub fn has_q(self) -> bool {
-        self != Framework::Supervised
-    }
-
-    /// Whether negative actions are trained.
-    pub fn has_negatives(self) -> bool {
-        matches!(self, Framework::Snqn | Framework::Sa2c)
-    }
-}
-
-/// The usual combinations of what is taken from the LE. Each switch can also be set by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
-pub enum Variant {
-    /// Nothing.
-    Base,
-    /// The state.
-    State,
-    /// The rewards.
-    Reward,
-    /// Both.
-    StateReward,
-    /// Both, and augmented actions.
-    Lea,
-}
-
-impl Variant {
-    /// The name used in files, tables and flags.
-    pub fn name(self) -> &'static str {
-        match self {
-            Variant::Base => "base",
-            Variant::State => "state",
-            Variant::Reward => "reward",
-            Variant::StateReward => "state_reward",
-            Variant::Lea => "lea",
-        }
-    }
-}
-
-/// What is done to the LE's rewards before they enter the Q-loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-#[value(rename_all = "lowercase")]
-pub enum RewardScale {
-    /// Nothing.
-    Raw,
-    /// σ(r).
-    Sigmoid,
-    /// σ((r − μ)/σ_r), with mean and deviation of the observed actions of the training steps.
-    Standardised,
-}
-
-/// The state that follows an augmented action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-#[value(rename_all = "lowercase")]
-pub enum NextState {
-    /// The one that followed the observed action.
-    Observed,
-    /// The one that the augmented action itself leads to: the history with the action appended, and the LE's hidden
-    /// vector at its leaf. At a user's last step there is none, as for the observed action: both end the episode.
-    Leaf,
-}
 
 /// Settings of one recommender training; every field has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -154,7 +38,7 @@ pub struct RecConfig {
     pub reward_scale: RewardScale,
     /// The state that follows an augmented action.
     pub augmented_next: NextState,
-    /// Negative actions a step; of labelled ones at most as many as there are labels.
+    /// Negative actions a step: the labelled ones where rewards are the LE's, else drawn anew in every epoch.
     pub negatives: usize,
     /// Weight of the mean Q-loss of the negatives.
     pub negative_weight: f64,
@@ -166,9 +50,9 @@ pub struct RecConfig {
     pub advantage_clip: f64,
     /// Steps of the data in one optimiser step.
     pub batch_steps: usize,
-    /// Epochs at most.
+    /// Epochs at most: passes over the data; with a Q head twice as many, one for each of its two networks.
     pub epochs: usize,
-    /// Epochs without a better validation NDCG@10 after which training stops.
+    /// Epochs, counted like those, without a better validation NDCG@10 after which training stops.
     pub patience: usize,
     /// Learning rate of AdamW.
     pub learning_rate: f64,
@@ -262,6 +146,11 @@ impl RecConfig {
         }
         let augmented = if self.alpha_used() > 0.0 { "+alpha" } else { "" };
         [encoder, "none".into(), format!("{}{augmented}", self.framework.name())]
+    }
+
+    /// Negatives that are drawn for a step: none where the framework trains none, or where they are labelled.
+    pub fn negatives_used(&self) -> usize {
+        if self.framework.has_negatives() && !self.reward { self.negatives } else { 0 }
     }
 
     /// Whether any label is read.

@@ -11,8 +11,10 @@ use crate::tensor::Tensor;
 use crate::{Result, interrupt};
 use rayon::prelude::*;
 
-/// Rows of the encoder that are scored in one piece.
+/// Rows that the encoder reads in one piece.
 const ROWS: usize = 2048;
+/// Scores that are held at a time, whatever the catalogue's size.
+const SCORES: usize = 1 << 23;
 
 /// Steps to predict, packed into sequences for a causal encoder.
 ///
@@ -93,26 +95,35 @@ pub fn evaluate(network: &Network, steps: &EvalSteps) -> Result<Ranking> {
     let mut ranking = Ranking::default();
     for piece in &steps.pieces {
         interrupt::check("ranking")?;
-        let scores = score(network, &piece.lengths, &piece.items, &piece.rows)?;
-        let ranks: Vec<f64> = scores
-            .par_chunks(network.items())
-            .zip(&piece.targets)
-            .map(|(scores, &target)| rank(scores, target as usize))
-            .collect();
-        ranks.into_iter().for_each(|rank| ranking.add_rank(rank));
+        let hidden = hidden(network, &piece.lengths, &piece.items, &piece.rows)?;
+        let together = (SCORES / network.items().max(1)).max(1);
+        for (part, targets) in piece.targets.chunks(together).enumerate() {
+            let first = part * together;
+            let scores = scores(network, hidden.rows(first..first + targets.len())?)?;
+            let ranks: Vec<f64> = scores
+                .par_chunks(network.items())
+                .zip(targets)
+                .map(|(scores, &target)| rank(scores, target as usize))
+                .collect();
+            ranks.into_iter().for_each(|rank| ranking.add_rank(rank));
+        }
     }
     Ok(ranking)
 }
 
-/// Scores `[rows, items]` at the chosen `rows` of packed sequences.
-fn score(network: &Network, lengths: &[usize], items: &[u32], rows: &[u32]) -> Result<Vec<f32>> {
+/// Hidden vectors `[rows, width]` at the chosen `rows` of packed sequences.
+fn hidden(network: &Network, lengths: &[usize], items: &[u32], rows: &[u32]) -> Result<Tensor> {
     let (device, _) = network.home();
     no_grad(|| {
         let layout = Layout::new(&device, lengths)?;
         let h = network.hidden(&Tensor::from_ids(&device, items)?, &layout, &Noise::none())?;
-        let chosen = gather_rows(h.value(), &Tensor::from_ids(&device, rows)?)?;
-        network.logits(&Var::constant(chosen))?.value().to_vec::<f32>()
+        gather_rows(h.value(), &Tensor::from_ids(&device, rows)?)
     })
+}
+
+/// Scores of all items `[rows, items]`.
+fn scores(network: &Network, hidden: Tensor) -> Result<Vec<f32>> {
+    no_grad(|| network.logits(&Var::constant(hidden))?.value().to_vec::<f32>())
 }
 
 impl Network {
@@ -129,7 +140,7 @@ impl Network {
             *end += length as u32;
             Some(*end - 1)
         });
-        score(self, &lengths, &read.concat(), &ends.collect::<Vec<_>>())
+        scores(self, hidden(self, &lengths, &read.concat(), &ends.collect::<Vec<_>>())?)
     }
 }
 

@@ -75,11 +75,6 @@ impl<'a> Feed<'a> {
             }
             None => vec![0; users.len()],
         };
-        let observed = labels.into_iter().flat_map(|labels| {
-            let of_user = |(u, &start): (&UserSteps, &usize)| labels.rewards[start..][..u.steps()].to_vec();
-            users.iter().zip(&starts).flat_map(of_user).collect::<Vec<f32>>()
-        });
-        let observed: Vec<f32> = observed.collect();
         let met = |user: &UserSteps| {
             let mut items = user.items.clone();
             items.sort_unstable();
@@ -87,10 +82,10 @@ impl<'a> Feed<'a> {
             items
         };
         let feed = Feed {
-            map: RewardMap::fit(config.reward_scale, observed.iter().copied()),
+            map: RewardMap::new(config.reward_scale, labels.map(|l| l.statistics).unwrap_or_default()),
             sampler: NegativeSampler::new(NegativeKind::Uniform, &vec![0; items], config.seed),
             met: users.iter().map(met).collect(),
-            negatives: negatives_each(config, labels),
+            negatives: negatives_each(config, labels)?,
             config,
             users,
             labels,
@@ -200,12 +195,21 @@ impl<'a> Feed<'a> {
     }
 }
 
-/// Negatives a step: as many as `config` asks for, and of labelled ones at most as many as there are.
-fn negatives_each(config: &RecConfig, labels: Option<&Labels>) -> usize {
+/// Negatives a step: as many as `config` asks for.
+///
+/// # Errors
+/// Fewer labelled ones: variants that train on different numbers of negatives could not be compared.
+fn negatives_each(config: &RecConfig, labels: Option<&Labels>) -> Result<usize> {
     match labels {
-        _ if !config.framework.has_negatives() => 0,
-        Some(labels) if config.reward => config.negatives.min(labels.negatives),
-        _ => config.negatives,
+        _ if !config.framework.has_negatives() => Ok(0),
+        Some(labels) if config.reward && config.negatives > labels.negatives => {
+            let (asked, there) = (config.negatives, labels.negatives);
+            Err(Error::setting(
+                format!("negatives is {asked}, and the labels have rewards of {there} a step"),
+                "train every variant with as many as there are, or label with more (le.label.negatives)",
+            ))
+        }
+        _ => Ok(config.negatives),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the LE says about every step, as the trainer reads it: plain vectors in memory.
 
 use super::config::RewardScale;
-use crate::le::LabelSet;
+use crate::le::{LabelSet, RewardStatistics};
 use crate::{Error, Result};
 use std::ops::Range;
 
@@ -29,11 +29,13 @@ pub struct Labels {
     pub augmented_rewards: Vec<f32>,
     /// Hidden vectors at the leaves of a_t^e, `[steps, state_dim]`; empty where they were not kept.
     pub augmented_states: Vec<f32>,
+    /// Mean and deviation of r(s_t, a⁺) over the training steps, by which standardised rewards are scaled.
+    pub statistics: RewardStatistics,
 }
 
 impl From<LabelSet> for Labels {
     fn from(set: LabelSet) -> Self {
-        let (header, labels) = (set.manifest.header, set.labels);
+        let (header, statistics, labels) = (set.manifest.header, set.manifest.rewards, set.labels);
         Labels {
             offsets: set.offsets,
             state_dim: header.state_dim,
@@ -45,6 +47,7 @@ impl From<LabelSet> for Labels {
             augmented_items: labels.augmented_action,
             augmented_rewards: labels.augmented_reward,
             augmented_states: labels.augmented_state,
+            statistics,
         }
     }
 }
@@ -58,8 +61,8 @@ pub struct RewardMap {
 }
 
 impl RewardMap {
-    /// The map of `scale`; `observed` are the rewards of the observed actions of all training steps.
-    pub fn fit(scale: RewardScale, observed: impl Iterator<Item = f32> + Clone) -> Self {
+    /// The map of `scale`, which for [`RewardScale::Standardised`] is that of `statistics`.
+    pub fn new(scale: RewardScale, statistics: RewardStatistics) -> Self {
         let (sigmoid, standardised) = match scale {
             RewardScale::Raw => (false, false),
             RewardScale::Sigmoid => (true, false),
@@ -68,12 +71,9 @@ impl RewardMap {
         if !standardised {
             return RewardMap { sigmoid, mean: 0.0, deviation: 1.0 };
         }
-        let count = observed.clone().count().max(1) as f64;
-        let mean = observed.clone().map(f64::from).sum::<f64>() / count;
-        let variance = observed.map(|r| (f64::from(r) - mean).powi(2)).sum::<f64>() / count;
         // Rewards that are all equal carry nothing: they map to σ(0).
-        let deviation = if variance > 0.0 { variance.sqrt() } else { 1.0 };
-        RewardMap { sigmoid, mean, deviation }
+        let deviation = if statistics.deviation > 0.0 { statistics.deviation } else { 1.0 };
+        RewardMap { sigmoid, mean: statistics.mean, deviation }
     }
 
     /// The reward that the Q-loss sees.
@@ -131,6 +131,12 @@ impl Labels {
             let problem = format!("the labels name item {item} of a catalogue of {items}");
             return Err(Error::setting(problem, "give the labels of this data set"));
         }
+        if !(self.statistics.mean.is_finite() && self.statistics.deviation.is_finite()) {
+            return Err(Error::setting(
+                "mean or deviation of the labels' rewards is no finite number",
+                remedy,
+            ));
+        }
         let floats = [&self.rewards, &self.states, &self.negative_rewards, &self.augmented_rewards];
         if floats.into_iter().chain([&self.augmented_states]).flatten().any(|x| !x.is_finite()) {
             return Err(Error::setting("a reward or state of the labels is not a finite number", remedy));
@@ -155,6 +161,7 @@ mod tests {
             augmented_items: vec![2, 1, 0],
             augmented_rewards: vec![4.0; 3],
             augmented_states: Vec::new(),
+            statistics: RewardStatistics::default(),
         }
     }
 
@@ -188,13 +195,14 @@ mod tests {
 
     #[test]
     fn standardised_rewards_are_centred_on_the_observed_actions() {
-        let observed = [1.0f32, 3.0];
-        let map = RewardMap::fit(RewardScale::Standardised, observed.iter().copied());
+        let observed = RewardStatistics { steps: 2, mean: 2.0, deviation: 1.0 };
+        let map = RewardMap::new(RewardScale::Standardised, observed);
         assert!((map.map(2.0) - 0.5).abs() < 1e-12);
         assert!((map.map(3.0) - 1.0 / (1.0 + (-1.0f64).exp())).abs() < 1e-12);
-        let equal = RewardMap::fit(RewardScale::Standardised, [7.0f32; 4].into_iter());
+        let equal = RewardStatistics { steps: 4, mean: 7.0, deviation: 0.0 };
+        let equal = RewardMap::new(RewardScale::Standardised, equal);
         assert_eq!(equal.map(7.0), 0.5);
-        assert_eq!(RewardMap::fit(RewardScale::Raw, observed.iter().copied()).map(-3.5), -3.5);
-        assert_eq!(RewardMap::fit(RewardScale::Sigmoid, observed.iter().copied()).map(0.0), 0.5);
+        assert_eq!(RewardMap::new(RewardScale::Raw, observed).map(-3.5), -3.5);
+        assert_eq!(RewardMap::new(RewardScale::Sigmoid, observed).map(0.0), 0.5);
     }
 }

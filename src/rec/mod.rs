@@ -2,6 +2,7 @@
 
 pub mod baselines;
 mod batch;
+mod choices;
 mod config;
 mod encoder;
 mod evaluate;

@@ -3,7 +3,7 @@
 mod state;
 
 use super::batch::{UserSteps, epoch_batches, training_users};
-use super::config::RecConfig;
+use super::config::{Framework, RecConfig};
 use super::evaluate::{EvalSteps, evaluate};
 use super::feed::{Feed, StepData};
 use super::labels::Labels;
@@ -91,7 +91,10 @@ pub fn train(
     let start = Instant::now();
     let steps: usize = users.iter().map(UserSteps::steps).sum();
     let name = format!("{} {} {}", config.encoder.name(), config.framework.name(), config.variant_name());
-    let mut progress = Progress::new(name, (steps * config.epochs) as u64, "steps");
+    let passes = config.epochs * training.learners.nets.len();
+    training
+        .check_warmup((passes * epoch_batches(&users, config.batch_steps, config.seed, 1).len()) as u64)?;
+    let mut progress = Progress::new(name, (steps * passes) as u64, "steps");
     progress.resume((training.curve.len() * steps) as u64);
     while !training.is_over() {
         let started = Instant::now();
@@ -138,10 +141,27 @@ impl Training {
         self.curve.len() + 1
     }
 
-    /// Whether all epochs have run, or patience has.
+    /// Whether all epochs have run, or patience has. Of two networks each is trained on about half of the batches of a
+    /// pass, so that an epoch of both takes two passes.
     fn is_over(&self) -> bool {
         let (config, ended) = (&self.learners.config, self.curve.len());
-        ended >= config.epochs || (ended > 0 && ended - self.best.epoch >= config.patience)
+        let networks = self.learners.nets.len();
+        let waited = if self.best.epoch > 0 { ended - self.best.epoch } else { 0 };
+        ended >= config.epochs * networks || waited >= config.patience * networks
+    }
+
+    /// # Errors
+    /// SA2C whose advantages would not count within `most` optimiser steps: it would be SNQN under another name.
+    fn check_warmup(&self, most: u64) -> Result<()> {
+        let config = &self.learners.config;
+        if config.framework == Framework::Sa2c && config.advantage_warmup >= most {
+            let problem = format!(
+                "sa2c: advantages count from step {} on, and training has {most}",
+                config.advantage_warmup
+            );
+            return Err(Error::setting(problem, "lower advantage_warmup, or train for more epochs"));
+        }
+        Ok(())
     }
 
     /// Trains on the batches of the present epoch that are left.
@@ -169,7 +189,11 @@ impl Training {
     }
 
     fn end_epoch(&mut self, record: EpochRecord, score: f64) {
-        self.best.offer(score, record.epoch, &self.learners.nets[0].network);
+        // Weights that no advantage has touched are SNQN's, and none of them is SA2C's best.
+        let config = &self.learners.config;
+        if config.framework != Framework::Sa2c || self.learners.step > config.advantage_warmup {
+            self.best.offer(score, record.epoch, &self.learners.nets[0].network);
+        }
         self.curve.push(record);
         (self.batches, self.losses) = (0, Losses::default());
     }

@@ -7,15 +7,16 @@ use super::{Align, Cell, METRIC_NAMES, Metrics, MetricsRow, Table};
 const COMPARED: usize = 3;
 
 /// The table of `metrics`: mean, deviation over several seeds, the best of each column marked, and for every variant
-/// the relative change of NDCG@10 against the `base` of its encoder and framework, with the share of the common
-/// seeds in which it is higher.
+/// the relative change of NDCG@10 against the `base` of its encoder and framework and against supervised training of
+/// its encoder, with the share of the common seeds in which it is higher.
 pub fn results_table(metrics: &Metrics) -> Table {
-    let compared = metrics.rows.iter().any(|row| base_of(metrics, row).is_some());
+    let against = [("NDCG@10 vs base", base_of as Reference), ("vs supervised", supervised_of)];
+    let against =
+        against.into_iter().filter(|(_, of)| metrics.rows.iter().any(|row| of(metrics, row).is_some()));
+    let against: Vec<(&str, Reference)> = against.collect();
     let mut columns = vec![("encoder", Align::Left), ("framework", Align::Left), ("variant", Align::Left)];
     columns.extend(METRIC_NAMES.iter().map(|name| (*name, Align::Right)));
-    if compared {
-        columns.push(("NDCG@10 vs base", Align::Right));
-    }
+    columns.extend(against.iter().map(|(name, _)| (*name, Align::Right)));
     let mut table = Table::new(columns);
     let mut group = None;
     for row in &metrics.rows {
@@ -32,7 +33,8 @@ pub fn results_table(metrics: &Metrics) -> Table {
             let detail = deviations.map_or(String::new(), |sd| format!(" ±{}", fraction(sd[i])));
             Cell::new(fraction(*mean)).with_detail(detail)
         }));
-        cells.push(base_of(metrics, row).map_or(Cell::default(), |base| change(base, row)));
+        let beside = |of: &Reference| of(metrics, row).map_or(Cell::default(), |other| change(other, row));
+        cells.extend(against.iter().map(|(_, of)| beside(of)));
         table.row(cells);
     }
     for (i, _) in METRIC_NAMES.iter().enumerate() {
@@ -40,6 +42,15 @@ pub fn results_table(metrics: &Metrics) -> Table {
         table.mark_highest(3 + i, &means);
     }
     table
+}
+
+/// The row that a row is compared with.
+type Reference = for<'a> fn(&'a Metrics, &MetricsRow) -> Option<&'a MetricsRow>;
+
+/// Supervised training of the same encoder.
+fn supervised_of<'a>(metrics: &'a Metrics, row: &MetricsRow) -> Option<&'a MetricsRow> {
+    let same = |other: &&MetricsRow| other.encoder == row.encoder && other.variant == "supervised";
+    metrics.rows.iter().find(same).filter(|_| row.framework != "none")
 }
 
 fn base_of<'a>(metrics: &'a Metrics, row: &MetricsRow) -> Option<&'a MetricsRow> {
@@ -83,14 +94,17 @@ mod tests {
         let rows = vec![
             row("popularity", "none", "baseline", &[0.01, 0.01]),
             row("gru4rec", "snqn", "base", &[0.05, 0.05]),
+            row("sasrec", "none", "supervised", &[0.10, 0.11]),
             row("sasrec", "snqn", "base", &[0.10, 0.10]),
             row("sasrec", "snqn", "lea", &[0.13, 0.09]),
         ];
         let text = results_table(&Metrics { rows, ..Metrics::default() }).to_text();
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].ends_with("NDCG@10 vs base"), "{text}");
-        assert!(lines.last().unwrap().ends_with("+10.0 % (1/2 seeds)"), "{text}");
-        assert_eq!(text.matches("vs base").count() + text.matches(" seeds)").count(), 2, "{text}");
+        assert!(lines[0].contains("NDCG@10 vs base") && lines[0].ends_with("vs supervised"), "{text}");
+        let last = lines.last().unwrap();
+        assert!(last.contains("+10.0 % (1/2 seeds)") && last.ends_with("+4.8 % (1/2 seeds)"), "{text}");
+        // LEA against both, its base against supervised training; nothing else has a reference.
+        assert_eq!(text.matches(" seeds)").count(), 3, "{text}");
         assert!(
             lines.last().unwrap().contains(".1100 ±.0283*") && lines[2].contains("popularity  –"),
             "{text}"
@@ -102,6 +116,6 @@ mod tests {
         let rows = vec![row("sasrec", "snqn", "lea", &[0.25])];
         let text = results_table(&Metrics { rows, ..Metrics::default() }).to_text();
         assert!(!text.contains('±') && !text.contains("vs base"), "{text}");
-        assert!(text.contains(".2500*") && text.contains("1.0000*"), "{text}");
+        assert!(text.contains(".2500") && !text.contains('*'), "{text}");
     }
 }

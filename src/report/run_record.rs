@@ -4,7 +4,6 @@ use super::{Metrics, json};
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// One stage of a run and its wall time.
@@ -56,7 +55,7 @@ impl RunRecord {
             started: utc(now),
             device: device.into(),
             driver: None,
-            threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
+            threads: rayon::current_num_threads(),
             data_hash: None,
             seeds,
             configuration,
@@ -81,21 +80,10 @@ impl RunRecord {
     }
 }
 
-/// Revision of the source that the program was built from: what the build recorded in `LEA_GIT_REVISION`, else what
-/// `git` says of the source folder where it still exists, else nothing.
+/// Revision of the source that the program was built from, as the build recorded it; nothing where it was built
+/// outside of a repository.
 pub fn git_revision() -> Option<String> {
-    if let Some(built_in) = option_env!("LEA_GIT_REVISION") {
-        return Some(built_in.to_string());
-    }
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // A source folder without `.git` may lie inside somebody else's repository: its revision would say nothing.
-    if !source.join(".git").exists() {
-        return None;
-    }
-    let describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"];
-    let output = Command::new("git").arg("-C").arg(source).args(describe).output().ok()?;
-    let revision = String::from_utf8(output.stdout).ok()?.trim().to_string();
-    (output.status.success() && !revision.is_empty()).then_some(revision)
+    option_env!("LEA_GIT_REVISION").map(String::from)
 }
 
 /// Seconds since 1970 as RFC 3339 in UTC.

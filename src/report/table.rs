@@ -78,6 +78,10 @@ impl Table {
     /// Marks the cells of `column` whose `values` (one a row, NaN for none) are the highest.
     pub fn mark_highest(&mut self, column: usize, values: &[f64]) {
         let highest = values.iter().copied().filter(|v| !v.is_nan()).fold(f64::NEG_INFINITY, f64::max);
+        // Alone, a row is the best of nothing.
+        if values.len() < 2 {
+            return;
+        }
         for (row, value) in self.rows.iter_mut().zip(values) {
             if let Some(cell) = row.get_mut(column) {
                 cell.best = *value == highest;

@@ -157,3 +157,30 @@ fn labels_that_are_needed_and_missing_are_named() {
     let base = small(EncoderKind::SasRec);
     assert!(Feed::new(&base, &users, ITEMS, None).is_ok());
 }
+
+/// One user clicks item 0, then takes 4 and 5. Q-values that depend on the action alone: the trained network would
+/// choose item 2 next, the other one item 1.
+#[test]
+fn the_trained_network_chooses_the_next_action_and_the_other_one_values_it() {
+    let config = RecConfig { framework: Framework::Sqn, discount: 0.5, ..small(EncoderKind::SasRec) };
+    let [main, other] = pair(&config, DType::F64);
+    let set = |network: &Network, q: [f64; 6]| {
+        for param in network.params() {
+            let shape = param.value().shape().to_vec();
+            let values = match param.name() {
+                "q.weight" => vec![0.0; shape.iter().product()],
+                "q.bias" => q.iter().copied().chain(std::iter::repeat(-9.0)).take(shape[0]).collect(),
+                _ => continue,
+            };
+            param.set(lea::tensor::Tensor::from_f64(&Device::Cpu, DType::F64, &values, &shape).unwrap());
+        }
+    };
+    set(&main, [0.0, 1.0, 7.0, 0.0, 0.25, 0.5]);
+    set(&other, [0.0, 8.0, 3.0, 0.0, 0.0, 0.0]);
+    let users = [UserSteps { user: 0, items: vec![0, 4, 5], rewards: vec![0.2, 1.0] }];
+    let feed = Feed::new(&config, &users, ITEMS, None).unwrap();
+    let q = objective(&main, Some(&other), &feed.step(&[0], 1).unwrap(), &Noise::none(), 0).unwrap().q;
+    // Targets 0.2 + 0.5·3 of item 4 and, the episode being over, 1 of item 5; half the square, mean of two steps.
+    let expected = (0.5 * (1.7f64 - 0.25).powi(2) + 0.5 * (1.0f64 - 0.5).powi(2)) / 2.0;
+    assert!((q - expected).abs() < 1e-6, "{q} and {expected}");
+}

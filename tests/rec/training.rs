@@ -11,7 +11,7 @@ fn config(encoder: EncoderKind, framework: Framework) -> RecConfig {
         framework,
         width: 16,
         history: 6,
-        negatives: 4,
+        negatives: 2,
         batch_steps: 32,
         learning_rate: 2e-2,
         dropout: 0.1,

@@ -68,14 +68,3 @@ impl<T: Float> Map<T, 2> for Product {
         a * b
     }
 }
-
-/// a − b at one place.
-#[derive(Clone, Copy)]
-pub struct Difference;
-
-impl<T: Float> Map<T, 2> for Difference {
-    #[inline(always)]
-    fn at<const FMA: bool>(self, [a, b]: [T; 2]) -> T {
-        a - b
-    }
-}
