@@ -76,7 +76,8 @@ fn an_atomic_log_without_times_keeps_the_order_of_the_file() {
 
 #[test]
 fn what_is_wrong_with_atomic_files_is_told_with_file_and_line() {
-    let cases: [(&[(&str, &[u8])], &str); 6] = [
+    type Case<'a> = (&'a [(&'a str, &'a [u8])], &'a str);
+    let cases: [Case; 6] = [
         (&[("a.inter", b"user_id\titem_id:token\n1\t2\n")], "the column \"user_id\" has no type"),
         (&[("a.inter", b"user_id:token\titem_id:int\n1\t2\n")], "the column \"item_id:int\" has no type"),
         (

@@ -159,7 +159,8 @@ fn id_of(line: Line<'_>, id: Option<String>, field: &str) -> Result<String, Faul
 }
 
 fn not_json(line: Line<'_>, problem: &str) -> Fault {
-    let problem: String = problem.chars().take(200).collect();
+    // Each line is parsed by itself, so the parser's own line is always 1.
+    let problem: String = problem.replace(" at line 1 column ", " at column ").chars().take(200).collect();
     let remedy = "give one JSON object a line, with the fields of the Amazon review data";
     fault(line, "no JSON object of the Amazon review data", problem, remedy)
 }

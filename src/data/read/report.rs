@@ -66,8 +66,13 @@ impl ReadReport {
             skipped.rows += 1;
             return;
         }
-        let first = error.to_string();
-        let first = first.rsplit_once("; ").map_or(first.as_str(), |(what, _)| what).to_string();
+        // The file's name alone: where it lay is not part of what was imported.
+        let first = match error {
+            Error::Invalid { path, place, problem, .. } => {
+                format!("{}: {place}: {problem}", path.file_name().unwrap_or_default().to_string_lossy())
+            }
+            other => other.to_string(),
+        };
         self.skipped.insert(reason.to_string(), Skipped { rows: 1, first });
     }
 
