@@ -64,7 +64,12 @@ impl Weights {
         self.place.keys().map(String::as_str)
     }
 
-    /// The open files.
+    /// The open files, in the order of the index.
+    pub(super) fn shards(&self) -> &[TensorFile] {
+        &self.shards
+    }
+
+    /// Paths of the open files.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.shards.iter().map(TensorFile::path)
     }
@@ -85,14 +90,14 @@ impl Weights {
         self.place.contains_key(name)
     }
 
-    /// The tensor `name` of `shape` in float type `dtype`; missing, of another shape or damaged is an error.
+    /// The tensor `name` of `shape` in float type `dtype`, a large one mapped and not read; missing, of another shape or damaged is an error.
     pub fn read(&self, name: &str, shape: &[usize], device: &Device, dtype: DType) -> Result<Tensor> {
         let Some(&shard) = self.place.get(name) else {
             let problem = format!("the tensor is missing, expected shape {shape:?}");
             let remedy = "check that config.json belongs to these weights, or fetch the folder again";
             return Err(Error::invalid(&self.source, format!("tensor {name}"), problem, remedy));
         };
-        self.shards[shard].read(name, shape, device, dtype)
+        self.shards[shard].map(name, shape, device, dtype)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Named tensors in `.safetensors` files: memory-mapped reading with checks, atomic writing.
 
 use super::Tensor;
+use crate::device::cpu::mapped::Mapped;
 use crate::device::{DType, Device, Element};
 use crate::files::{self, FileHash};
 use crate::{Error, Result};
@@ -12,8 +13,12 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+/// Smaller tensors are read at once.
+const MAPPED_FROM: usize = 1 << 16;
 /// Bytes before the header: its length.
 const LENGTH_BYTES: usize = 8;
 
@@ -21,7 +26,7 @@ const LENGTH_BYTES: usize = 8;
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    map: Mmap,
+    map: Arc<Mmap>,
     header: Metadata,
     data_start: usize,
 }
@@ -32,7 +37,7 @@ impl TensorFile {
         let file = File::open(path).map_err(|e| Error::io(path, e))?;
         // SAFETY: the map is only read. Another process that cuts the file short meanwhile is outside of what
         // any memory-mapped reader can guard against.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+        let map = Arc::new(unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?);
         let (header_len, header) = SafeTensors::read_metadata(&map).map_err(|e| damaged(path, &e))?;
         if let Some(name) = misaligned(&header) {
             let problem = "its bytes do not begin at a multiple of its type's size";
@@ -90,6 +95,41 @@ impl TensorFile {
             }
             other => Err(self.wrong(name, format!("the type is {other:?}, expected F32, F16, BF16 or F64"))),
         }
+    }
+
+    /// As [`TensorFile::read`], but a large tensor of f32, f16 or bf16 that is computed with in f32 stays in the file
+    /// until it is used: nothing of it is read here. The file must then stay as it is; one that is replaced by
+    /// renaming another over it does.
+    pub fn map(&self, name: &str, shape: &[usize], device: &Device, dtype: DType) -> Result<Tensor> {
+        let info = self.info(name, shape)?;
+        let stored = match info.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            _ => return self.read(name, shape, device, dtype),
+        };
+        let (start, end) = info.data_offsets;
+        let range = self.data_start + start..self.data_start + end;
+        if dtype != DType::F32 || range.len() < MAPPED_FROM || cfg!(target_endian = "big") {
+            return self.read(name, shape, device, dtype);
+        }
+        match (device, Mapped::new(self.map.clone(), range, stored)) {
+            (Device::Cpu, Some(mapped)) => Tensor::from_mapped(mapped, shape),
+            // A header that is not padded leaves its data askew.
+            (Device::Cpu, None) => self.read(name, shape, device, dtype),
+        }
+    }
+
+    /// Where the bytes of every tensor lie in the file, by name.
+    pub fn places(&self) -> BTreeMap<String, Range<usize>> {
+        let place =
+            |info: &TensorInfo| self.data_start + info.data_offsets.0..self.data_start + info.data_offsets.1;
+        self.header.tensors().into_iter().map(|(name, info)| (name, place(info))).collect()
+    }
+
+    /// All bytes of the file.
+    pub fn all(&self) -> &[u8] {
+        &self.map
     }
 
     /// The tensor `name` of type U32 as host values; errors as for [`TensorFile::read`].
@@ -355,6 +395,40 @@ mod tests {
         assert_eq!(file.read_ids("ids", &[2]).unwrap(), [7, 9]);
         assert_eq!((file.metadata("b"), file.metadata("c")), (Some("2"), None));
         assert_eq!(file.names(), ["brain", "double", "half", "ids", "single"]);
+    }
+
+    #[test]
+    fn a_mapped_tensor_has_the_values_of_a_read_one_and_writing_to_it_leaves_the_file_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.safetensors");
+        let values: Vec<f32> = (0..40_000).map(|i| (i as f32 * 0.37).sin()).collect();
+        let halves: Vec<f16> = values.iter().map(|&x| f16::from_f32(x)).collect();
+        let brains: Vec<bf16> = values.iter().map(|&x| bf16::from_f32(x)).collect();
+        let shape = [200, 200];
+        let tensors = vec![
+            ("single".to_string(), Tensor::from_slice(&Device::Cpu, &values, &shape).unwrap()),
+            ("half".to_string(), Tensor::from_slice(&Device::Cpu, &halves, &shape).unwrap()),
+            ("brain".to_string(), Tensor::from_slice(&Device::Cpu, &brains, &shape).unwrap()),
+        ];
+        write(&path, &tensors, &BTreeMap::new()).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let file = TensorFile::open(&path).unwrap();
+        for (name, _) in &tensors {
+            let read = file.read(name, &shape, &Device::Cpu, DType::F32).unwrap().to_vec::<f32>().unwrap();
+            let mut mapped = file.map(name, &shape, &Device::Cpu, DType::F32).unwrap();
+            assert_eq!(mapped.to_vec::<f32>().unwrap(), read, "{name}");
+            assert_eq!(mapped.rows(3..5).unwrap().to_vec::<f32>().unwrap(), read[600..1000]);
+            mapped.host_mut::<f32>()[7] = 5.0;
+            let changed = mapped.to_vec::<f32>().unwrap();
+            assert!(changed[7] == 5.0 && changed[8..] == read[8..] && changed[..7] == read[..7]);
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        assert!(
+            file.map("half", &[200], &Device::Cpu, DType::F32)
+                .unwrap_err()
+                .to_string()
+                .contains("[200, 200]")
+        );
     }
 
     #[test]

@@ -41,6 +41,15 @@ impl Tensor {
         Ok(Self::of(storage, device, T::DTYPE, shape))
     }
 
+    /// A tensor of `shape` that a mapped file holds; an error when the lengths differ.
+    pub(crate) fn from_mapped(source: cpu::mapped::Mapped, shape: &[usize]) -> Result<Self> {
+        if source.len() != count("from_mapped", shape, DType::F32)? {
+            let problem = format!("{} elements cannot have shape {shape:?}", source.len());
+            return Err(Error::shape("from_mapped", problem));
+        }
+        Ok(Self::of(Storage::Cpu(cpu::Buffer::mapped(source)), &Device::Cpu, DType::F32, shape))
+    }
+
     /// Indices or ids, as a vector `[len]`.
     pub fn from_ids(device: &Device, ids: &[u32]) -> Result<Self> {
         Self::from_slice(device, ids, &[ids.len()])

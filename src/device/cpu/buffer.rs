@@ -1,6 +1,9 @@
 //! Host memory of a tensor. Large buffers return to a pool instead of to the system: a labelling pass allocates
 //! the same sizes thousands of times, and fresh pages cost more than the kernels that would fill them.
+//!
+//! A buffer can also be a part of a mapped file, which nobody reads before it is needed: see [`super::mapped`].
 
+use super::mapped::Mapped;
 use crate::device::{DType, Element};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -32,6 +35,8 @@ static POOL: Mutex<Pool> = Mutex::new(Pool { free: BTreeMap::new(), lines: 0 });
 #[derive(Debug)]
 pub struct Buffer {
     lines: Vec<Line>,
+    /// What the elements are as long as nobody wrote to them; `lines` is empty then.
+    mapped: Option<Mapped>,
     len: usize,
     dtype: DType,
 }
@@ -53,7 +58,12 @@ impl Buffer {
         if cfg!(debug_assertions) {
             lines[..needed].fill(Line([0xff; LINE]));
         }
-        Buffer { lines, len, dtype }
+        Buffer { lines, mapped: None, len, dtype }
+    }
+
+    /// The elements of a mapped file, as f32.
+    pub fn mapped(source: Mapped) -> Self {
+        Buffer { lines: Vec::new(), len: source.len(), dtype: DType::F32, mapped: Some(source) }
     }
 
     /// `len` zeros.
@@ -74,12 +84,18 @@ impl Buffer {
     /// The elements. Asking for another type than the buffer's is a defect of the caller and panics.
     pub fn as_slice<T: Element>(&self) -> &[T] {
         assert_eq!(T::DTYPE, self.dtype, "a {} buffer was read as {}", self.dtype, T::DTYPE);
-        &bytemuck::cast_slice(&self.lines)[..self.len]
+        match &self.mapped {
+            Some(mapped) => bytemuck::cast_slice(mapped.values()),
+            None => &bytemuck::cast_slice(&self.lines)[..self.len],
+        }
     }
 
-    /// The elements, to be written.
+    /// The elements, to be written; those of a mapped file are copied first, the file stays as it is.
     pub fn as_mut_slice<T: Element>(&mut self) -> &mut [T] {
         assert_eq!(T::DTYPE, self.dtype, "a {} buffer was written as {}", self.dtype, T::DTYPE);
+        if let Some(mapped) = self.mapped.take() {
+            *self = Buffer::copy_of(mapped.values());
+        }
         &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
     }
 

@@ -22,6 +22,7 @@ pub mod l2_normalize;
 pub mod layer_norm;
 pub mod log_sigmoid;
 pub mod map;
+pub mod mapped;
 pub mod matmul;
 pub mod norm_score;
 pub mod reduce;
