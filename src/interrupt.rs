@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub const EXIT_STATUS: u8 = 130;
 
 /// How long a step may take to its next consistent point.
-pub const GRACE: Duration = Duration::from_millis(1500);
+pub const GRACE: Duration = Duration::from_millis(1200);
 
 /// How often the flag is looked at by the thread that ends the grace.
 const GLANCE: Duration = Duration::from_millis(100);

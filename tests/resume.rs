@@ -3,7 +3,7 @@
 
 mod long_run;
 
-use long_run::{STEPS, Workshop, refusal, signal, succeed};
+use long_run::{STEPS, WORKSHOP, files_below, refusal, signal, succeed};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::process::Command;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn killed_at_any_moment_and_resumed_every_step_ends_with_the_bytes_of_an_undisturbed_run() {
-    let workshop = Workshop::new(&STEPS);
+    let workshop = &*WORKSHOP;
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     for step in STEPS {
         let (mut kills, mut kept, mut runs) = (0, 0, 0);
@@ -40,7 +40,7 @@ fn killed_at_any_moment_and_resumed_every_step_ends_with_the_bytes_of_an_undistu
 
 #[test]
 fn ctrl_c_stops_every_step_soon_and_says_how_to_go_on() {
-    let workshop = Workshop::new(&STEPS);
+    let workshop = &*WORKSHOP;
     for (i, step) in STEPS.into_iter().enumerate() {
         let name = format!("{step}-interrupted");
         let child = workshop.stopped(step, &name);
@@ -59,7 +59,7 @@ fn ctrl_c_stops_every_step_soon_and_says_how_to_go_on() {
 
 #[test]
 fn a_run_goes_on_only_as_itself_alone_and_in_its_place() {
-    let workshop = Workshop::new(&["run", "items", "train"]);
+    let workshop = &*WORKSHOP;
     let refused = |step: &str, name: &str, more: &[&str]| {
         refusal(&workshop.command(step, name, more).output().unwrap())
     };
@@ -102,26 +102,55 @@ fn a_run_goes_on_only_as_itself_alone_and_in_its_place() {
 
 #[test]
 fn a_run_that_replaces_another_removes_what_that_wrote_and_nothing_else() {
-    let workshop = Workshop::new(&["run"]);
-    let rec = workshop.out("run").join("rec");
-    std::fs::write(rec.join("mine.txt"), "x").unwrap();
-    succeed(&workshop.command("run", "run", &["--overwrite", "--seeds", "6"]).output().unwrap());
-    let mut names: Vec<String> =
-        std::fs::read_dir(rec).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let workshop = &*WORKSHOP;
+    let (name, out) = ("replaced", workshop.out("replaced"));
+    std::fs::create_dir_all(workshop.path(name)).unwrap();
+    let copied = Command::new("cp").arg("-r").arg(workshop.out("run")).arg(&out).status().unwrap();
+    assert!(copied.success());
+    // What it reads is not removed.
+    let decoder = ["--decoder", "out/decoder", "--overwrite"];
+    let message = refusal(&workshop.command("run", name, &decoder).output().unwrap());
+    assert!(message.contains("which it would replace"), "{message}");
+    assert!(out.join("decoder/model.safetensors").exists());
+
+    std::fs::write(out.join("rec/mine.txt"), "x").unwrap();
+    let other = ["--overwrite", "--labels", "../run/out/labels", "--seeds", "6"];
+    succeed(&workshop.command("run", name, &other).output().unwrap());
+    let mut names: Vec<String> = std::fs::read_dir(out.join("rec"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     let of = |variant: &str, end: &str| format!("gru4rec-snqn-{variant}-seed6.{end}");
     let pair = |variant| [of(variant, "jsonl"), of(variant, "safetensors")];
     assert_eq!(names, [&pair("base")[..], &pair("lea"), &["mine.txt".to_string()]].concat());
-    // What it reads is not removed.
-    let decoder = ["--decoder", "out/decoder", "--overwrite"];
-    let message = refusal(&workshop.command("run", "run", &decoder).output().unwrap());
-    assert!(message.contains("which it would replace"), "{message}");
-    assert!(workshop.out("run").join("decoder/model.safetensors").exists());
+    assert!(!out.join("decoder").exists() && !out.join("le").exists() && !out.join("labels").exists());
+}
+
+#[test]
+fn every_file_that_a_step_writes_is_on_the_list_by_which_it_is_removed() {
+    for step in STEPS {
+        let out = WORKSHOP.out(step);
+        let record = std::fs::read_to_string(out.join("resume.json")).unwrap();
+        let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+        let outputs = record["outputs"].as_array().unwrap();
+        let listed = |file: &str| {
+            outputs.iter().any(|pattern| match pattern.as_str().unwrap().split_once('*') {
+                Some((start, end)) => file.starts_with(start) && file.ends_with(end),
+                None => pattern == file,
+            })
+        };
+        let files = files_below(&out);
+        assert!(files.contains(&"run.json".to_string()), "{step}: {files:?}");
+        for file in files.iter().filter(|file| ![".lea-lock", "resume.json"].contains(&&file[..])) {
+            assert!(listed(file), "{step}: {file}");
+        }
+    }
 }
 
 #[test]
 fn a_disk_that_is_full_leaves_no_file_under_its_name_and_the_run_goes_on_later() {
-    let workshop = Workshop::new(&["run", "train"]);
+    let workshop = &*WORKSHOP;
     // Enough for the records of a run, not for its checkpoint or result.
     let limited = |every: &str| {
         std::fs::create_dir_all(workshop.path("full")).unwrap();
@@ -146,7 +175,7 @@ fn a_disk_that_is_full_leaves_no_file_under_its_name_and_the_run_goes_on_later()
 
 #[test]
 fn an_output_folder_that_cannot_be_written_is_told() {
-    let workshop = Workshop::new(&[]);
+    let workshop = &*WORKSHOP;
     let refused = |out: &str| {
         let train = ["train", "--data", "data", "--out", out];
         let mut command = Command::new(env!("CARGO_BIN_EXE_lea"));

@@ -98,8 +98,14 @@ pub struct PretrainCommand {
     pub device: Device,
 }
 
-const OUTPUTS: [&str; 5] =
-    ["config.json", "model.safetensors", "tokenizer.json", "metrics.jsonl", "run.json"];
+const OUTPUTS: [&str; 6] = [
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "metrics.jsonl",
+    "run.json",
+];
 
 /// Runs `lea pretrain`.
 pub fn run(args: PretrainCommand) -> Result<()> {

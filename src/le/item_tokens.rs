@@ -159,7 +159,7 @@ impl Training<'_> {
             if batch.steps == 0 {
                 batch.before = value;
             }
-            if batch.steps == self.config.epochs {
+            if batch.steps >= self.config.epochs {
                 break value;
             }
             batch.optimiser.step(backward(&loss)?, schedule.scale(batch.steps as u64))?;

@@ -146,7 +146,7 @@ impl Training {
     fn is_over(&self) -> bool {
         let (config, ended) = (&self.learners.config, self.curve.len());
         let networks = self.learners.nets.len();
-        let waited = if self.best.epoch > 0 { ended - self.best.epoch } else { 0 };
+        let waited = if self.best.epoch > 0 { ended.saturating_sub(self.best.epoch) } else { 0 };
         ended >= config.epochs * networks || waited >= config.patience * networks
     }
 
@@ -175,9 +175,9 @@ impl Training {
     ) -> Result<()> {
         let (epoch, config) = (self.epoch_number(), &self.learners.config);
         let batches = epoch_batches(users, config.batch_steps, config.seed, epoch as u64);
-        let done = batches[..self.batches].iter().flatten().map(|&i| users[i].steps() as u64).sum();
+        let done = batches.iter().take(self.batches).flatten().map(|&i| users[i].steps() as u64).sum();
         progress.resume(done);
-        for batch in &batches[self.batches..] {
+        for batch in batches.iter().skip(self.batches) {
             let data = feed.step(batch, epoch as u32)?;
             self.learners.step(&data, &mut self.losses)?;
             self.batches += 1;

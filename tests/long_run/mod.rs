@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 const SETTINGS: &str = r#"
@@ -55,14 +56,22 @@ pub const STEPS: [&str; 5] = ["run", "pretrain", "items", "fit", "train"];
 /// A folder with settings, data, and every step run to its end without a disturbance. Each run has a folder of its own
 /// to run in, and writes to `out` there: so that no path that it records differs.
 pub struct Workshop {
-    dir: tempfile::TempDir,
+    dir: PathBuf,
     /// How long each step took.
     times: BTreeMap<&'static str, Duration>,
 }
 
+/// Made once for all tests: each of them has folders of its own there.
+pub static WORKSHOP: LazyLock<Workshop> = LazyLock::new(Workshop::new);
+
 impl Workshop {
-    pub fn new(steps: &[&'static str]) -> Self {
-        let mut workshop = Workshop { dir: tempfile::tempdir().unwrap(), times: BTreeMap::new() };
+    fn new() -> Self {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("resume");
+        if dir.exists() {
+            std::fs::remove_dir_all(&dir).unwrap();
+        }
+        std::fs::create_dir_all(&dir).unwrap();
+        let mut workshop = Workshop { dir, times: BTreeMap::new() };
         std::fs::write(workshop.path("c.toml"), SETTINGS).unwrap();
         for (name, users) in [("data", "100"), ("others", "30")] {
             let synth = ["data", "synth", "--items", "60", "--mean-length", "7"];
@@ -73,7 +82,7 @@ impl Workshop {
                 .output();
             succeed(&output.unwrap());
         }
-        for &step in steps {
+        for step in STEPS {
             let start = Instant::now();
             succeed(&workshop.command(step, step, &[]).output().unwrap());
             workshop.times.insert(step, start.elapsed());
@@ -82,7 +91,7 @@ impl Workshop {
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.dir.join(name)
     }
 
     /// Where the run `name` writes.
@@ -167,23 +176,31 @@ pub fn refusal(output: &Output) -> String {
     errors
 }
 
-/// Every file below `dir` with its bytes, but those that tell how long something took; logs without those figures.
-fn results(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![dir.to_path_buf()];
+/// Names of all files below `dir`.
+pub fn files_below(dir: &Path) -> Vec<String> {
+    let (mut files, mut folders) = (Vec::new(), vec![dir.to_path_buf()]);
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.strip_prefix(dir).unwrap().to_string_lossy().into_owned();
-            let timed = ["run.json", "report.json", "report.html", "resume.json"].contains(&&name[..]);
-            if path.is_dir() {
-                folders.push(path);
-            } else if name.ends_with(".jsonl") {
-                files.insert(name, without_times(&std::fs::read_to_string(path).unwrap()).into_bytes());
-            } else if !timed {
-                files.insert(name, std::fs::read(path).unwrap());
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match path.is_dir() {
+                true => folders.push(path),
+                false => files.push(path.strip_prefix(dir).unwrap().to_string_lossy().into_owned()),
             }
         }
+    }
+    files
+}
+
+/// Every file below `dir` with its bytes, but those that tell how long something took; logs without those figures.
+fn results(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let timed = ["run.json", "report.json", "report.html", "resume.json"];
+    let mut files = BTreeMap::new();
+    for name in files_below(dir).into_iter().filter(|name| !timed.contains(&&name[..])) {
+        let bytes = std::fs::read(dir.join(&name)).unwrap();
+        let bytes = match name.ends_with(".jsonl") {
+            true => without_times(&String::from_utf8(bytes).unwrap()).into_bytes(),
+            false => bytes,
+        };
+        files.insert(name, bytes);
     }
     files
 }

@@ -46,7 +46,11 @@ impl Base {
 
     /// What a run made of it depends on.
     pub fn describe(&self) -> Result<serde_json::Value> {
-        let tokenizer = FileHash::of(&self.dir.join("tokenizer.json"))?.sha256;
+        let mut tokenizer = Vec::new();
+        for path in ["tokenizer.json", "tokenizer_config.json"].map(|name| self.dir.join(name)) {
+            // The second names special tokens, where it is there.
+            tokenizer.push(path.exists().then(|| FileHash::of(&path)).transpose()?.map(|hash| hash.sha256));
+        }
         Ok(serde_json::json!({ "model": self.identity.hash(), "tokenizer": tokenizer }))
     }
 

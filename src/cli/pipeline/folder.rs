@@ -11,13 +11,14 @@ use crate::run_folder::{Fingerprint, RunFolder};
 use serde_json::Value;
 
 /// Apart from the LE, its labels and the recommenders.
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "data/dataset.json",
     "data/interactions.tsv",
     "data/items.tsv",
     "decoder/config.json",
     "decoder/model.safetensors",
     "decoder/tokenizer.json",
+    "decoder/tokenizer_config.json",
     "le.jsonl",
     "metrics.json",
     "report.html",

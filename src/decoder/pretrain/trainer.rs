@@ -88,7 +88,7 @@ impl<'a> Trainer<'a, '_> {
         let schedule = Schedule { warmup, total: steps, kind: Decay::Cosine, floor: 0.05 };
         let mut state = self.begin()?;
         let mut progress = Progress::new("pretrain", (tokens * self.config.epochs) as u64, "tokens");
-        progress.resume(((state.place.epoch - 1) * tokens) as u64);
+        progress.resume((state.place.epoch.saturating_sub(1) * tokens) as u64);
         // The order of an epoch is that of the one before, shuffled again.
         (1..state.place.epoch).for_each(|_| order.shuffle(&mut self.rng));
         while state.place.epoch <= self.config.epochs {
