@@ -98,7 +98,7 @@ impl RunConfig {
         let config: RunConfig = toml::from_str(text).map_err(|e| {
             let line = e.span().map(|s| 1 + text[..s.start.min(text.len())].matches('\n').count());
             let place = line.map_or_else(|| "the configuration".into(), |line| format!("line {line}"));
-            Error::invalid(path, place, e.message(), "see configs/ for every key, and correct the file")
+            Error::invalid(path, place, e.message(), "see configs/reference.toml for every key, and correct the file")
         })?;
         config.check()?;
         Ok(config)
@@ -184,6 +184,26 @@ mod tests {
         assert_eq!(names.len(), 12);
         assert_eq!(names[0], "sasrec supervised base");
         assert_eq!(names[11], "gru4rec snqn lea");
+    }
+
+    #[test]
+    fn the_reference_names_every_setting_with_its_default() {
+        let text = include_str!("../../configs/reference.toml");
+        assert_eq!(parse(text).unwrap(), RunConfig::default());
+        let lines: Vec<&str> = text.lines().map(|line| line.trim_start_matches("# ")).collect();
+        let named = |key: &str| lines.iter().any(|line| line.starts_with(&format!("{key} = ")));
+        fn keys(value: &serde_json::Value, out: &mut Vec<String>) {
+            for (key, value) in value.as_object().into_iter().flatten() {
+                match value.as_object().is_some_and(|table| !table.is_empty()) {
+                    true => keys(value, out),
+                    false => out.push(key.clone()),
+                }
+            }
+        }
+        let mut all = Vec::new();
+        keys(&serde_json::to_value(RunConfig::default()).unwrap(), &mut all);
+        let missing: Vec<&String> = all.iter().filter(|key| *key != "encoder" && !named(key)).collect();
+        assert!(all.len() > 70 && missing.is_empty(), "{missing:?}");
     }
 
     #[test]

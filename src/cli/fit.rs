@@ -45,6 +45,15 @@ pub struct FitCommand {
     /// Items of a history that the LE reads at most; longer ones are cut into segments
     #[arg(long, value_name = "H")]
     pub history: Option<usize>,
+    /// Text before the history, shared by all users
+    #[arg(long, value_name = "TEXT")]
+    pub root: Option<String>,
+    /// Text between the history and an action
+    #[arg(long, value_name = "TEXT")]
+    pub stem: Option<String>,
+    /// Text after an action; the reward is read at its end
+    #[arg(long, value_name = "TEXT")]
+    pub closing: Option<String>,
     /// Settings of the training
     #[command(flatten)]
     pub fit: FitArgs,
@@ -171,6 +180,14 @@ pub fn run(args: FitCommand) -> Result<()> {
     let mut config = args.le.configuration()?;
     config.le.fit = args.fit.over(config.le.fit);
     config.le.history = args.history.unwrap_or(config.le.history);
+    let prompt = &mut config.le.prompt;
+    for (text, given) in [
+        (&mut prompt.root, args.root),
+        (&mut prompt.stem, args.stem),
+        (&mut prompt.closing, args.closing),
+    ] {
+        *text = given.unwrap_or_else(|| std::mem::take(text));
+    }
     config.split.le_share = args.le_share.unwrap_or(config.split.le_share);
     config.le.check()?;
     let dataset = args.le.data.load(config.data.clone())?.dataset;

@@ -65,6 +65,12 @@ pub struct RecArgs {
     /// Attention blocks or recurrent layers [default: 1]
     #[arg(long, value_name = "N")]
     pub blocks: Option<usize>,
+    /// Attention heads; sasrec only [default: 1]
+    #[arg(long, value_name = "N")]
+    pub heads: Option<usize>,
+    /// Whether the supervised head is the item embedding itself [default: true]
+    #[arg(long, value_name = "BOOL")]
+    pub tied: Option<bool>,
     /// Dropout probability [default: 0.5]
     #[arg(long, value_name = "P")]
     pub dropout: Option<f64>,
@@ -74,21 +80,33 @@ pub struct RecArgs {
     /// Weight of the mean Q-loss of the negatives [default: 1]
     #[arg(long, value_name = "W")]
     pub neg_weight: Option<f64>,
-    /// Optimiser steps of sa2c before the advantage counts
+    /// Discount of the next state's value [default: 0.5]
+    #[arg(long, value_name = "G")]
+    pub discount: Option<f64>,
+    /// Largest advantage of sa2c [default: 10]
+    #[arg(long, value_name = "A")]
+    pub advantage_clip: Option<f64>,
+    /// Optimiser steps of sa2c before the advantage counts [default: 2000]
     #[arg(long, value_name = "N")]
     pub advantage_warmup: Option<u64>,
-    /// Steps of the data in one optimiser step
+    /// Steps of the data in one optimiser step [default: 256]
     #[arg(long, value_name = "N")]
     pub batch_steps: Option<usize>,
-    /// Epochs at most
+    /// Epochs at most: passes over the data, with a Q head two an epoch [default: 100]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
-    /// Epochs without a better validation NDCG@10 before training stops
+    /// Epochs without a better validation NDCG@10 before training stops [default: 5]
     #[arg(long, value_name = "N")]
     pub patience: Option<usize>,
     /// Learning rate [default: 0.001]
     #[arg(long, value_name = "R")]
     pub learning_rate: Option<f64>,
+    /// Decoupled weight decay [default: 0]
+    #[arg(long, value_name = "W")]
+    pub weight_decay: Option<f64>,
+    /// Norm to which gradients are clipped; 0 for no clipping [default: 0]
+    #[arg(long, value_name = "N")]
+    pub clip_norm: Option<f64>,
     /// Seed of weights, batches, dropout and negatives [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -124,14 +142,20 @@ impl RecArgs {
             history: self.history.unwrap_or(c.history),
             width: self.width.unwrap_or(c.width),
             blocks: self.blocks.unwrap_or(c.blocks),
+            heads: self.heads.unwrap_or(c.heads),
+            tied: self.tied.unwrap_or(c.tied),
             dropout: self.dropout.unwrap_or(c.dropout),
             negatives: self.negatives.unwrap_or(c.negatives),
             negative_weight: self.neg_weight.unwrap_or(c.negative_weight),
+            discount: self.discount.unwrap_or(c.discount),
+            advantage_clip: self.advantage_clip.unwrap_or(c.advantage_clip),
             advantage_warmup: self.advantage_warmup.unwrap_or(c.advantage_warmup),
             batch_steps: self.batch_steps.unwrap_or(c.batch_steps),
             epochs: self.epochs.unwrap_or(c.epochs),
             patience: self.patience.unwrap_or(c.patience),
             learning_rate: self.learning_rate.unwrap_or(c.learning_rate),
+            weight_decay: self.weight_decay.unwrap_or(c.weight_decay),
+            clip_norm: self.clip_norm.unwrap_or(c.clip_norm),
             seed: self.seed.unwrap_or(c.seed),
             ..c
         }

@@ -103,7 +103,7 @@ pub fn train(
         let ranking = keep.keep_if_interrupted(log, ranking, || training.checkpoint())?;
         let record =
             training.losses.record(training.epoch_number(), [ranking.hr(10), ranking.ndcg(10)], started);
-        log.write(&serde_json::json!({ "stage": "train", "record": record }))?;
+        log.write(&serde_json::json!({ "step": "train", "record": record }))?;
         let epoch = record.epoch;
         progress.message(format!("epoch {epoch} loss {:.4} NDCG@10 {:.4}", record.loss, record.ndcg10));
         let score = if validation.is_empty() { epoch as f64 } else { record.ndcg10 };
