@@ -98,7 +98,12 @@ impl RunConfig {
         let config: RunConfig = toml::from_str(text).map_err(|e| {
             let line = e.span().map(|s| 1 + text[..s.start.min(text.len())].matches('\n').count());
             let place = line.map_or_else(|| "the configuration".into(), |line| format!("line {line}"));
-            Error::invalid(path, place, e.message(), "see configs/reference.toml for every key, and correct the file")
+            Error::invalid(
+                path,
+                place,
+                e.message(),
+                "see configs/reference.toml for every key, and correct the file",
+            )
         })?;
         config.check()?;
         Ok(config)

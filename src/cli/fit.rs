@@ -181,11 +181,9 @@ pub fn run(args: FitCommand) -> Result<()> {
     config.le.fit = args.fit.over(config.le.fit);
     config.le.history = args.history.unwrap_or(config.le.history);
     let prompt = &mut config.le.prompt;
-    for (text, given) in [
-        (&mut prompt.root, args.root),
-        (&mut prompt.stem, args.stem),
-        (&mut prompt.closing, args.closing),
-    ] {
+    for (text, given) in
+        [(&mut prompt.root, args.root), (&mut prompt.stem, args.stem), (&mut prompt.closing, args.closing)]
+    {
         *text = given.unwrap_or_else(|| std::mem::take(text));
     }
     config.split.le_share = args.le_share.unwrap_or(config.split.le_share);
