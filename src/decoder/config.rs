@@ -179,7 +179,8 @@ impl DecoderConfig {
         let fewer = self.full_layers.len() < self.num_hidden_layers;
         let inside = self.full_layers.iter().all(|&layer| layer < self.num_hidden_layers);
         let windowed = self.sliding_window.is_some() && self.family != Family::Mistral;
-        if !self.full_layers.is_empty() && !(windowed && ascending && inside && fewer) {
+        let possible = windowed && ascending && inside && fewer;
+        if !self.full_layers.is_empty() && !possible {
             let problem = format!("{:?} are not some layers of a {family} with a window", self.full_layers);
             return Err(("full_layers", problem));
         }

@@ -76,7 +76,8 @@ impl RopeScaling {
         let whole = |v: &Value| v.as_f64() == Some(1.0);
         for (key, found) in value {
             let known = ["rope_type", "type", "rope_theta"].contains(&&key[..]) || used.contains(&&key[..]);
-            if !known && !found.is_null() && !(key == "partial_rotary_factor" && whole(found)) {
+            let harmless = found.is_null() || (key == "partial_rotary_factor" && whole(found));
+            if !known && !harmless {
                 return Err(("rope", format!("{key} {found} is not supported with type {kind}")));
             }
         }

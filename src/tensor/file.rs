@@ -127,6 +127,12 @@ impl TensorFile {
         self.header.tensors().into_iter().map(|(name, info)| (name, place(info))).collect()
     }
 
+    /// Tells the system how the file will be read from here on.
+    #[cfg(unix)]
+    pub(crate) fn advise(&self, advice: memmap2::Advice) -> std::io::Result<()> {
+        self.map.advise(advice)
+    }
+
     /// All bytes of the file.
     pub fn all(&self) -> &[u8] {
         &self.map
