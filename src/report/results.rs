@@ -72,7 +72,7 @@ fn change(base: &MetricsRow, row: &MetricsRow) -> Cell {
         })
         .collect();
     let higher = pairs.iter().filter(|higher| **higher).count();
-    let detail = if pairs.len() > 1 { format!(" ({higher}/{} seeds)", pairs.len()) } else { String::new() };
+    let detail = if pairs.len() > 1 { format!(" ({higher}/{})", pairs.len()) } else { String::new() };
     Cell::new(format!("{:+.1} %", 100.0 * (after / before - 1.0))).with_detail(detail)
 }
 
@@ -102,9 +102,9 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].contains("NDCG@10 vs base") && lines[0].ends_with("vs supervised"), "{text}");
         let last = lines.last().unwrap();
-        assert!(last.contains("+10.0 % (1/2 seeds)") && last.ends_with("+4.8 % (1/2 seeds)"), "{text}");
+        assert!(last.contains("+10.0 % (1/2)") && last.ends_with("+4.8 % (1/2)"), "{text}");
         // LEA against both, its base against supervised training; nothing else has a reference.
-        assert_eq!(text.matches(" seeds)").count(), 3, "{text}");
+        assert_eq!(text.matches("/2)").count(), 3, "{text}");
         assert!(
             lines.last().unwrap().contains(".1100 ±.0283*") && lines[2].contains("popularity  –"),
             "{text}"

@@ -74,7 +74,8 @@ pub(super) fn results(report: &Report) -> Option<String> {
         _ => "one seed".to_string(),
     };
     let note = format!(
-        "Full ranking of the catalogue, protocol {}, {} test steps, {seeds}. The best of each column is coloured.",
+        "Full ranking of the catalogue, protocol {}, {} test steps, {seeds}. The best of each column is coloured; in brackets, the \
+         seeds in which a variant is above.",
         metrics.protocol,
         count(metrics.test_steps)
     );
