@@ -110,7 +110,7 @@ impl<'a> Labeller<'a> {
     ) -> Result<(LabelBlock, TokenCount)> {
         let (k, n) = (self.config.negatives, self.candidates());
         let (candidates, similarities) = self.find_candidates(pack, group.clone(), history)?;
-        let (actions, starts) = self.draw_actions(pack, group.clone(), &candidates)?;
+        let Actions { actions, starts } = self.draw_actions(pack, group.clone(), &candidates)?;
         let rewards = rewards(&self.env, pack.trunks, &actions, self.config.pack_tokens)?;
         let (first, last) = (pack.steps[group.start].0, pack.steps[group.end - 1].0);
         let mut block = LabelBlock::new(first..last + 1);
@@ -141,14 +141,9 @@ impl<'a> Labeller<'a> {
         Ok((block, self.count(&pack.depths[group], &starts)))
     }
 
-    /// The actions `(step, action)` of the steps `group`: of each the observed one, the negatives, then those of its
-    /// `candidates` that there are; and where each step's begin.
-    fn draw_actions(
-        &self,
-        pack: &Pack,
-        group: Range<usize>,
-        candidates: &[u32],
-    ) -> Result<(Vec<(usize, u32)>, Vec<usize>)> {
+    /// The actions of the steps `group`: of each the observed one, the negatives, then those of its `candidates` that there
+    /// are.
+    fn draw_actions(&self, pack: &Pack, group: Range<usize>, candidates: &[u32]) -> Result<Actions> {
         let n = self.candidates();
         let mut actions = Vec::with_capacity(group.len() * self.actions());
         let mut starts = vec![0];
@@ -164,7 +159,7 @@ impl<'a> Labeller<'a> {
             actions.extend(list.into_iter().map(|action| (step, action)));
             starts.push(actions.len());
         }
-        Ok((actions, starts))
+        Ok(Actions { actions, starts })
     }
 
     fn find_candidates(
@@ -193,6 +188,14 @@ impl<'a> Labeller<'a> {
         }
         count
     }
+}
+
+/// What is scored at the steps of a group.
+struct Actions {
+    /// Step of the pack, and action.
+    actions: Vec<(usize, u32)>,
+    /// Where each step's begin, and the number of all.
+    starts: Vec<usize>,
 }
 
 /// A pack whose trunks have run, its steps in order.

@@ -52,7 +52,7 @@ pub struct CatalogueBench {
 /// Runs `lea bench catalogue`.
 pub fn run(args: &CatalogueBench) -> Result<()> {
     let sizes = [args.items, args.hidden, args.layers, args.history, args.pack_tokens];
-    if sizes.contains(&0) || args.items > 1 << 28 || args.interactions < 2 || args.hidden % 4 != 0 {
+    if sizes.contains(&0) || args.items > 1 << 28 || args.interactions < 2 || !args.hidden.is_multiple_of(4) {
         return Err(Error::setting(
             format!("items {}, interactions {}, hidden {}", args.items, args.interactions, args.hidden),
             "choose at least 1 of each, 2 interactions, and a width that is a multiple of 4",
