@@ -269,7 +269,7 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeMap<Stri
     Ok(())
 }
 
-/// As [`write`], of tensors that need not be in memory: `fill` writes the little-endian elements of the entry of the
+/// As [`write()`], of tensors that need not be in memory: `fill` writes the little-endian elements of the entry of the
 /// given number. Returns the size and hash of the file.
 ///
 /// # Errors
