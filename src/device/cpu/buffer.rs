@@ -6,6 +6,7 @@
 use super::mapped::Mapped;
 use crate::device::{DType, Element};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Mutex;
 
 /// One cache line; buffers are aligned to it.
@@ -129,14 +130,30 @@ impl Drop for Buffer {
     }
 }
 
-/// A free buffer of at least that size, the smallest there is, but none of more than twice as much: else every size that
-/// ever came up, such as a short last pack's, would keep buffers of its own.
+/// A free buffer of at least that size, the smallest there is, but none of more than twice as much. Where there is none,
+/// one that is somewhat too small leaves the pool: the new one will serve in its place. So packs of many sizes share the
+/// buffers of the largest, and none keeps its own.
 fn take(lines: usize) -> Option<Vec<Line>> {
     let mut pool = POOL.lock().ok()?;
-    let (&size, free) = pool.free.range_mut(lines..=2 * lines).find(|(_, free)| !free.is_empty())?;
-    let found = free.pop()?;
-    pool.lines -= size;
-    Some(found)
+    if let Some(found) = pool.pop(lines..=2 * lines, false) {
+        return Some(found);
+    }
+    let too_small = pool.pop(lines / 2 + 1..=lines - 1, true);
+    drop(pool);
+    // Returned to the system outside of the lock.
+    drop(too_small);
+    None
+}
+
+impl Pool {
+    /// Takes out a buffer whose size is in `sizes`: the smallest, or the largest.
+    fn pop(&mut self, sizes: RangeInclusive<usize>, largest: bool) -> Option<Vec<Line>> {
+        let mut there = self.free.range_mut(sizes).filter(|(_, free)| !free.is_empty());
+        let (&size, free) = if largest { there.next_back() } else { there.next() }?;
+        let found = free.pop()?;
+        self.lines -= size;
+        Some(found)
+    }
 }
 
 /// Rounds large sizes up to one of eight steps a power of two, so that packs of slightly different length
