@@ -217,7 +217,7 @@ pub fn run(args: FitCommand) -> Result<()> {
         .with("decoder", base.describe()?)?
         .with("item_tokens", FileHash::of(&tokens)?.sha256)?
         .with("adapter", adapter.transpose()?.map(|adapter| adapter.sha256))?
-        .with("device", args.le.device.to_string())?;
+        .with("device", args.le.device.arithmetic())?;
     let request = Request {
         out: &args.le.out,
         part: None,

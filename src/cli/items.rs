@@ -79,7 +79,7 @@ pub fn run(args: ItemsCommand) -> Result<()> {
         .with("settings", &config.le.items)?
         .with("items", dataset.items_hash())?
         .with("decoder", base.describe()?)?
-        .with("device", args.le.device.to_string())?;
+        .with("device", args.le.device.arithmetic())?;
     let request = Request {
         out: &args.le.out,
         part: None,

@@ -133,7 +133,7 @@ impl LabelCommand {
             .with("labelling", header.deciding())?
             .with("files", part.files())?
             .with("shard", self.shard.map(|shard| shard.to_string()))?
-            .with("device", self.common.device.to_string())?;
+            .with("device", self.common.device.arithmetic())?;
         let name = self.shard.map(|_| self.own_name("").trim_end_matches('-').to_string());
         self.resume.open(Request {
             out: &self.common.out,

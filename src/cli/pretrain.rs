@@ -119,7 +119,7 @@ pub fn run(args: PretrainCommand) -> Result<()> {
         .with("settings", &settings)?
         .with("seed", seed)?
         .with("data", data.hash())?
-        .with("device", args.device.to_string())?;
+        .with("device", args.device.arithmetic())?;
     let request = Request {
         out: &args.out,
         part: None,

@@ -230,7 +230,7 @@ pub fn run(args: TrainCommand) -> Result<()> {
         .with("data", data.interactions_hash())?
         .with("split", split.hash())?
         .with("labels", labels_hash)?
-        .with("device", args.device.to_string())?;
+        .with("device", args.device.arithmetic())?;
     let request = Request {
         out: &args.out,
         part: None,

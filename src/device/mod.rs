@@ -44,6 +44,13 @@ impl FromStr for Device {
 }
 
 impl Device {
+    /// What the bits of a result depend on besides its inputs: the device and, of the CPU, the instruction set in use.
+    pub fn arithmetic(&self) -> String {
+        match self {
+            Device::Cpu => format!("{self} {}", cpu::instruction_set()),
+        }
+    }
+
     /// Make and instruction set of the device, for run records: "AMD EPYC (avx512)".
     pub fn describe(&self) -> String {
         match self {

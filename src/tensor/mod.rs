@@ -3,6 +3,7 @@
 
 pub mod checkpoint;
 pub mod file;
+mod file_write;
 
 use crate::device::{DType, Device, Element, Storage, cpu};
 use crate::{Error, Result};

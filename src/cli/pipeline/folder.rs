@@ -42,7 +42,7 @@ impl Pipeline<'_> {
             .with("settings", settings)?
             .with("data", self.loaded.dataset.hash())?
             .with("decoder", decoder.transpose()?)?
-            .with("device", self.device.to_string())?;
+            .with("device", self.device.arithmetic())?;
         let decoder_dir = self.decoder.as_ref().map(|decoder| &decoder.dir);
         let folders = [self.source.as_ref(), decoder_dir, given.map(GivenLabels::dir)];
         self.resume.open(Request {

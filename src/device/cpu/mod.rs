@@ -43,6 +43,11 @@ pub(crate) fn rows_per_task(width: usize) -> usize {
     (16 * 1024 / width.max(1)).max(1)
 }
 
+/// Name of the instruction set in use.
+pub fn instruction_set() -> String {
+    simd::level().to_string()
+}
+
 /// Processor name and instruction set in use.
 pub fn describe() -> String {
     let model = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
