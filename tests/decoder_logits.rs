@@ -17,7 +17,11 @@ fn stories() -> Option<PathBuf> {
     let found = shared.into_iter().chain(places).map(|p| p.join("data/llm-stories260k"));
     let found = found.into_iter().find(|p| p.join("config.json").exists());
     if found.is_none() {
-        eprintln!("skipped: no data/llm-stories260k in ../shared, ../../shared or $LEA_SHARED");
+        // Not by the macro, whose text the test harness keeps to itself.
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("skipped: no data/llm-stories260k in ../shared, ../../shared or $LEA_SHARED\n"),
+        );
     }
     found
 }
