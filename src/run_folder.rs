@@ -2,17 +2,19 @@
 //! the same run and by no other, and replaced without touching a file that it did not write.
 
 mod fingerprint;
+mod lock;
 mod outputs;
 
 pub use fingerprint::{Difference, Fingerprint};
 
+use self::lock::{Locks, same_file};
 use crate::progress::MetricsLog;
 use crate::{Error, Result, files};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -45,9 +47,11 @@ pub struct Opening<'a> {
     pub fingerprint: Fingerprint,
     /// Files and folders that it reads: what lies there is never removed.
     pub inputs: Vec<PathBuf>,
-    /// Every file that it may write, below the folder, at most one `*` in a file's name. Record and checkpoints need
-    /// not be named.
+    /// Every file that it may write, below the folder; in a file's name, one `*` stands for anything and each `?` for
+    /// a digit. Record and checkpoints need not be named.
     pub outputs: Vec<String>,
+    /// Names of files without which it is not finished, whatever its record says.
+    pub results: Vec<String>,
     /// Time between two checkpoints; zero for one at every consistent point.
     pub checkpoint_every: Duration,
 }
@@ -57,7 +61,7 @@ pub struct Opening<'a> {
 pub struct RunFolder {
     dir: PathBuf,
     part: Option<String>,
-    lock: File,
+    locks: Locks,
     record: Mutex<Record>,
     resumed: bool,
     checkpoint_every: Duration,
@@ -86,7 +90,7 @@ enum Status {
 
 impl Opening<'_> {
     /// Locks the folder and makes it ready. `None` where `start` is to resume and the same run was finished before:
-    /// nothing is to be done then, and nothing was touched.
+    /// nothing is to be done then, and nothing was touched. One that lacks a result is gone on with.
     ///
     /// # Errors
     /// Another process that writes there now; files in the way; a run that is not the one to be resumed, with the
@@ -99,7 +103,7 @@ impl Opening<'_> {
         if self.start != Start::Overwrite && !place.record().exists() && place.is_taken()? {
             return Err(place.taken(self.start));
         }
-        let lock = place.lock()?;
+        let locks = place.lock()?;
         let found = place.read_record()?;
         let patterns = std::iter::once(place.own_name("checkpoint-", "*.safetensors")).chain(self.outputs);
         let inputs = &self.inputs[..];
@@ -119,14 +123,15 @@ impl Opening<'_> {
             (Start::Resume, Some(found)) => {
                 place.check_same(&found, &record.run)?;
                 match found.status {
-                    Status::Finished => {
+                    Status::Finished if self.results.iter().all(|name| dir.join(name).is_file()) => {
                         place.remove_checkpoints()?;
                         return Ok(None);
                     }
                     Status::Clearing => place.clear(&mut record, Some(found), inputs)?,
-                    Status::Running => {
+                    Status::Running | Status::Finished => {
                         outputs::remove(dir, &outputs::matching(dir, &record.outputs, true)?)?;
                         record.stages = found.stages;
+                        place.write_record(&record)?;
                         resumed = true;
                     }
                 }
@@ -135,7 +140,7 @@ impl Opening<'_> {
         Ok(Some(RunFolder {
             dir: dir.to_path_buf(),
             part: self.part.map(String::from),
-            lock,
+            locks,
             record: Mutex::new(record),
             resumed,
             checkpoint_every: self.checkpoint_every,
@@ -218,7 +223,7 @@ impl RunFolder {
     /// Refuses to go on in a folder that was moved, removed or replaced meanwhile: written to its name, the files of
     /// one run would end up in two places.
     pub fn check_still_there(&self) -> Result<()> {
-        if same_file(&self.lock, &self.place().lock_path()) {
+        if same_file(&self.locks.own, &self.place().lock_path()) {
             return Ok(());
         }
         Err(Error::setting(
@@ -254,21 +259,6 @@ fn refuse_to_remove(inputs: &[PathBuf], going: &[PathBuf]) -> Result<()> {
     }
 }
 
-#[cfg(unix)]
-fn same_file(open: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |m: std::fs::Metadata| (m.dev(), m.ino());
-    match (open.metadata(), std::fs::metadata(path)) {
-        (Ok(open), Ok(there)) => identity(open) == identity(there),
-        _ => false,
-    }
-}
-
-#[cfg(not(unix))]
-fn same_file(_: &File, path: &Path) -> bool {
-    path.exists()
-}
-
 /// A folder, and which run's files in it are meant.
 struct Place<'a> {
     dir: &'a Path,
@@ -288,30 +278,15 @@ impl Place<'_> {
         self.dir.join(self.own_name("", "resume.json"))
     }
 
-    fn lock_path(&self) -> PathBuf {
-        self.dir.join(self.own_name(".lea-", "lock"))
+    /// A whole run keeps out everything else, a part itself and whole runs.
+    fn lock(&self) -> Result<Locks> {
+        let whole = Place { dir: self.dir, part: None }.lock_path();
+        let shared = self.part.map(|_| lock::hold(self.dir, &whole, File::try_lock_shared)).transpose()?;
+        Ok(Locks { own: lock::hold(self.dir, &self.lock_path(), File::try_lock)?, _shared: shared })
     }
 
-    fn lock(&self) -> Result<File> {
-        let path = self.lock_path();
-        // Never removed: a process that had opened it before could then hold a lock on a file that nobody sees.
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(|e| Error::io(&path, e))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(Error::setting(
-                format!("another run of lea is writing to {} now", self.dir.display()),
-                "wait for its end, stop it, or name another folder with --out",
-            )),
-            Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => {
-                eprintln!(
-                    "{}: the file system has no locks: let no second run write there",
-                    self.dir.display()
-                );
-                Ok(file)
-            }
-            Err(TryLockError::Error(e)) => Err(Error::io(&path, e)),
-        }
+    fn lock_path(&self) -> PathBuf {
+        self.dir.join(self.own_name(".lea-", "lock"))
     }
 
     /// Whether the folder holds anything but locks. Parts share their folder: it is never taken by other files.

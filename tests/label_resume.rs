@@ -198,3 +198,42 @@ fn an_output_folder_that_cannot_be_written_or_vanishes_is_told() {
     let message = workshop.refused(&workshop.label("locked", &[]));
     assert!(message.contains("give yourself the right to it"), "{message}");
 }
+
+#[test]
+fn overwriting_leaves_files_that_only_look_like_labels() {
+    let workshop = Workshop::new(20);
+    let mine = ["labels-mine.csv", "labels-00000-of-00001.csv", "labels/notes.txt"];
+    let write = |name: &str| std::fs::write(workshop.path("out").join(name), "x").unwrap();
+    std::fs::create_dir_all(workshop.path("out/labels")).unwrap();
+    mine.into_iter().for_each(write);
+    for more in [&["--overwrite"][..], &["--overwrite"], &["--overwrite", "--files", "2"]] {
+        workshop.run(&workshop.label("out", more));
+        assert!(mine.iter().all(|name| workshop.path("out").join(name).exists()), "{more:?}");
+    }
+    assert!(!workshop.path("out/labels-00000-of-00001.json").exists());
+    workshop.run(&workshop.label("shard", &["--shard", "1/1"]));
+    std::fs::write(workshop.path("shard/labels-00000-of-00001.csv"), "x").unwrap();
+    workshop.run(&workshop.label("shard", &["--shard", "1/1", "--overwrite"]));
+    assert!(workshop.path("shard/labels-00000-of-00001.csv").exists());
+}
+
+#[test]
+fn a_finished_run_whose_files_are_missing_makes_them_again() {
+    let workshop = Workshop::new(20);
+    workshop.run(&workshop.label("whole", &["--files", "2"]));
+    let whole = labels(&workshop.path("whole"));
+    for name in ["labels-00001-of-00002.safetensors", "labels-00000-of-00002.json", "manifest.json"] {
+        std::fs::remove_file(workshop.path("whole").join(name)).unwrap();
+        workshop.run(&workshop.label("whole", &["--files", "2", "--resume"]));
+        assert!(labels(&workshop.path("whole")) == whole, "{name}");
+    }
+    let shard = |number| workshop.label("shards", &["--shard", number, "--resume"]);
+    ["1/2", "2/2"].iter().for_each(|number| drop(workshop.run(&shard(number))));
+    for ending in ["safetensors", "json"] {
+        std::fs::remove_file(workshop.path(&format!("shards/labels-00001-of-00002.{ending}"))).unwrap();
+        assert!(workshop.run(&shard("1/2")).contains("finished"));
+        workshop.run(&shard("2/2"));
+        workshop.run(&["labels", "merge", "shards"]);
+        assert!(labels(&workshop.path("shards")) == whole, "{ending}");
+    }
+}

@@ -228,6 +228,7 @@ pub fn run(args: FitCommand) -> Result<()> {
             .chain(args.adapter.clone())
             .collect(),
         outputs: LE_FILES.map(String::from).into_iter().chain(names(&STEP_FILES)).collect(),
+        results: Vec::new(),
     };
     let Some(folder) = args.resume.open(request)? else { return Ok(()) };
     let mut record =

@@ -87,6 +87,7 @@ pub fn run(args: ItemsCommand) -> Result<()> {
         fingerprint,
         inputs: vec![args.le.data.data.clone(), args.le.decoder.clone()],
         outputs: names(&[ITEM_TOKENS, "metrics.jsonl", "run.json"]),
+        results: Vec::new(),
     };
     let Some(folder) = args.resume.open(request)? else { return Ok(()) };
     let mut record = RunRecord::start(args.le.device.describe(), settings(&config)?, vec![config.seed]);

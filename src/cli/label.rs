@@ -123,12 +123,19 @@ impl LabelCommand {
         }
         let own = ["metrics.jsonl", "run.json", "report.json"].map(|name| self.own_name(name));
         let mut outputs = vec![MANIFEST.to_string()];
-        outputs.extend(own);
+        outputs.extend(own.clone());
+        let mut results = Vec::from(own);
+        results.push(SPLIT.into());
         match self.shard {
-            None => outputs.extend([SPLIT.to_string(), "labels-*".into()]),
+            None => {
+                outputs.push(SPLIT.into());
+                outputs.extend(LabelPart::any_file_names());
+                results.push(MANIFEST.into());
+            }
             // The split is every shard's.
-            Some(_) => outputs.extend(part.own().map(|file| part.file_pattern(file))),
+            Some(_) => outputs.extend(part.own().flat_map(|file| part.file_names(file))),
         }
+        results.extend(part.own().flat_map(|file| part.finished_names(file)));
         let fingerprint = Fingerprint::new("label")
             .with("labelling", header.deciding())?
             .with("files", part.files())?
@@ -142,6 +149,7 @@ impl LabelCommand {
             fingerprint,
             inputs: vec![self.common.data.data.clone(), self.common.decoder.clone(), self.le.clone()],
             outputs,
+            results,
         })
     }
 

@@ -127,6 +127,7 @@ pub fn run(args: PretrainCommand) -> Result<()> {
         fingerprint,
         inputs: vec![args.data.data.clone()],
         outputs: names(&OUTPUTS),
+        results: Vec::new(),
     };
     let Some(folder) = args.resume.open(request)? else { return Ok(()) };
     let mut record = RunRecord::start(args.device.describe(), settings, vec![seed]);

@@ -38,13 +38,15 @@ pub struct Request<'a> {
     pub inputs: Vec<PathBuf>,
     /// Files that it writes, see [`Opening`].
     pub outputs: Vec<String>,
+    /// Those of them without which it is not finished, see [`Opening`].
+    pub results: Vec<String>,
 }
 
 impl ResumeArgs {
     /// Locks the folder for the run, and has Ctrl-C stop it at a consistent point from here on. `None` where the run is
     /// finished already: that was printed.
     pub fn open(&self, request: Request) -> Result<Option<RunFolder>> {
-        let Request { out, part, overwrite, fingerprint, inputs, outputs } = request;
+        let Request { out, part, overwrite, fingerprint, inputs, outputs, results } = request;
         let opening = Opening {
             dir: out,
             part,
@@ -52,6 +54,7 @@ impl ResumeArgs {
             fingerprint,
             inputs,
             outputs,
+            results,
             checkpoint_every: self.checkpoint_every()?,
         };
         let folder = opening.open()?;

@@ -244,6 +244,7 @@ pub fn run(args: TrainCommand) -> Result<()> {
             "run.json",
             "report.json",
         ]),
+        results: Vec::new(),
     };
     let Some(folder) = args.resume.open(request)? else { return Ok(()) };
     let mut record =

@@ -43,6 +43,9 @@ impl std::fmt::Display for Shard {
 /// Their names have five digits.
 const MOST_FILES: usize = 100_000;
 
+/// Of the names of a label file, its record and its unfinished part.
+const ENDINGS: [&str; 3] = [".safetensors", ".json", ".part"];
+
 /// The files of a labelling, and those of them that one run writes. The users are cut evenly into the files, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelPart {
@@ -94,9 +97,19 @@ impl LabelPart {
         self.shard
     }
 
-    /// What the names of file `file`, its record and its unfinished part match.
-    pub fn file_pattern(&self, file: usize) -> String {
-        format!("{}.*", file_stem(file, self.files))
+    /// Names of file `file` and of its record: what is there once it is finished.
+    pub fn finished_names(&self, file: usize) -> [String; 2] {
+        [".safetensors", ".json"].map(|ending| format!("{}{ending}", file_stem(file, self.files)))
+    }
+
+    /// Names of file `file`, its record and its unfinished part.
+    pub fn file_names(&self, file: usize) -> [String; 3] {
+        ENDINGS.map(|ending| format!("{}{ending}", file_stem(file, self.files)))
+    }
+
+    /// What such names match, whatever the file and the number of files; a `?` stands for a digit.
+    pub fn any_file_names() -> [String; 3] {
+        ENDINGS.map(|ending| format!("labels-?????-of-?????{ending}"))
     }
 
     /// Users of file `file`; none of a file is without users.

@@ -4,8 +4,8 @@ use crate::{Error, Result};
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
-/// The files of `dir` that match one of `patterns`: paths below `dir` with at most one `*`, in the last part. With
-/// `temporary`, the half-written ones that a killed run left of them instead.
+/// The files of `dir` that match one of `patterns`: paths below `dir` whose last part may hold one `*`, for
+/// anything, and `?`s, for a digit each. With `temporary`, the half-written ones that a killed run left of them instead.
 pub(super) fn matching(dir: &Path, patterns: &[String], temporary: bool) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for pattern in patterns.iter().map(Path::new) {
@@ -56,11 +56,23 @@ pub(super) fn remove(dir: &Path, paths: &[PathBuf]) -> Result<()> {
 
 fn matches(name: &str, pattern: &str) -> bool {
     match pattern.split_once('*') {
-        None => name == pattern,
+        None => fits(name.as_bytes(), pattern.as_bytes()),
         Some((start, end)) => {
-            name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
+            let (name, start, end) = (name.as_bytes(), start.as_bytes(), end.as_bytes());
+            name.len() >= start.len() + end.len()
+                && fits(&name[..start.len()], start)
+                && fits(&name[name.len() - end.len()..], end)
         }
     }
+}
+
+/// Byte by byte, as a part of a name may begin within a character.
+fn fits(name: &[u8], pattern: &[u8]) -> bool {
+    let fits_byte = |(byte, wanted): (&u8, &u8)| match wanted {
+        b'?' => byte.is_ascii_digit(),
+        _ => byte == wanted,
+    };
+    name.len() == pattern.len() && name.iter().zip(pattern).all(fits_byte)
 }
 
 /// `x` of `x.PID.tmp`.
@@ -72,6 +84,21 @@ fn final_name(temporary: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_question_mark_is_one_digit_and_a_star_anything() {
+        for (name, pattern, expected) in [
+            ("labels-00001-of-00004.json", "labels-?????-of-?????.json", true),
+            ("labels-0001-of-00004.json", "labels-?????-of-?????.json", false),
+            ("labels-mine1-of-00004.json", "labels-?????-of-?????.json", false),
+            ("labels-00001-of-00004.csv", "labels-?????-of-?????.json", false),
+            ("a-1-zé.x", "a-?-*.x", true),
+            ("é.x", "a*.x", false),
+            ("a.x", "a.*.x", false),
+        ] {
+            assert_eq!(matches(name, pattern), expected, "{name} {pattern}");
+        }
+    }
 
     #[test]
     fn only_what_a_run_writes_is_removed_and_no_pattern_leads_out_of_the_folder() {

@@ -10,6 +10,7 @@ fn opening(dir: &Path, start: Start, seed: u64) -> Opening<'_> {
         fingerprint,
         inputs: Vec::new(),
         outputs,
+        results: Vec::new(),
         checkpoint_every: Duration::ZERO,
     }
 }
@@ -134,4 +135,39 @@ fn parts_of_a_folder_are_runs_of_their_own() {
     drop(second);
     assert!(open("a", Start::Resume).unwrap().is_none());
     assert!(open("b", Start::New).unwrap_err().to_string().contains("unfinished"));
+}
+
+#[test]
+fn a_whole_run_and_a_part_keep_each_other_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let part = || Opening { part: Some("a"), ..opening(dir.path(), Start::Overwrite, 1) }.open();
+    let whole = || opening(dir.path(), Start::Overwrite, 1).open();
+    let held = part().unwrap();
+    assert!(whole().unwrap_err().to_string().contains("another run of lea is writing"));
+    drop(held);
+    let held = whole().unwrap();
+    assert!(part().unwrap_err().to_string().contains("another run of lea is writing"));
+    drop(held);
+    part().unwrap();
+}
+
+#[test]
+fn a_finished_run_that_lacks_a_result_is_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let result = dir.path().join("result");
+    let resume = || {
+        let opening = opening(dir.path(), Start::Resume, 1);
+        Opening { results: vec!["result".into()], ..opening }.open().unwrap()
+    };
+    let folder = resume().expect("nothing is there");
+    std::fs::write(&result, "x").unwrap();
+    folder.finish().unwrap();
+    assert!(resume().is_none());
+    std::fs::remove_file(&result).unwrap();
+    let folder = resume().expect("the result is missing");
+    assert!(folder.resumed());
+    std::fs::write(&result, "x").unwrap();
+    drop(folder);
+    // Killed meanwhile, it stays unfinished.
+    assert!(resume().is_some());
 }

@@ -254,6 +254,7 @@ mod tests {
             fingerprint,
             inputs: Vec::new(),
             outputs: vec!["log".into()],
+            results: Vec::new(),
             checkpoint_every: every,
         };
         opening.open().unwrap().expect("nothing was finished")

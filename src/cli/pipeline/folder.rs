@@ -7,11 +7,12 @@ use super::recommenders::jobs;
 use crate::Result;
 use crate::cli::resume::{Request, names};
 use crate::data::save;
+use crate::le::LabelPart;
 use crate::run_folder::{Fingerprint, RunFolder};
 use serde_json::Value;
 
 /// Apart from the LE, its labels and the recommenders.
-const FILES: [&str; 14] = [
+const FILES: [&str; 15] = [
     "data/dataset.json",
     "data/interactions.tsv",
     "data/items.tsv",
@@ -25,7 +26,8 @@ const FILES: [&str; 14] = [
     "report.json",
     "run.json",
     "split.json",
-    "labels/*",
+    "labels/manifest.json",
+    "labels/split.json",
 ];
 
 impl Pipeline<'_> {
@@ -52,12 +54,14 @@ impl Pipeline<'_> {
             fingerprint,
             inputs: folders.into_iter().flatten().cloned().collect(),
             outputs: self.outputs()?,
+            results: Vec::new(),
         })
     }
 
     fn outputs(&self) -> Result<Vec<String>> {
         let mut outputs = names(&FILES);
         outputs.extend(LE_FILES.map(|name| format!("le/{name}")));
+        outputs.extend(LabelPart::any_file_names().map(|name| format!("labels/{name}")));
         for job in jobs(self.config)? {
             outputs.extend(["jsonl", "safetensors"].map(|end| format!("rec/{}.{end}", job.stem())));
         }
