@@ -40,10 +40,14 @@ fn merged(workshop: &Workshop, out: &str) {
 #[test]
 fn every_task_of_a_slurm_array_and_every_pod_of_an_indexed_job_labels_one_shard() {
     let workshop = workshop();
-    for task in ["1", "2", "3"] {
+    // The last stands for a task that is submitted again alone: the number of shards stays.
+    for (task, count) in [("1", "3"), ("2", "3"), ("3", "1")] {
         let mut task_run = command("bash", &workshop, "slurm");
         task_run.arg(here("scripts/slurm/label-array.sbatch"));
-        task_run.env("SLURM_ARRAY_TASK_ID", task).env("SLURM_ARRAY_TASK_COUNT", "3");
+        task_run.env("SLURM_ARRAY_TASK_ID", task).env("SLURM_ARRAY_TASK_COUNT", count);
+        if count != "3" {
+            task_run.env("SHARDS", "3");
+        }
         succeed(&task_run.output().unwrap());
     }
     let merge =
@@ -60,6 +64,27 @@ fn every_task_of_a_slurm_array_and_every_pod_of_an_indexed_job_labels_one_shard(
         succeed(&pod.output().unwrap());
     }
     merged(&workshop, "pods");
+}
+
+#[test]
+fn a_part_of_a_slurm_array_is_submitted_with_the_number_of_all_shards() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let sbatch = dir.path().join("sbatch");
+    std::fs::write(&sbatch, "#!/bin/sh\necho \"${SHARDS-none}\"\n").unwrap();
+    std::fs::set_permissions(&sbatch, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap_or_default());
+    let submit = |shards: Option<&str>, flags: &[&str]| {
+        let mut submit = Command::new("bash");
+        submit.arg(here("scripts/slurm/submit.sh")).args(flags).env("PATH", &path).env_remove("SHARDS");
+        submit.envs(shards.map(|shards| ("SHARDS", shards))).output().unwrap()
+    };
+    assert_eq!(succeed(&submit(None, &["--partition=gpu"])), "none none\n");
+    assert_eq!(succeed(&submit(None, &["--array=1-64%8"])), "64 64\n");
+    assert_eq!(succeed(&submit(Some("64"), &["--array=3,7"])), "64 64\n");
+    assert_eq!(succeed(&submit(Some("64"), &["--array=1-2"])), "64 64\n");
+    let refused = submit(None, &["--array=3,7"]);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("set SHARDS"));
 }
 
 /// The folded block of a YAML file that begins behind `mark`: its lines, as far as they are indented deeper.

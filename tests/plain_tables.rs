@@ -64,6 +64,19 @@ fn kinds_are_read_where_the_table_has_them() {
 }
 
 #[test]
+fn a_stray_quote_costs_no_rows_and_an_open_one_is_an_error_even_where_bad_rows_are_dropped() {
+    let options = LoadOptions { skip_bad_rows: true, ..PLAIN() };
+    let log = |item: &str| format!("user_id,item_id,position\nu,a,1\nu,{item},2\nu,c,3\nu,d,4\n");
+    let loaded = read_as("csv", &log("12\" disk"), None, &options).unwrap();
+    assert_eq!(sequences(&loaded.dataset), [("u", vec!["a", "12\" disk", "c", "d"])]);
+    let message = read_as("csv", &log("\"disk"), None, &options).unwrap_err().to_string();
+    assert!(
+        message.contains("interactions.csv") && message.contains("line 3: a quote is opened"),
+        "{message}"
+    );
+}
+
+#[test]
 fn columns_of_any_name_are_read_when_named() {
     let log = "visitorid,itemid,when,event\n7,a,2,view\n7,b,1,view\n";
     let options = LoadOptions {

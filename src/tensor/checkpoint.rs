@@ -3,12 +3,14 @@
 
 use super::Tensor;
 use super::file::{self, TensorFile};
+use super::file_write::to_bytes;
 use crate::device::{DType, Device};
 use crate::progress::MetricsLog;
 use crate::run_folder::RunFolder;
-use crate::{Error, Result, interrupt};
+use crate::{Error, Result, files, interrupt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -103,13 +105,40 @@ impl Checkpoint {
             ("run", run.to_string()),
             ("log_bytes", self.log_bytes.to_string()),
             ("state", self.state.clone()),
+            ("sha256", self.sha256()?),
         ];
         let tensors: Vec<(String, Tensor)> =
             self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
         file::write(path, &tensors, &metadata.map(|(key, value)| (key.to_string(), value)).into())
     }
 
+    /// Hex SHA-256 of all that a step goes on from: a changed bit in the moments would change its results unseen.
+    fn sha256(&self) -> Result<String> {
+        let mut digest = Sha256::new();
+        // Every part with its length, so that no part passes for the end of the one before.
+        let mut add = |bytes: &[u8]| {
+            digest.update((bytes.len() as u64).to_le_bytes());
+            digest.update(bytes);
+        };
+        add(&self.log_bytes.to_le_bytes());
+        add(self.state.as_bytes());
+        for (name, tensor) in &self.tensors {
+            add(name.as_bytes());
+            add(format!("{} {:?}", tensor.dtype(), tensor.shape()).as_bytes());
+            add(&to_bytes(tensor)?);
+        }
+        Ok(files::hex(&digest.finalize()))
+    }
+
     fn read(path: &Path, run: &str, device: &Device) -> Result<Self> {
+        Self::read_checked(path, run, device).map_err(|error| match error {
+            // What is wrong with a tensor file as such is told with what to do about a checkpoint.
+            Error::Invalid { place, problem, .. } => damaged(path, &place, problem),
+            other => other,
+        })
+    }
+
+    fn read_checked(path: &Path, run: &str, device: &Device) -> Result<Self> {
         let file = TensorFile::open(path)?;
         let metadata = |key: &str| {
             file.metadata(key)
@@ -124,13 +153,21 @@ impl Checkpoint {
         let tensor = |name: String| Ok((name.clone(), file.read_stored(&name, device)?));
         let tensors = file.names().into_iter().map(tensor).collect::<Result<_>>()?;
         let state = metadata("state")?.to_string();
-        Ok(Checkpoint { path: path.to_path_buf(), tensors, state, log_bytes })
+        let checkpoint = Checkpoint { path: path.to_path_buf(), tensors, state, log_bytes };
+        let (expected, found) = (metadata("sha256")?, checkpoint.sha256()?);
+        if found != expected {
+            let problem = format!("the SHA-256 of the content is {found}, expected {expected}");
+            return Err(damaged(path, "content", problem));
+        }
+        Ok(checkpoint)
     }
 }
 
 fn damaged(path: &Path, place: &str, problem: String) -> Error {
-    let remedy =
-        "the checkpoint is damaged or not this run's: start again with --overwrite instead of --resume";
+    let remedy = format!(
+        "the checkpoint is damaged or not this run's: remove the file {} and resume: only this step begins again",
+        path.display()
+    );
     Error::invalid(path, place, problem, remedy)
 }
 
@@ -304,6 +341,42 @@ mod tests {
         assert!(!run.checkpoint_path("x").exists());
         keep.save(&MetricsLog::none(), sample(1).unwrap()).unwrap();
         assert!(run.checkpoint_path("x").exists());
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_refused_and_without_it_the_step_begins_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = folder(dir.path(), Duration::ZERO);
+        let path = run.checkpoint_path("x");
+        let mut keep = Checkpoints::new(&run, "x", &Device::Cpu, 0).unwrap();
+        keep.save(&MetricsLog::none(), sample(1).unwrap()).unwrap();
+        drop(run);
+        let run = folder(dir.path(), Duration::ZERO);
+        let bytes = std::fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        let key = br#"\"step\":"#;
+        let state = key.len() + bytes.windows(key.len()).position(|window| window == key).unwrap();
+        let flipped = |at: usize| {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 1;
+            bytes
+        };
+        let cases = [
+            (flipped(last), "content: the SHA-256"),
+            (flipped(state), "content: the SHA-256"),
+            (bytes[..last].to_vec(), "shorter or longer than its header says"),
+            (bytes[..20].to_vec(), "header: "),
+            (Vec::new(), "header: "),
+        ];
+        let remedy = format!("remove the file {} and resume: only this step begins again", path.display());
+        for (bytes, problem) in cases {
+            std::fs::write(&path, bytes).unwrap();
+            let message = Checkpoints::new(&run, "x", &Device::Cpu, 0).unwrap_err().to_string();
+            assert!(message.contains(problem) && message.ends_with(&remedy), "{message}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        let mut keep = Checkpoints::new(&run, "x", &Device::Cpu, 0).unwrap();
+        assert!(keep.begin(&mut MetricsLog::none()).unwrap().is_none());
     }
 
     #[test]

@@ -125,7 +125,8 @@ impl Write for Exactly<'_> {
     }
 }
 
-fn to_bytes(tensor: &Tensor) -> Result<Vec<u8>> {
+/// The little-endian elements of `tensor`.
+pub(super) fn to_bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     fn of<T: Element, const N: usize>(tensor: &Tensor, to: fn(T) -> [u8; N]) -> Result<Vec<u8>> {
         Ok(tensor.to_vec::<T>()?.into_iter().flat_map(to).collect())
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// Bytes read at a time, at least.
 const CHUNK: usize = 1 << 16;
 /// No real row is longer; what is, was not meant to be read by lines, or is gzip that swells without end.
-const LONGEST: usize = 1 << 25;
+pub(super) const LONGEST: usize = 1 << 25;
 
 /// An open file and the part of it that is in memory.
 pub(super) struct Lines {

@@ -5,7 +5,7 @@
 //! empty lines are skipped. Text is UTF-8; where a format allows it, a line that is not is read as Latin-1.
 
 use super::fault::{Fault, quoted};
-use super::lines::Lines;
+use super::lines::{LONGEST, Lines};
 use crate::{Error, Result};
 use std::ops::Range;
 use std::path::Path;
@@ -34,8 +34,7 @@ pub(super) struct Table {
     dialect: Dialect,
     columns: Vec<String>,
     cells: Vec<Range<usize>>,
-    /// A record of several lines, then its text where that is not the line itself.
-    record: Vec<u8>,
+    /// The text of a row where that is not the line itself.
     text: String,
     latin1_lines: usize,
 }
@@ -89,7 +88,6 @@ impl Table {
             dialect,
             columns: Vec::new(),
             cells: Vec::new(),
-            record: Vec::new(),
             text: String::new(),
             latin1_lines: 0,
         };
@@ -178,29 +176,33 @@ impl Table {
     }
 
     /// The row that begins on the line just read, which holds quotes: over as many lines as they stay open.
+    ///
+    /// # Errors
+    /// A quote that stays open too long: where the row ends is then unknown, so it cannot be left out either.
     fn quoted_row(&mut self) -> Result<Option<Result<Row<'_>, Fault>>> {
-        let first = self.lines.again();
-        let number = first.number;
-        self.record.clear();
-        self.record.extend_from_slice(first.bytes);
-        let quotes = |bytes: &[u8]| memchr::memchr_iter(b'"', bytes).count();
-        let mut open = quotes(first.bytes) % 2 == 1;
-        while open {
-            let Some(line) = self.lines.next()? else {
-                let problem = "a quote is opened in this row and never closed";
-                let fault =
-                    Fault::new(self.lines.path(), number, "an open quote", problem, "close it, or double it");
-                return Ok(Some(Err(fault)));
-            };
-            self.record.push(b' ');
-            self.record.extend_from_slice(line.bytes);
-            open ^= quotes(line.bytes) % 2 == 1;
+        let mut line = self.lines.again();
+        let number = line.number;
+        let mut fault = None;
+        let mut unquoting = Unquoting::new(&mut self.text, &mut self.cells);
+        loop {
+            // A line that is not UTF-8 is still part of this row.
+            if let Err(e) = std::str::from_utf8(line.bytes) {
+                fault.get_or_insert_with(|| not_utf8(line.path, line.number, e.valid_up_to()));
+            }
+            if !unquoting.line(&String::from_utf8_lossy(line.bytes)) {
+                break;
+            }
+            if unquoting.len() > LONGEST {
+                return Err(open_quote(line.path, number, &format!("within {} MiB", LONGEST >> 20)));
+            }
+            match self.lines.next()? {
+                Some(next) => line = next,
+                None => return Err(open_quote(self.lines.path(), number, "up to the end of the file")),
+            }
         }
-        let text = match std::str::from_utf8(&self.record) {
-            Ok(text) => text,
-            Err(e) => return Ok(Some(Err(not_utf8(self.lines.path(), number, e.valid_up_to())))),
-        };
-        unquote(text, &mut self.text, &mut self.cells);
+        if let Some(fault) = fault {
+            return Ok(Some(Err(fault)));
+        }
         let row = Row { path: self.lines.path(), text: &self.text, cells: &self.cells, line: number };
         Ok(Some(row.of_width(self.columns.len(), self.dialect)))
     }
@@ -228,6 +230,12 @@ fn not_utf8(path: &Path, line: usize, valid: usize) -> Fault {
     Fault::new(path, line, "not UTF-8", problem, "convert the file to UTF-8")
 }
 
+fn open_quote(path: &Path, line: usize, place: &str) -> Error {
+    let problem = format!("a quote is opened in this row and not closed {place}");
+    let remedy = "close it, or put the cell in quotes and double the quote in it";
+    Error::invalid(path, format!("line {line}"), problem, remedy)
+}
+
 /// Where the cells of `text` stand.
 fn split(text: &str, separator: u8, cells: &mut Vec<Range<usize>>) {
     cells.clear();
@@ -240,30 +248,57 @@ fn split(text: &str, separator: u8, cells: &mut Vec<Range<usize>>) {
 }
 
 /// Writes the cells of a comma-separated record into `out` without their quotes, and where they stand there.
-fn unquote(record: &str, out: &mut String, cells: &mut Vec<Range<usize>>) {
-    out.clear();
-    cells.clear();
-    let (mut start, mut quoted, mut chars) = (0, false, record.chars().peekable());
-    while let Some(c) = chars.next() {
-        match c {
-            '"' if quoted && chars.peek() == Some(&'"') => {
-                chars.next();
-                out.push('"');
-            }
-            '"' if quoted => quoted = false,
-            // Elsewhere than at the beginning of a cell a quote stands for itself.
-            '"' if out[start..].trim().is_empty() => {
-                out.truncate(start);
-                quoted = true;
-            }
-            ',' if !quoted => {
-                cells.push(start..out.len());
-                start = out.len();
-            }
-            c => out.push(c),
-        }
+struct Unquoting<'a> {
+    out: &'a mut String,
+    cells: &'a mut Vec<Range<usize>>,
+    /// Where the cell begins that is being read.
+    start: usize,
+    open: bool,
+}
+
+impl<'a> Unquoting<'a> {
+    fn new(out: &'a mut String, cells: &'a mut Vec<Range<usize>>) -> Self {
+        out.clear();
+        cells.clear();
+        Unquoting { out, cells, start: 0, open: false }
     }
-    cells.push(start..out.len());
+
+    fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Reads the next line of the record. Whether a quote is open at its end, so that the record goes on.
+    fn line(&mut self, line: &str) -> bool {
+        if self.open {
+            self.out.push(' ');
+        }
+        let mut chars = line.chars().peekable();
+        while let Some(c) = chars.next() {
+            match c {
+                '"' if self.open && chars.peek() == Some(&'"') => {
+                    chars.next();
+                    self.out.push('"');
+                }
+                '"' if self.open => self.open = false,
+                // Elsewhere than at the beginning of a cell a quote stands for itself.
+                '"' if self.out[self.start..].trim().is_empty() => {
+                    self.out.truncate(self.start);
+                    self.open = true;
+                }
+                ',' if !self.open => self.end_cell(),
+                c => self.out.push(c),
+            }
+        }
+        if !self.open {
+            self.end_cell();
+        }
+        self.open
+    }
+
+    fn end_cell(&mut self) {
+        self.cells.push(self.start..self.out.len());
+        self.start = self.out.len();
+    }
 }
 
 #[cfg(test)]
@@ -310,6 +345,26 @@ mod tests {
     }
 
     #[test]
+    fn a_quote_within_a_cell_opens_nothing() {
+        let text = "a,b\n12\" disk,1\n3,4\n5\" by 3\" by 1\",6\n7,8\n";
+        assert_eq!(
+            open("t.csv", Dialect::COMMAS, text.as_bytes()).unwrap(),
+            [["12\" disk", "1"], ["3", "4"], ["5\" by 3\" by 1\"", "6"], ["7", "8"]]
+        );
+    }
+
+    #[test]
+    fn an_open_quote_takes_in_no_more_than_a_line_may_have() {
+        let line = "x".repeat(1 << 20);
+        let text = format!("a,b\n1,\"2\n{}", format!("{line}\n").repeat((LONGEST >> 20) + 1));
+        let message = open("t.csv", Dialect::COMMAS, text.as_bytes()).unwrap_err().to_string();
+        assert!(
+            message.contains("line 2: a quote is opened") && message.contains("within 32 MiB"),
+            "{message}"
+        );
+    }
+
+    #[test]
     fn latin_1_is_read_where_the_format_has_it_line_by_line() {
         let dialect = Dialect { latin1: true, short_rows: true, ..Dialect::TABS };
         let rows = open("t.dat", dialect, b"a\tb\nBj\xf6rk\t1\nBj\xc3\xb6rk\n").unwrap();
@@ -319,7 +374,7 @@ mod tests {
     #[test]
     fn broken_tables_are_refused_with_file_line_and_remedy() {
         let cut = &gzip(&"a\tb\n1\t2\n".repeat(500))[..40];
-        let cases: [(&str, Dialect, &[u8], &str); 8] = [
+        let cases: [(&str, Dialect, &[u8], &str); 9] = [
             ("t.tsv", Dialect::TABS, b"", "line 1: the file is empty"),
             ("t.tsv", Dialect::TABS, b"a\tb\n1\t2\n3\n", "line 3: 1 columns where the header has 2"),
             ("t.tsv", Dialect::TABS, b"a\tb\n1\t\xff\n", "line 2: byte 3 of the line is not UTF-8"),
@@ -327,6 +382,7 @@ mod tests {
             ("t.tsv.gz", Dialect::TABS, b"a\tb\n1\t2\n", "gzip data is broken"),
             ("t.tsv.gz", Dialect::TABS, cut, "gzip data is broken"),
             ("t.csv", Dialect::COMMAS, b"a,b\n1,\"2\n3,4\n", "line 2: a quote is opened"),
+            ("t.csv", Dialect::COMMAS, b"a,b\n1,\"2\n\xff\"\n", "line 3: byte 1 of the line is not UTF-8"),
             ("t.csv", Dialect::COMMAS, b"a,b\n1,2,3\n", "line 2: 3 columns where the header has 2"),
         ];
         for (name, dialect, bytes, expected) in cases {
