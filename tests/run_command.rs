@@ -89,7 +89,8 @@ fn the_whole_method_runs_and_repeats_to_the_byte_and_each_step_reads_the_formers
     step("items", &[], "items");
     let quality = step("fit", &["--item-tokens", at("items")], "le");
     assert!(quality.contains("pair accuracy"), "{quality}");
-    step("label", &["--le", at("le")], "labels");
+    let told = step("label", &["--le", at("le")], "labels");
+    assert!(told.contains(quality.split("written to").next().unwrap()), "{told} is not {quality}");
     for file in ["labels-00000-of-00003.safetensors", "labels-00002-of-00003.safetensors"] {
         let read = |run: &str| std::fs::read(dir.path().join(run).join(file)).unwrap();
         let (whole, stepwise) = (read("a/labels"), read("labels"));

@@ -10,8 +10,8 @@ use super::resume::{Request, ResumeArgs};
 use crate::Result;
 use crate::data::{Split, check_unmet};
 use crate::le::{
-    Augment, Environment, LabelHeader, LabelPart, LeConfig, LeData, MANIFEST, Quality, SPLIT, Shard,
-    TokenCount, check_neighbours, judge, peft,
+    Augment, Environment, LabelHeader, LabelPart, LeConfig, LeData, LeRecord, MANIFEST, Quality, SPLIT,
+    Shard, TokenCount, check_neighbours, judge, peft,
 };
 use crate::progress::MetricsLog;
 use crate::report::RunRecord;
@@ -77,7 +77,9 @@ pub fn run(args: LabelCommand) -> Result<()> {
     record.data_hash = Some(dataset.hash());
     // The record of the first file tells the quality, for the whole labelling.
     let quality = match part.own().contains(&0) {
-        true => Some(timed(&mut record, "judge", || args.judged(&folder, &loaded.env, data, (&le, seed)))?),
+        true => Some(timed(&mut record, "judge", || {
+            args.judged(&folder, (&loaded.env, &loaded.record), data, (&le, seed))
+        })?),
         false => None,
     };
     quality.iter().try_for_each(|quality| print_quality(quality, &split, &le))?;
@@ -153,14 +155,27 @@ impl LabelCommand {
         })
     }
 
-    /// Quality of the LE on held-out users; a resumed run that had judged it knows.
+    /// Quality of the LE on held-out users. Where nothing differs from its training, that has told it already; and a
+    /// resumed run that had judged it knows. To judge anew takes a pass over all held-out users.
     fn judged(
         &self,
         folder: &RunFolder,
-        env: &Environment,
+        (env, record): (&Environment, &LeRecord),
         data: LeData,
         (le, seed): (&LeConfig, u64),
     ) -> Result<Quality> {
+        // Sizes of packs and files bear on nothing.
+        let mut settings = record.settings.clone();
+        settings.label.pack_tokens = le.label.pack_tokens;
+        settings.label.users_per_file = le.label.users_per_file;
+        let same = settings == *le
+            && record.seed == seed
+            && record.split_hash == data.split.hash()
+            && record.data_hash == data.dataset.hash();
+        let told = serde_json::from_value(record.training["quality"].clone());
+        if let (true, Ok(quality)) = (same, told) {
+            return Ok(quality);
+        }
         if let Some((quality, positive_rewards, negative_rewards)) = folder.stage("judge") {
             return Ok(Quality { positive_rewards, negative_rewards, ..quality });
         }
