@@ -157,6 +157,10 @@ fn files_of_two_labellings_do_not_mix() {
     copy("labels-00001-of-00002.json");
     let message = merge(&here).unwrap_err().to_string();
     assert!(message.contains("of another labelling: seed is 8, expected 7"), "{message}");
+    // One of a machine with other arithmetic, whose labels differ in their last bits.
+    let elsewhere = LabelHeader { made_by: "cpu avx512, lea 0.1.0".into(), ..first.clone() };
+    let refused = LabelWriter::open(&here, elsewhere, part(2)).unwrap_err().to_string();
+    assert!(refused.contains("made_by is \"cpu avx2, lea 0.1.0\""), "{refused}");
     // Packs and files of another size are the same labelling.
     let resized = LabelConfig { pack_tokens: 64, users_per_file: 1, ..rich() };
     let resized_dir = dir.path().join("resized");

@@ -39,6 +39,8 @@ pub struct LabelHeader {
     pub le_hash: String,
     /// Hash of the identity of the LE's decoder.
     pub decoder_hash: String,
+    /// Device, instruction set and version of `lea`, on which the bits of a label depend.
+    pub made_by: String,
     /// [`Split::hash`](crate::data::Split::hash) of the split whose training steps the reward statistics cover.
     pub split_hash: String,
 }

@@ -45,6 +45,7 @@ pub fn header(data: &Dataset, settings: LabelConfig) -> LabelHeader {
         interactions_hash: data.interactions_hash(),
         le_hash: "le".into(),
         decoder_hash: "decoder".into(),
+        made_by: "cpu avx2, lea 0.1.0".into(),
         split_hash: split(data).hash(),
     }
 }

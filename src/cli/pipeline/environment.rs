@@ -241,6 +241,7 @@ impl LeJob<'_> {
             interactions_hash: dataset.interactions_hash(),
             le_hash: le_hash.to_string(),
             decoder_hash: self.base.identity.hash(),
+            made_by: format!("{}, lea {}", env.device().arithmetic(), env!("CARGO_PKG_VERSION")),
             split_hash: self.data.split.hash(),
         })
     }
