@@ -1,5 +1,7 @@
 //! Logits against those of `transformers`; tests/fixtures/make_logits.py makes the expected values.
 
+mod skip;
+
 use lea::decoder::{Decoder, DecoderConfig, GenerateConfig, Resident, Rows, Tokenizer, generate};
 use lea::device::{DType, Device};
 use lea::tensor::file::TensorFile;
@@ -17,11 +19,7 @@ fn stories() -> Option<PathBuf> {
     let found = shared.into_iter().chain(places).map(|p| p.join("data/llm-stories260k"));
     let found = found.into_iter().find(|p| p.join("config.json").exists());
     if found.is_none() {
-        // Not by the macro, whose text the test harness keeps to itself.
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("skipped: no data/llm-stories260k in ../shared, ../../shared or $LEA_SHARED\n"),
-        );
+        skip::skipped(format_args!("no data/llm-stories260k in ../shared, ../../shared or $LEA_SHARED"));
     }
     found
 }

@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod label_run;
+mod skip;
 
 use label_run::{Workshop, labels, succeed};
 use std::path::{Path, PathBuf};
@@ -121,11 +122,7 @@ fn ray_labels_in_shards_and_merges() {
     let python = std::env::var("LEA_RAY_PYTHON").unwrap_or("python3".into());
     let has_ray = Command::new(&python).args(["-c", "import ray"]).output().is_ok_and(|o| o.status.success());
     if !has_ray {
-        // Not by the macro, whose text the test harness keeps to itself.
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("skipped: {python} has no ray; name one that has with LEA_RAY_PYTHON\n"),
-        );
+        skip::skipped(format_args!("{python} has no ray; name one that has with LEA_RAY_PYTHON"));
         return;
     }
     let workshop = workshop();

@@ -1,6 +1,8 @@
 //! Adapters to and from `peft`: the same rewards both ways. tests/fixtures/make_peft.py makes the fixtures;
 //! tests/fixtures/check_peft.py repeats the check live where Python has `peft`.
 
+mod skip;
+
 use lea::autograd::{Param, no_grad};
 use lea::decoder::{Decoder, DecoderIdentity, LoraConfig, Rows};
 use lea::device::{DType, Device};
@@ -140,13 +142,9 @@ fn python() -> Option<String> {
     match Command::new(&python).args(["-c", "import peft, transformers"]).output() {
         Ok(output) if output.status.success() => Some(python),
         _ => {
-            // Not by the macro, whose text the test harness keeps to itself.
-            let _ = std::io::Write::write_fmt(
-                &mut std::io::stderr(),
-                format_args!(
-                    "skipped: {python} has no peft and transformers; name one that has with LEA_PYTHON\n"
-                ),
-            );
+            skip::skipped(format_args!(
+                "{python} has no peft and transformers; name one that has with LEA_PYTHON"
+            ));
             None
         }
     }

@@ -2,6 +2,7 @@
 #![cfg(unix)]
 
 mod long_run;
+mod skip;
 
 use long_run::{STEPS, WORKSHOP, files_below, refusal, signal, succeed};
 use rand::{RngExt, SeedableRng};
@@ -195,11 +196,7 @@ fn an_output_folder_that_cannot_be_written_is_told() {
     std::fs::create_dir(&locked).unwrap();
     std::fs::set_permissions(&locked, std::os::unix::fs::PermissionsExt::from_mode(0o555)).unwrap();
     if std::fs::write(locked.join("probe"), "").is_ok() {
-        // Not by the macro, whose text the test harness keeps to itself.
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("skipped: this user may write to a read-only folder\n"),
-        );
+        skip::skipped(format_args!("this user may write to a read-only folder"));
         return;
     }
     assert!(refused("locked").contains("give yourself the right to it"));

@@ -1,5 +1,7 @@
 //! The published data sets, where they are at hand: `LEA_SHARED`, or a folder `shared` beside the repository.
 
+mod skip;
+
 use lea::data::{LoadOptions, Loaded, Stats, load, save};
 use std::path::PathBuf;
 
@@ -10,11 +12,7 @@ fn shared(name: &str) -> Option<PathBuf> {
     let places = named.into_iter().chain([beside.join("../shared"), beside.join("../../shared")]);
     let found = places.map(|place| place.join("data").join(name)).find(|place| place.is_dir());
     if found.is_none() {
-        // Not by the macro, whose text the test harness keeps to itself.
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("skipped: no shared/data/{name}; set LEA_SHARED to the folder that holds data/\n"),
-        );
+        skip::skipped(format_args!("no shared/data/{name}; set LEA_SHARED to the folder that holds data/"));
     }
     found
 }

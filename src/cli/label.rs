@@ -74,11 +74,11 @@ pub fn run(args: LabelCommand) -> Result<()> {
     let header = job.label_header(&loaded.env, &loaded.hash)?;
     let Some(folder) = args.open(&part, &header)? else { return Ok(()) };
     let mut record = RunRecord::start(common.device.describe(), settings(&le)?, vec![seed]);
-    record.data_hash = Some(dataset.hash());
+    record.data_hash = Some(header.data_hash.clone());
     // The record of the first file tells the quality, for the whole labelling.
     let quality = match part.own().contains(&0) {
         true => Some(timed(&mut record, "judge", || {
-            args.judged(&folder, (&loaded.env, &loaded.record), data, (&le, seed))
+            args.judged(&folder, (&loaded.env, &loaded.record), (data, &header), (&le, seed))
         })?),
         false => None,
     };
@@ -161,17 +161,13 @@ impl LabelCommand {
         &self,
         folder: &RunFolder,
         (env, record): (&Environment, &LeRecord),
-        data: LeData,
+        (data, header): (LeData, &LabelHeader),
         (le, seed): (&LeConfig, u64),
     ) -> Result<Quality> {
-        // Sizes of packs and files bear on nothing.
-        let mut settings = record.settings.clone();
-        settings.label.pack_tokens = le.label.pack_tokens;
-        settings.label.users_per_file = le.label.users_per_file;
-        let same = settings == *le
-            && record.seed == seed
-            && record.split_hash == data.split.hash()
-            && record.data_hash == data.dataset.hash();
+        let deciding = |le: &LeConfig| LeConfig { label: le.label.deciding(), ..le.clone() };
+        let same = deciding(&record.settings) == deciding(le)
+            && (record.seed, &record.split_hash, &record.data_hash)
+                == (seed, &header.split_hash, &header.data_hash);
         let told = serde_json::from_value(record.training["quality"].clone());
         if let (true, Ok(quality)) = (same, told) {
             return Ok(quality);

@@ -156,6 +156,13 @@ pub struct LabelConfig {
     pub users_per_file: usize,
 }
 
+impl LabelConfig {
+    /// The settings without those that decide no label: the sizes of packs and files.
+    pub fn deciding(&self) -> LabelConfig {
+        LabelConfig { pack_tokens: 0, users_per_file: 0, ..self.clone() }
+    }
+}
+
 impl Default for LabelConfig {
     fn default() -> Self {
         LabelConfig {

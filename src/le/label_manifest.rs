@@ -63,8 +63,7 @@ impl LabelHeader {
 
     /// The header without what decides no label.
     pub fn deciding(&self) -> LabelHeader {
-        let settings = LabelConfig { pack_tokens: 0, users_per_file: 0, ..self.settings.clone() };
-        LabelHeader { settings, ..self.clone() }
+        LabelHeader { settings: self.settings.deciding(), ..self.clone() }
     }
 }
 
