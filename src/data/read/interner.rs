@@ -27,7 +27,7 @@ impl Interner {
     /// The number of `id`, if it has one.
     pub(super) fn find(&self, id: &str) -> Option<u32> {
         match ShortId::of(id) {
-            Some(short) => self.short.find(short, self.hasher.hash_one(short)),
+            Some(short) => self.short.slot(short, self.hasher.hash_one(short)).1,
             None => self.find_long(id, self.hasher.hash_one(id)),
         }
     }
@@ -38,23 +38,39 @@ impl Interner {
 
     /// The number of `id`, which gets the next one if it has none; `None` once 2³² − 1 numbers are taken.
     pub(super) fn number(&mut self, id: &str) -> Option<u32> {
-        let next = u32::try_from(self.ends.len()).ok().filter(|&next| next < u32::MAX)?;
         if let Some(short) = ShortId::of(id) {
-            if let Some(number) = self.short.find_or_insert(short, next, &self.hasher) {
-                return Some(number);
-            }
-        } else {
-            let hash = self.hasher.hash_one(id);
-            if let Some(number) = self.find_long(id, hash) {
-                return Some(number);
-            }
-            let (text, ends, hasher) = (&self.text, &self.ends, &self.hasher);
-            // The new text is not stored yet; growth asks only for the hashes of the others.
-            self.long.insert_unique(hash, next, |&number| hasher.hash_one(text_of(text, ends, number)));
+            return self.number_short(short, self.hasher.hash_one(short));
         }
+        let hash = self.hasher.hash_one(id);
+        if let Some(number) = self.find_long(id, hash) {
+            return Some(number);
+        }
+        let next = self.next_number()?;
+        let (text, ends, hasher) = (&self.text, &self.ends, &self.hasher);
+        // The new text is not stored yet; growth asks only for the hashes of the others.
+        self.long.insert_unique(hash, next, |&number| hasher.hash_one(text_of(text, ends, number)));
+        self.store(id);
+        Some(next)
+    }
+
+    fn number_short(&mut self, id: ShortId, hash: u64) -> Option<u32> {
+        let at = match self.short.slot(id, hash) {
+            (_, Some(number)) => return Some(number),
+            (at, None) => at,
+        };
+        let next = self.next_number()?;
+        self.short.insert(at, Slot { id, number: next }, &self.hasher);
+        self.store(&id.text());
+        Some(next)
+    }
+
+    fn next_number(&self) -> Option<u32> {
+        u32::try_from(self.ends.len()).ok().filter(|&next| next < u32::MAX)
+    }
+
+    fn store(&mut self, id: &str) {
         self.text.push_str(id);
         self.ends.push(self.text.len());
-        Some(next)
     }
 
     /// The texts in the order of their numbers.
@@ -74,6 +90,60 @@ fn text_of<'a>(text: &'a str, ends: &[usize], number: u32) -> &'a str {
     &text[start..ends[number]]
 }
 
+/// A column of ids as dense numbers.
+///
+/// Short ids are looked up some at a time: the accesses to memory of one do not wait for those of the one before.
+#[derive(Debug, Default)]
+pub(super) struct IdColumn {
+    ids: Interner,
+    numbers: Vec<u32>,
+    /// The ids of the rows that have no number yet.
+    waiting: Vec<ShortId>,
+}
+
+/// Look-ups that a core can have under way, and more.
+const TOGETHER: usize = 32;
+
+impl IdColumn {
+    /// Adds a row; `None` once 2³² − 1 numbers are taken.
+    pub(super) fn push(&mut self, id: &str) -> Option<()> {
+        match ShortId::of(id) {
+            Some(short) => {
+                self.waiting.push(short);
+                if self.waiting.len() < TOGETHER { Some(()) } else { self.look_up() }
+            }
+            None => {
+                self.look_up()?;
+                self.numbers.push(self.ids.number(id)?);
+                Some(())
+            }
+        }
+    }
+
+    /// Gives the waiting rows their numbers.
+    fn look_up(&mut self) -> Option<()> {
+        let mut hashes = [0; TOGETHER];
+        let mut touched = 0u32;
+        for (hash, &id) in hashes.iter_mut().zip(&self.waiting) {
+            *hash = self.ids.hasher.hash_one(id);
+            touched ^= self.ids.short.first_number(*hash);
+        }
+        // Only that the slots are in the cache is wanted of them.
+        std::hint::black_box(touched);
+        for (&id, hash) in self.waiting.iter().zip(hashes) {
+            self.numbers.push(self.ids.number_short(id, hash)?);
+        }
+        self.waiting.clear();
+        Some(())
+    }
+
+    /// The ids and the number of each row; `None` as [`IdColumn::push`].
+    pub(super) fn finish(mut self) -> Option<(Interner, Vec<u32>)> {
+        self.look_up()?;
+        Some((self.ids, self.numbers))
+    }
+}
+
 /// A text of up to 15 bytes, with its length in the 16th.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct ShortId([u32; 4]);
@@ -85,6 +155,12 @@ impl ShortId {
         bytes[15] = id.len() as u8;
         let word = |i: usize| u32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
         Some(ShortId([word(0), word(4), word(8), word(12)]))
+    }
+
+    fn text(self) -> String {
+        let bytes: Vec<u8> = self.0.iter().flat_map(|word| word.to_le_bytes()).collect();
+        // It was made of a text, so nothing is replaced.
+        String::from_utf8_lossy(&bytes[..usize::from(bytes[15])]).into_owned()
     }
 }
 
@@ -111,39 +187,38 @@ impl Default for ShortIds {
 }
 
 impl ShortIds {
-    /// The slot that holds `id`, or the free one where it belongs.
-    fn slot(&self, id: ShortId, hash: u64) -> usize {
+    /// The number that stands where a look-up of `hash` begins.
+    fn first_number(&self, hash: u64) -> u32 {
+        self.slots[hash as usize & (self.slots.len() - 1)].number
+    }
+
+    /// The slot that holds `id`, with its number, or the free one where it belongs.
+    fn slot(&self, id: ShortId, hash: u64) -> (usize, Option<u32>) {
         let mask = self.slots.len() - 1;
         let mut at = hash as usize & mask;
-        while self.slots[at].number != u32::MAX && self.slots[at].id != id {
-            at = (at + 1) & mask;
+        loop {
+            match self.slots[at] {
+                slot if slot.number == u32::MAX => return (at, None),
+                slot if slot.id == id => return (at, Some(slot.number)),
+                _ => at = (at + 1) & mask,
+            }
         }
-        at
     }
 
-    fn find(&self, id: ShortId, hash: u64) -> Option<u32> {
-        Some(self.slots[self.slot(id, hash)].number).filter(|&number| number != u32::MAX)
-    }
-
-    /// The number of `id`, or `None` after it got `next`.
-    fn find_or_insert(&mut self, id: ShortId, next: u32, hasher: &DefaultHashBuilder) -> Option<u32> {
-        let at = self.slot(id, hasher.hash_one(id));
-        if self.slots[at].number != u32::MAX {
-            return Some(self.slots[at].number);
-        }
-        self.slots[at] = Slot { id, number: next };
+    /// Takes the free slot `at`.
+    fn insert(&mut self, at: usize, slot: Slot, hasher: &DefaultHashBuilder) {
+        self.slots[at] = slot;
         self.used += 1;
         if 2 * self.used > self.slots.len() {
             self.grow(hasher);
         }
-        None
     }
 
     fn grow(&mut self, hasher: &DefaultHashBuilder) {
         let larger = vec![FREE; 2 * self.slots.len()];
         for slot in std::mem::replace(&mut self.slots, larger) {
             if slot.number != u32::MAX {
-                let at = self.slot(slot.id, hasher.hash_one(slot.id));
+                let (at, _) = self.slot(slot.id, hasher.hash_one(slot.id));
                 self.slots[at] = slot;
             }
         }
@@ -190,6 +265,22 @@ mod tests {
             for (number, id) in ids.iter().enumerate() {
                 assert_eq!(interner.number(id), Some(number as u32), "{round}: {id:?}");
             }
+        }
+        assert!(interner.into_texts().eq(ids.map(String::from)));
+    }
+
+    #[test]
+    fn a_column_has_the_numbers_that_its_ids_have_one_by_one() {
+        let id = |i: usize| {
+            format!("ü{}{}", i * i % 997, if i.is_multiple_of(50) { "-and-long-enough" } else { "" })
+        };
+        for rows in [0, 1, TOGETHER - 1, TOGETHER, TOGETHER + 1, 5000] {
+            let (mut column, mut interner) = (IdColumn::default(), Interner::default());
+            (0..rows).for_each(|i| column.push(&id(i)).unwrap());
+            let one_by_one: Vec<u32> = (0..rows).map(|i| interner.number(&id(i)).unwrap()).collect();
+            let (ids, numbers) = column.finish().unwrap();
+            assert_eq!(numbers, one_by_one, "{rows}");
+            assert!(ids.into_texts().eq(interner.into_texts()));
         }
     }
 }

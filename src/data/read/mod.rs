@@ -103,7 +103,7 @@ pub(super) fn read(name: &str, files: &Files, wish: &Wish<'_>) -> Result<(Datase
             (catalogue, log)
         }
     };
-    let mut users = log.into_users(drop_duplicates, &mut reading.report);
+    let mut users = log.into_users(drop_duplicates, &mut reading.report)?;
     let finished = finish(catalogue, files, &mut users, &mut reading)?;
     let Finished { columns, text, items, .. } = finished;
     let without = items.iter().filter(|item| item.text.is_empty()).count();
