@@ -198,7 +198,8 @@ mod tests {
     #[test]
     fn without_position_and_time_the_file_is_the_order() {
         let mut report = ReadReport::default();
-        let users = log(&[("u", 3, None, None), ("u", 1, None, None)]).into_users(false, &mut report).unwrap();
+        let users =
+            log(&[("u", 3, None, None), ("u", 1, None, None)]).into_users(false, &mut report).unwrap();
         assert_eq!((items(&users), report.order), (vec![("u", vec![3, 1])], Order::File));
     }
 }
