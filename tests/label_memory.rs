@@ -1,13 +1,15 @@
-//! Memory of the labelling pass where every item is a candidate at every step: that of one step, whatever the number of
-//! steps.
+//! Memory of the labelling pass: where every item is a candidate at every step, that of one step, whatever the number of
+//! steps; and of judging, that of one pack, whatever the number of held-out users.
 
 mod mutate;
 
 use lea::autograd::Param;
-use lea::data::{Event, Feedback, NegativeKind, NegativeSampler};
+use lea::data::{
+    Dataset, Event, Feedback, Item, NegativeKind, NegativeSampler, Protocol, Split, TextSource, User,
+};
 use lea::decoder::{Decoder, DecoderConfig};
 use lea::device::{DType, Device};
-use lea::le::{Environment, LabelConfig, Labeller, Prompt, Work};
+use lea::le::{Environment, LabelConfig, Labeller, LeConfig, LeData, Prompt, Work, judge};
 use lea::tensor::Tensor;
 use mutate::allocation;
 
@@ -73,5 +75,43 @@ fn candidates_of_the_whole_catalogue_are_held_for_one_step_at_a_time() {
             assert!(long < short + 24_000, "{short} bytes for 16 steps, {long} for 80");
             assert!(long < 80 * ITEMS * size_of::<(usize, u32)>() / 3, "{long} bytes");
         }
+    });
+}
+
+/// `users` users of six events each.
+fn dataset(users: usize) -> Dataset {
+    let event = |i: usize| Event { item: (i * 7 % ITEMS) as u32, kind: Feedback::Other };
+    let user = |u: usize| User { id: format!("u{u}"), events: (0..6).map(|i| event(u + 31 * i)).collect() };
+    let item = |i: usize| Item { id: format!("i{i}"), text: String::new(), fields: Vec::new() };
+    Dataset {
+        name: "many".into(),
+        columns: Vec::new(),
+        text: TextSource { columns: Vec::new(), lists: Vec::new(), joiner: String::new() },
+        items: (0..ITEMS).map(item).collect(),
+        users: (0..users).map(user).collect(),
+    }
+}
+
+/// Most bytes held at once while an LE is judged on the tenth of `users` users that is held out.
+fn judging_peak(env: &Environment, users: usize) -> usize {
+    let dataset = dataset(users);
+    let split = Split::new(&dataset, Protocol::Sqn, 1, 0.1).unwrap();
+    let label = LabelConfig { candidates: 2, pack_tokens: 512, ..LabelConfig::default() };
+    let config = LeConfig { label, ..LeConfig::default() };
+    let data = LeData { dataset: &dataset, split: &split };
+    let (quality, peak) = allocation::peak(|| judge(env, data, &config, 1).unwrap());
+    assert_eq!(quality.steps, users as u64 / 10 * 5);
+    peak
+}
+
+#[test]
+fn judging_holds_one_pack_whatever_the_number_of_held_out_users() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
+    pool.install(|| {
+        let env = environment(16);
+        judging_peak(&env, 400);
+        let (few, many) = (judging_peak(&env, 4_000), judging_peak(&env, 12_000));
+        println!("{few} bytes for 2,000 steps, {many} for 6,000");
+        assert!(many < few + 32_000, "{few} bytes for 2,000 steps, {many} for 6,000");
     });
 }

@@ -104,7 +104,7 @@ fn gzipped_tables_and_manifests_hold_up() {
     let log = b"user_id\titem_id\tposition\n1\tx\t0\n1\ty\t1\n2\tx\t0\n";
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(log).unwrap();
-    hold_up("gzip", Kind::Bytes, &[("interactions.tsv.gz", &gzip.finish().unwrap())], 2_000);
+    hold_up("gzip", Kind::Bytes, &[("interactions.tsv.gz", &gzip.finish().unwrap())], 10_000);
 
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("interactions.tsv"), log).unwrap();

@@ -60,13 +60,12 @@ impl LeData<'_> {
         self.split.le.users.iter().flat_map(of).collect()
     }
 
-    /// Trunks of the users held out of LE training.
-    pub fn held_out_works(&self, history: usize) -> Vec<Work> {
-        let of = |&user: &u32| {
+    /// Trunks of the users held out of LE training, made as they are needed.
+    pub fn held_out_works(&self, history: usize) -> impl Iterator<Item = Work> {
+        self.split.le.held_out.iter().flat_map(move |&user| {
             let events = &self.dataset.users[user as usize].events;
             Work::of_user(user, self.split.held_out_events(user as usize, events), history)
-        };
-        self.split.le.held_out.iter().flat_map(of).collect()
+        })
     }
 
     pub(super) fn works(&self, user: u32, history: usize) -> Vec<Work> {
@@ -89,7 +88,7 @@ pub fn judge(env: &Environment, data: LeData, config: &LeConfig, seed: u64) -> R
         before: &ahead,
         seed,
     };
-    judge.judge(&data.held_out_works(env.history))
+    judge.judge(data.held_out_works(env.history))
 }
 
 /// Labels the users of `writer`'s part, each with all steps, into its files. Memory holds the labels of some steps of

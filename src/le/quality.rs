@@ -7,7 +7,7 @@ use super::label::choose;
 use super::losses::ordered_pairs;
 use super::score::{rewards, to_f32};
 use super::trunk::{Trunks, excluded_at};
-use super::work::{Work, packs, step_groups, steps_of};
+use super::work::{Work, step_groups, steps_of, stream_packs};
 use crate::autograd::{Var, no_grad};
 use crate::data::ranking::{Ranking, rank};
 use crate::data::{NegativeKind, NegativeSampler};
@@ -17,6 +17,10 @@ use serde::{Deserialize, Serialize};
 
 /// Uniform and popular negatives a step.
 pub const NEGATIVES: usize = 10;
+
+/// Steps whose rewards are kept. They stand in the record of a run, as JSON and, while that is written, as a tree of 70
+/// bytes a number: few enough that memory does not grow with the held-out users, and plenty for a histogram.
+const HISTOGRAM_STEPS: usize = 2_000;
 
 /// Held-out quality of an LE. Shares are of steps, or of (positive, negative) pairs; ties count half.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -46,10 +50,10 @@ pub struct Quality {
     pub popularity: [f64; 3],
     /// The same of the item taken next.
     pub popularity_next: f64,
-    /// Rewards of the items taken next, for a histogram (at most 20,000 steps).
+    /// Rewards of the items taken next, for a histogram: of the first 2,000 steps.
     #[serde(skip)]
     pub positive_rewards: Vec<f32>,
-    /// Rewards of the uniform negatives.
+    /// Rewards of the uniform negatives of the same steps.
     #[serde(skip)]
     pub negative_rewards: Vec<f32>,
 }
@@ -75,14 +79,14 @@ pub struct Judge<'a> {
 const RULES: [Augment; 3] = [Augment::Reward, Augment::Similarity, Augment::Both];
 
 impl Judge<'_> {
-    /// Judges the LE on the steps of `works`.
-    pub fn judge(&self, works: &[Work]) -> Result<Quality> {
+    /// Judges the LE on the steps of `works`, which are made as they are needed: one pack of them is held.
+    pub fn judge(&self, works: impl Iterator<Item = Work>) -> Result<Quality> {
         let rows = |w: &Work| w.rows(self.per_step(), self.env.leaf_len(), self.env.prompt.stem.len());
         let directions = no_grad(|| self.env.item_directions(None))?;
         let mut sums = Sums::default();
-        for pack in packs(works, self.label.pack_tokens, rows) {
+        for pack in stream_packs(works, self.label.pack_tokens, rows) {
             interrupt::check("judging the LE")?;
-            self.add_pack(&works[pack], &directions, &mut sums)?;
+            self.add_pack(&pack, &directions, &mut sums)?;
         }
         Ok(Quality { candidates: self.candidates() as u64, ..sums.finish() })
     }
@@ -179,7 +183,7 @@ impl Judge<'_> {
             sums.hits[i] += usize::from(chosen == next);
             sums.popularity[i] += f64::from(self.counts[chosen as usize]);
         }
-        if sums.positive_rewards.len() < 20_000 {
+        if sums.positive_rewards.len() < HISTOGRAM_STEPS {
             sums.positive_rewards.push(rewards[0]);
             sums.negative_rewards.extend(&rewards[1..1 + NEGATIVES]);
         }

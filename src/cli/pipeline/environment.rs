@@ -165,7 +165,7 @@ impl LeJob<'_> {
         let actions = 1 + label.negatives + label.candidates.min(env.catalogue());
         let works = self.data.held_out_works(env.history);
         let (start, mut cost) = (Instant::now(), PassCost { labels: 0, tokens: 0, seconds: 0.0 });
-        for work in &works {
+        for work in works {
             interrupt::check("timing separate prompts")?;
             let list: Vec<(usize, u32)> = work
                 .owned
