@@ -4,8 +4,10 @@
 mod fingerprint;
 mod lock;
 mod outputs;
+mod survey;
 
 pub use fingerprint::{Difference, Fingerprint};
+pub use survey::{Left, half_written, survey};
 
 use self::lock::{Locks, same_file};
 use crate::progress::MetricsLog;
@@ -75,6 +77,9 @@ struct Record {
     status: Status,
     run: Fingerprint,
     outputs: Vec<String>,
+    /// The words that started it, while it is not finished: what is to be given again with `--resume`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    command_line: Vec<String>,
     /// What finished stages of an unfinished run left for the later ones.
     stages: BTreeMap<String, Value>,
 }
@@ -112,6 +117,7 @@ impl Opening<'_> {
             status: Status::Running,
             run: self.fingerprint,
             outputs: patterns.collect(),
+            command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
             stages: BTreeMap::new(),
         };
         let mut resumed = false;
@@ -215,6 +221,7 @@ impl RunFolder {
         self.with_record(|record| {
             record.status = Status::Finished;
             record.stages.clear();
+            record.command_line.clear();
             self.place().write_record(record)
         })?;
         self.place().remove_checkpoints()

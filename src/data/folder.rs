@@ -107,6 +107,11 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
     Ok(Loaded { dataset, read, filters, dropped, sources, paths, synthetic })
 }
 
+/// Whether the folder `dir` holds files that are named as those of a data set, raw or imported.
+pub fn is_data_folder(dir: &Path) -> bool {
+    Files::any_in(dir)
+}
+
 fn name_of(path: &Path) -> String {
     let folder = if path.is_dir() { Some(path) } else { path.parent().filter(|p| !p.as_os_str().is_empty()) };
     let absolute = folder.and_then(|folder| folder.canonicalize().ok());

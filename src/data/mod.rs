@@ -21,7 +21,7 @@ mod synth_words;
 
 pub use dataset::{Dataset, Event, Feedback, Item, TextSource, User};
 pub use filters::{FilterReport, Filters};
-pub use folder::{LoadOptions, load};
+pub use folder::{LoadOptions, is_data_folder, load};
 pub use loaded::Loaded;
 pub use negatives::{NegativeKind, NegativeSampler, check_unmet, met_items};
 pub use read::{Format, Order, ReadReport, Skipped, UnknownItems};

@@ -50,6 +50,17 @@ pub(super) struct Journal {
     synced: Instant,
 }
 
+/// What a journal tells of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peek {
+    /// Users of its file.
+    pub users: Range<u32>,
+    /// User and t of the last step in it.
+    pub last: Option<(u32, u32)>,
+    /// Its steps.
+    pub rows: usize,
+}
+
 impl Journal {
     /// Goes on with the journal at `path`, or begins it.
     ///
@@ -79,11 +90,40 @@ impl Journal {
         match journal.read_head(header, users)? {
             Some(length) => {
                 journal.end = length;
-                journal.find_blocks().map_err(io)?;
+                journal.find_blocks().and_then(|()| journal.file.set_len(journal.end)).map_err(io)?;
             }
             None => journal.begin(header, users).map_err(io)?,
         }
         Ok(journal)
+    }
+
+    /// The users of the journal at `path`, and user and t of the last step that it holds; nothing is touched. `None`
+    /// where its first line was never written to its end.
+    ///
+    /// # Errors
+    /// A file that is no journal.
+    pub fn peek(path: &Path) -> Result<Option<Peek>> {
+        let io = |e| Error::io(path, e);
+        let mut line = Vec::new();
+        let file = File::open(path).map_err(io)?;
+        BufReader::new(&file).take(LONGEST_HEAD).read_until(b'\n', &mut line).map_err(io)?;
+        if line.last() != Some(&b'\n') {
+            return Ok(None);
+        }
+        let head: Head = serde_json::from_slice(&line).map_err(|e| {
+            Error::invalid(path, "line 1", format!("the file is no part of labels: {e}"), "remove the file")
+        })?;
+        let mut journal = Journal {
+            path: path.to_path_buf(),
+            file,
+            columns: columns(&head.header),
+            blocks: Vec::new(),
+            last: None,
+            end: line.len() as u64,
+            synced: Instant::now(),
+        };
+        journal.find_blocks().map_err(io)?;
+        Ok(Some(Peek { users: head.first_user..head.end_user, last: journal.last, rows: journal.rows() }))
     }
 
     fn begin(&mut self, header: &LabelHeader, users: &Range<u32>) -> std::io::Result<()> {
@@ -131,7 +171,7 @@ impl Journal {
         Ok(Some(line.len() as u64))
     }
 
-    /// Finds the blocks that are whole and cuts off what follows them.
+    /// Finds the blocks that are whole.
     fn find_blocks(&mut self) -> std::io::Result<()> {
         let length = self.file.metadata()?.len();
         while let Some((rows, bytes)) = self.whole_block(length)? {
@@ -141,7 +181,7 @@ impl Journal {
             let id = |column: u64| start + 4 * (column * rows as u64 + rows as u64 - 1);
             self.last = Some((self.read_id(id(0))?, self.read_id(id(1))?));
         }
-        self.file.set_len(self.end)
+        Ok(())
     }
 
     /// Rows and tensor bytes of the block at the end of the known ones, if a whole block is there.

@@ -31,6 +31,11 @@ impl Fingerprint {
         Fingerprint(fields.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 
+    /// The command.
+    pub fn command(&self) -> &str {
+        self.0.get("command").and_then(Value::as_str).unwrap_or_default()
+    }
+
     /// Adds a field.
     ///
     /// # Errors

@@ -76,7 +76,7 @@ fn fits(name: &[u8], pattern: &[u8]) -> bool {
 }
 
 /// `x` of `x.PID.tmp`.
-fn final_name(temporary: &str) -> Option<&str> {
+pub(super) fn final_name(temporary: &str) -> Option<&str> {
     let (name, process) = temporary.strip_suffix(".tmp")?.rsplit_once('.')?;
     process.bytes().all(|b| b.is_ascii_digit()).then_some(name)
 }

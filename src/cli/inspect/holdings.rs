@@ -1,13 +1,15 @@
-//! What a folder can hold, and what is told of it.
+//! What a folder or file can hold, and what is told of it.
 
 use super::super::pipeline::environment::Base;
-use crate::Result;
-use crate::data::{LoadOptions, Stats, load};
+use super::unfinished;
+use crate::data::{LoadOptions, Stats, is_data_folder, load};
 use crate::decoder::{Decoder, RopeScaling, weights::Weights};
 use crate::device::Device;
-use crate::le::{ITEM_TOKENS, LeConfig, MANIFEST, decoder_folder, peft, read_manifest};
+use crate::le::{ITEM_TOKENS, LeConfig, MANIFEST, decoder_folder, labels_left, peft, read_manifest};
 use crate::rec::saved;
+use crate::run_folder::{half_written, survey};
 use crate::tensor::file::TensorFile;
+use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// Kinds of content.
@@ -19,7 +21,11 @@ pub(super) enum Kind {
     Le,
     Adapter,
     Labels,
+    UnmergedLabels,
     Recommender,
+    Tensors,
+    Run,
+    HalfWritten,
 }
 
 /// Content and its folder, or the file of a recommender.
@@ -31,37 +37,73 @@ pub(super) struct Holding {
 /// What was learned on the way that bears on memory.
 #[derive(Default)]
 pub(super) struct Found {
+    /// How data is read.
+    pub options: LoadOptions,
     pub decoder: Option<Decoder>,
     pub items: Option<usize>,
     pub le: Option<LeConfig>,
 }
 
-type Rows = Vec<(&'static str, String)>;
+pub(super) type Rows = Vec<(&'static str, String)>;
 
 /// Folders in which the steps of a run leave their files.
 const PARTS: [&str; 6] = ["data", "decoder", "items", "le", "labels", "rec"];
 
-/// All that `dir`, or a part of a run in it, holds, told by its files.
-pub(super) fn find(dir: &Path) -> Vec<Holding> {
-    let own = of_folder(dir);
-    let parts = PARTS.iter().flat_map(|part| of_folder(&dir.join(part)));
-    own.into_iter().chain(parts).map(|(kind, place)| Holding { kind, place }).collect()
+/// All that `path`, or a part of a run in it, holds, told by its files.
+pub(super) fn find(path: &Path) -> Result<Vec<Holding>> {
+    if !path.is_dir() {
+        // What is not there, or not to be read, is told as such.
+        std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+        let tensors = path.extension().is_some_and(|extension| extension == "safetensors");
+        let kind = if tensors { of_tensors(path)? } else { Kind::Data };
+        return Ok(vec![Holding { kind, place: path.to_path_buf() }]);
+    }
+    let mut all = of_folder(path)?;
+    for part in PARTS.map(|part| path.join(part)).iter().filter(|part| part.is_dir()) {
+        all.extend(of_folder(part)?);
+    }
+    Ok(all)
 }
 
-fn of_folder(dir: &Path) -> Vec<(Kind, PathBuf)> {
+fn of_folder(dir: &Path) -> Result<Vec<Holding>> {
     let has = |name: &str| dir.join(name).is_file();
-    let le = has("le.json");
+    let (le, decoder) = (has("le.json"), has("config.json"));
     let tables = ["dataset.json", "interactions.tsv", "interactions.tsv.gz", "events.tsv", "events.tsv.gz"];
     let marks = [
         (Kind::Data, tables.iter().any(|name| has(name))),
-        (Kind::Decoder, has("config.json")),
+        (Kind::Decoder, decoder),
         (Kind::ItemTokens, has(ITEM_TOKENS) && !le),
         (Kind::Le, le),
         (Kind::Adapter, has("adapter_config.json") && !le),
         (Kind::Labels, has(MANIFEST)),
-        (Kind::Recommender, has("recommender.safetensors")),
+        (Kind::UnmergedLabels, !has(MANIFEST) && labels_left(dir)?.is_some()),
+        (Kind::Run, !survey(dir)?.is_empty()),
+        (Kind::HalfWritten, !half_written(dir)?.is_empty()),
     ];
-    marks.into_iter().filter(|(_, is)| *is).map(|(kind, _)| (kind, dir.to_path_buf())).collect()
+    let folder = |kind| Holding { kind, place: dir.to_path_buf() };
+    let mut all: Vec<Holding> =
+        marks.into_iter().filter(|(_, is)| *is).map(|(kind, _)| folder(kind)).collect();
+    // Any JSON file could be reviews: raw data is looked for only where nothing else explains the files.
+    if all.is_empty() && is_data_folder(dir) {
+        all.push(folder(Kind::Data));
+    }
+    for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir, e))? {
+        let path = entry.map_err(|e| Error::io(dir, e))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let known = decoder || name.starts_with("labels-") || name.starts_with("checkpoint-");
+        let known = known || [ITEM_TOKENS, "adapter_model.safetensors"].contains(&name.as_str());
+        if name.ends_with(".safetensors") && !known {
+            all.push(Holding { kind: of_tensors(&path)?, place: path });
+        }
+    }
+    all[..].sort_by(|a, b| (a.place != dir, &a.place).cmp(&(b.place != dir, &b.place)));
+    Ok(all)
+}
+
+/// What a safetensors file holds, by its metadata.
+fn of_tensors(path: &Path) -> Result<Kind> {
+    let file = TensorFile::open(path)?;
+    Ok(if file.metadata("recommender").is_some() { Kind::Recommender } else { Kind::Tensors })
 }
 
 impl Kind {
@@ -73,7 +115,11 @@ impl Kind {
             Kind::Le => "LE",
             Kind::Adapter => "adapter of peft",
             Kind::Labels => "labels",
+            Kind::UnmergedLabels => "labels that are not finished",
             Kind::Recommender => "recommender",
+            Kind::Tensors => "tensors",
+            Kind::Run => "run",
+            Kind::HalfWritten => "files left half written",
         }
     }
 
@@ -86,15 +132,22 @@ impl Kind {
             Kind::Le => le(place, found),
             Kind::Adapter => adapter(place, found),
             Kind::Labels => labels(place),
-            Kind::Recommender => recommender(&place.join("recommender.safetensors")),
+            Kind::UnmergedLabels => unfinished::labels(place),
+            Kind::Recommender => recommender(place),
+            Kind::Tensors => tensors(place),
+            Kind::Run => unfinished::runs(place),
+            Kind::HalfWritten => unfinished::half(place),
         }
     }
 }
 
 fn data(dir: &Path, found: &mut Found) -> Result<Rows> {
-    let stats = Stats::of(&load(dir, &LoadOptions::default())?.dataset);
+    let loaded = load(dir, &found.options)?;
+    let stats = Stats::of(&loaded.dataset);
     found.items = Some(stats.items);
+    let files: Vec<&str> = loaded.sources.iter().map(|source| source.file.as_str()).collect();
     Ok(vec![
+        ("format", format!("{}: {}", loaded.read.format, files.join(", "))),
         ("users", stats.users.to_string()),
         ("items", format!("{}, {:.1} % with text", stats.items, stats.text_coverage)),
         ("interactions", format!("{}, {:.1} a user", stats.interactions, stats.mean_length)),
@@ -204,4 +257,15 @@ fn recommender(path: &Path) -> Result<Rows> {
     let config = network.config();
     let name = format!("{} {} {}", config.encoder.name(), config.framework.name(), config.variant_name());
     Ok(vec![("recommender", name), ("items", network.items().to_string())])
+}
+
+/// A safetensors file that nothing names: its first tensors with their shapes.
+fn tensors(path: &Path) -> Result<Rows> {
+    const SHOWN: usize = 12;
+    let file = TensorFile::open(path)?;
+    let names = file.names();
+    let mut rows = vec![("tensors", format!("{}, {:.1} MB", names.len(), file.len() as f64 / 1e6))];
+    let shape = |name: &String| format!("{name} {:?}", file.shape(name).unwrap_or_default());
+    rows.extend(names.iter().take(SHOWN).map(|name| ("", shape(name))));
+    Ok(rows)
 }

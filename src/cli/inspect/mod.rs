@@ -2,6 +2,7 @@
 
 mod holdings;
 pub mod memory;
+mod unfinished;
 
 use super::config::RunConfig;
 use super::output;
@@ -15,10 +16,11 @@ use std::path::PathBuf;
 /// `lea inspect`.
 #[derive(Debug, Args)]
 pub struct InspectCommand {
-    /// A decoder, an LE, item tokens, labels, a data set, a recommender, an adapter of peft, or a run with several
-    #[arg(value_name = "DIR")]
+    /// A data set (raw or imported), a decoder, an LE, item tokens, labels or shards of them, a recommender, an adapter
+    /// of peft, any safetensors file, or a run with several, finished or not
+    #[arg(value_name = "PATH")]
     pub dir: PathBuf,
-    /// Settings that the memory is told for, as in configs/
+    /// Settings that the memory is told for, and data is read by, as in configs/
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Items that the memory is told for [default: those found in the folder, else 10000]
@@ -32,14 +34,15 @@ const ITEMS: usize = 10_000;
 /// Runs `lea inspect`. Whatever is found is opened and checked as the steps do it.
 pub fn run(args: InspectCommand) -> Result<()> {
     let settings = args.config.as_deref().map(RunConfig::load).transpose()?;
-    let all = holdings::find(&args.dir);
+    let all = holdings::find(&args.dir)?;
     if all.is_empty() {
         let problem = format!("{} holds nothing that lea reads", args.dir.display());
-        let remedy =
-            "name a folder with a decoder, an LE, labels, a data set or a recommender, or that of a run";
+        let remedy = "looked for, in it and in its folders data, decoder, items, le, labels and rec: data in a format that lea data \
+             import reads, config.json, le.json, adapter_config.json, manifest.json, labels-*, resume.json, *.safetensors";
         return Err(Error::setting(problem, remedy));
     }
-    let mut found = Found::default();
+    let options = settings.as_ref().map(|settings| settings.data.clone()).unwrap_or_default();
+    let mut found = Found { options, ..Found::default() };
     for Holding { kind, place } in &all {
         let told = kind.describe(place, &mut found)?;
         output::line(format_args!("{} in {}", kind.name(), place.display()))?;

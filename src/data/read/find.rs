@@ -38,6 +38,11 @@ impl Files {
         Ok(files)
     }
 
+    /// Whether the files of the folder `dir` are a data set, or several of which one could be meant.
+    pub(in crate::data) fn any_in(dir: &Path) -> bool {
+        !matches!(search(dir, None), Ok(None))
+    }
+
     /// All of them.
     pub(in crate::data) fn paths(&self) -> Vec<PathBuf> {
         std::iter::once(&self.log).chain(&self.items).cloned().collect()
@@ -60,7 +65,8 @@ fn of_name(path: &Path) -> Format {
     }
 }
 
-fn in_folder(folder: &Path, wanted: Option<Format>) -> Result<Files> {
+/// The data set among the files of a folder; `None` where there is none.
+fn search(folder: &Path, wanted: Option<Format>) -> Result<Option<Files>> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
         let path = entry.map_err(|e| Error::io(folder, e))?.path();
@@ -83,7 +89,11 @@ fn in_folder(folder: &Path, wanted: Option<Format>) -> Result<Files> {
         );
         return Err(Error::setting(problem, "say which with --format, or give the path of the file itself"));
     }
-    found.pop().ok_or_else(|| {
+    Ok(found.pop())
+}
+
+fn in_folder(folder: &Path, wanted: Option<Format>) -> Result<Files> {
+    search(folder, wanted)?.ok_or_else(|| {
         let problem = match wanted {
             None => format!(
                 "{} holds no interactions.tsv, interactions.csv or file of another known format",
