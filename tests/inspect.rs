@@ -1,27 +1,66 @@
 //! `lea inspect` on what a user may point it at.
 
-use std::process::Command;
+mod label_run;
 
-fn inspect(path: &std::path::Path) -> (bool, String) {
+use flate2::{Compression, write::GzEncoder};
+use label_run::Workshop;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn inspect(path: &Path) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_lea")).arg("inspect").arg(path).output().unwrap();
     let told = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&told).into_owned())
 }
 
+/// What is told of `path`, without an error.
+fn told(path: &Path) -> String {
+    let (success, told) = inspect(path);
+    assert!(success, "{told}");
+    told
+}
+
+fn holds(told: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(told.contains(part), "{part} is missing: {told}");
+    }
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut out = GzEncoder::new(Vec::new(), Compression::fast());
+    out.write_all(text.as_bytes()).unwrap();
+    out.finish().unwrap()
+}
+
 #[test]
 fn raw_data_is_told_as_an_import_would_find_it() {
+    let csv = "user_id,item_id,time\na,p,1\na,q,2\nb,q,3\n";
+    let tsv = csv.replace(',', "\t");
+    let review = |user: &str, item: &str, time: u32| {
+        format!("{{\"reviewerID\": \"{user}\", \"asin\": \"{item}\", \"unixReviewTime\": {time}}}\n")
+    };
+    let reviews = [review("a", "p", 1), review("a", "q", 2), review("b", "q", 3)].concat();
+    let atomic = "user_id:token\titem_id:token\ttimestamp:float\na\tp\t1\na\tq\t2\nb\tq\t3\n";
+    let hetrec = "userID\tartistID\ttagID\ttimestamp\n1\t7\t3\t1\n1\t8\t3\t2\n2\t8\t3\t3\n";
     for (name, content) in [
-        ("x.inter", "user_id:token\titem_id:token\ttimestamp:float\na\tp\t1\na\tq\t2\nb\tq\t3\n"),
-        ("events.csv", "user_id,item_id,time\na,p,1\na,q,2\nb,q,3\n"),
-        ("log.tsv", "user_id\titem_id\ttime\na\tp\t1\na\tq\t2\nb\tq\t3\n"),
+        ("x.inter", atomic.as_bytes()),
+        ("events.csv", csv.as_bytes()),
+        ("events.csv.gz", &gzip(csv)),
+        ("log.tsv", tsv.as_bytes()),
+        ("user_taggedartists-timestamps.dat", hetrec.as_bytes()),
+        ("reviews.json.gz", &gzip(&reviews)),
+        ("Pets.jsonl", reviews.replace("reviewerID", "user_id").as_bytes()),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         std::fs::write(&path, content).unwrap();
+        // A log of this program is no second file of reviews.
+        std::fs::write(dir.path().join("metrics.jsonl"), "{\"step\": \"fit\", \"loss\": 0.5}\n").unwrap();
         let places = if name == "log.tsv" { vec![path] } else { vec![path, dir.path().to_path_buf()] };
         for place in places {
-            let (success, told) = inspect(&place);
-            assert!(success && told.contains("users              2"), "{name}: {told}");
+            holds(&told(&place), &["users              2", "items              2,", name]);
         }
     }
 }
@@ -29,17 +68,104 @@ fn raw_data_is_told_as_an_import_would_find_it() {
 #[test]
 fn what_is_half_written_or_nothing_is_told_as_such() {
     let dir = tempfile::tempdir().unwrap();
-    let (success, told) = inspect(&dir.path().join("nowhere"));
-    assert!(!success && told.contains("nowhere"), "{told}");
-    let (success, told) = inspect(dir.path());
-    assert!(!success && told.contains("holds nothing") && told.contains("manifest.json"), "{told}");
+    let (success, nothing) = inspect(&dir.path().join("nowhere"));
+    assert!(!success && nothing.contains("nowhere"), "{nothing}");
+    std::fs::write(dir.path().join("metrics.jsonl"), "{\"step\": \"fit\"}\n").unwrap();
+    let (success, nothing) = inspect(dir.path());
+    assert!(!success && nothing.contains("holds nothing") && nothing.contains("manifest.json"), "{nothing}");
     std::fs::write(dir.path().join("le.json.123.tmp"), "{").unwrap();
-    let (success, told) = inspect(dir.path());
-    assert!(success && told.contains("le.json.123.tmp"), "{told}");
+    holds(&told(dir.path()), &["le.json.123.tmp"]);
     std::fs::write(dir.path().join("labels-00001-of-00003.part"), "").unwrap();
+    for place in [dir.path().to_path_buf(), dir.path().join("labels-00001-of-00003.part")] {
+        holds(&told(&place), &["0 of 3 finished", "missing            0, 2", "begun              1"]);
+    }
+}
+
+#[test]
+fn a_broken_part_is_told_among_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let part = |name: &str| {
+        let part = dir.path().join(name);
+        std::fs::create_dir(&part).unwrap();
+        part
+    };
+    std::fs::write(part("data").join("events.csv"), "user_id,item_id,time\na,p,1\nb,p,2\n").unwrap();
+    std::fs::write(part("rec").join("x.safetensors"), "no tensors").unwrap();
+    std::fs::write(part("le").join("resume.json"), "{").unwrap();
+    std::fs::write(part("labels").join("manifest.json"), "{").unwrap();
+    std::fs::write(dir.path().join("metrics.json"), "[]").unwrap();
     let (success, told) = inspect(dir.path());
-    assert!(
-        success && told.contains("0 of 3 finished") && told.contains("missing            0, 2"),
-        "{told}"
-    );
+    assert!(!success && told.matches("  broken ").count() == 4, "{told}");
+    holds(&told, &["users              2", "x.safetensors", "le/resume.json", "4 parts are broken"]);
+}
+
+#[test]
+fn an_adapter_of_peft_and_a_decoder_are_told_by_any_of_their_files() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    for place in ["peft/all_linear", "peft/all_linear/adapter_config.json"] {
+        holds(&told(&fixtures.join(place)), &["adapter of peft in", "lea fit --adapter"]);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(fixtures.join("llama/untied").join(file), dir.path().join(file)).unwrap();
+    }
+    let (success, told) = inspect(&dir.path().join("config.json"));
+    assert!(!success && told.contains("tokenizer.json") && told.contains("1 part is broken"), "{told}");
+}
+
+#[test]
+fn a_run_is_followed_from_its_kill_to_its_evaluation() {
+    let workshop = Workshop::new(30);
+    let fit = [
+        ["fit", "--config", "c.toml", "--data", "data", "--decoder", "decoder"],
+        ["--item-tokens", "items", "--epochs", "40", "--out", "an le", "--checkpoint-every"],
+    ];
+    let mut child = label_run::lea(&[&fit.concat()[..], &["0"]].concat())
+        .current_dir(workshop.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (dir, patience) = (workshop.path("an le"), Instant::now());
+    let begun = || {
+        let names = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+        names.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().ends_with(".safetensors"))
+    };
+    while !begun() {
+        assert!(patience.elapsed() < Duration::from_secs(60), "no checkpoint was written");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    holds(&told(&dir), &["fit, running now", "checkpoint-fit.safetensors: "]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let stopped = told(&dir.join("resume.json"));
+    holds(&stopped, &["fit, stopped before its end", "checkpoint-fit.safetensors: "]);
+    let command = stopped.lines().find_map(|line| line.trim().strip_prefix("go on with")).unwrap().trim();
+    #[cfg(unix)]
+    {
+        let resumed = Command::new("sh").args(["-c", command]).current_dir(workshop.path("")).output();
+        label_run::succeed(&resumed.unwrap());
+        holds(&told(&dir), &["LE in", "finished           lea fit"]);
+    }
+
+    for shard in ["1/4", "4/4"] {
+        workshop.run(&workshop.label("labels", &["--shard", shard]));
+    }
+    let some = told(&workshop.path("labels"));
+    holds(&some, &["2 of 4 finished", "missing            1 to 2", "finished 1, 4", "not begun 2 to 3"]);
+    for shard in ["2/4", "3/4"] {
+        workshop.run(&workshop.label("labels", &["--shard", shard]));
+    }
+    holds(&told(&workshop.path("labels")), &["4 of 4 finished", "lea labels merge"]);
+    workshop.run(&["labels", "merge", "labels"]);
+    holds(&told(&workshop.path("labels/manifest.json")), &["labels in", "users, steps       30"]);
+
+    std::fs::write(workshop.path("t.toml"), "[rec]\nwidth = 8\nepochs = 1\nnegatives = 3\n").unwrap();
+    let train = ["train", "--config", "t.toml", "--data", "data", "--labels", "labels", "--variant", "lea"];
+    workshop.run(&[&train[..], &["--out", "rec"]].concat());
+    holds(&told(&workshop.path("rec")), &["recommender in", "sasrec", "items              60"]);
+    let model = "rec/recommender.safetensors";
+    holds(&told(&workshop.path(model)), &["recommender in", "lea"]);
+    workshop.run(&["eval", "--data", "data", "--model", model, "--baseline", "popularity", "--out", "eval"]);
+    holds(&told(&workshop.path("eval")), &["evaluation in", "popularity none baseline", "of 2 recommenders"]);
 }

@@ -7,6 +7,7 @@ use crate::decoder::{Decoder, RopeScaling, weights::Weights};
 use crate::device::Device;
 use crate::le::{ITEM_TOKENS, LeConfig, MANIFEST, decoder_folder, labels_left, peft, read_manifest};
 use crate::rec::saved;
+use crate::report::Metrics;
 use crate::run_folder::{half_written, survey};
 use crate::tensor::file::TensorFile;
 use crate::{Error, Result};
@@ -25,6 +26,7 @@ pub(super) enum Kind {
     Recommender,
     Tensors,
     Run,
+    Evaluation,
     HalfWritten,
 }
 
@@ -49,26 +51,48 @@ pub(super) type Rows = Vec<(&'static str, String)>;
 /// Folders in which the steps of a run leave their files.
 const PARTS: [&str; 6] = ["data", "decoder", "items", "le", "labels", "rec"];
 
-/// All that `path`, or a part of a run in it, holds, told by its files.
-pub(super) fn find(path: &Path) -> Result<Vec<Holding>> {
+/// Files that tell of the folder in which they lie, and endings of such files.
+const OF_FOLDERS: [&str; 7] = [
+    "config.json",
+    "le.json",
+    "adapter_config.json",
+    "dataset.json",
+    "metrics.json",
+    MANIFEST,
+    "model.safetensors.index.json",
+];
+const ENDINGS: [&str; 3] = ["resume.json", ".part", ".tmp"];
+
+/// All that `path`, or a part of a run in it, holds, told by its files, and what is wrong with parts that cannot be
+/// looked into.
+pub(super) fn find(path: &Path) -> Result<(Vec<Holding>, Vec<Error>)> {
     if !path.is_dir() {
         // What is not there, or not to be read, is told as such.
         std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if OF_FOLDERS.contains(&&*name) || ENDINGS.iter().any(|ending| name.ends_with(ending)) {
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+            return Ok((of_folder(dir.unwrap_or(Path::new(".")))?, Vec::new()));
+        }
         let tensors = path.extension().is_some_and(|extension| extension == "safetensors");
-        let kind = if tensors { of_tensors(path)? } else { Kind::Data };
-        return Ok(vec![Holding { kind, place: path.to_path_buf() }]);
+        let kind = if tensors { of_tensors(path) } else { Kind::Data };
+        return Ok((vec![Holding { kind, place: path.to_path_buf() }], Vec::new()));
     }
-    let mut all = of_folder(path)?;
+    let (mut all, mut problems) = (of_folder(path)?, Vec::new());
     for part in PARTS.map(|part| path.join(part)).iter().filter(|part| part.is_dir()) {
-        all.extend(of_folder(part)?);
+        match of_folder(part) {
+            Ok(found) => all.extend(found),
+            Err(problem) => problems.push(problem),
+        }
     }
-    Ok(all)
+    Ok((all, problems))
 }
 
 fn of_folder(dir: &Path) -> Result<Vec<Holding>> {
     let has = |name: &str| dir.join(name).is_file();
     let (le, decoder) = (has("le.json"), has("config.json"));
     let tables = ["dataset.json", "interactions.tsv", "interactions.tsv.gz", "events.tsv", "events.tsv.gz"];
+    // What cannot be read is there: its description says what is wrong with it.
     let marks = [
         (Kind::Data, tables.iter().any(|name| has(name))),
         (Kind::Decoder, decoder),
@@ -76,34 +100,37 @@ fn of_folder(dir: &Path) -> Result<Vec<Holding>> {
         (Kind::Le, le),
         (Kind::Adapter, has("adapter_config.json") && !le),
         (Kind::Labels, has(MANIFEST)),
-        (Kind::UnmergedLabels, !has(MANIFEST) && labels_left(dir)?.is_some()),
-        (Kind::Run, !survey(dir)?.is_empty()),
+        (Kind::UnmergedLabels, !has(MANIFEST) && !matches!(labels_left(dir), Ok(None))),
+        (Kind::Run, !survey(dir).is_ok_and(|runs| runs.is_empty())),
+        (Kind::Evaluation, has("metrics.json")),
         (Kind::HalfWritten, !half_written(dir)?.is_empty()),
     ];
     let folder = |kind| Holding { kind, place: dir.to_path_buf() };
     let mut all: Vec<Holding> =
         marks.into_iter().filter(|(_, is)| *is).map(|(kind, _)| folder(kind)).collect();
-    // Any JSON file could be reviews: raw data is looked for only where nothing else explains the files.
-    if all.is_empty() && is_data_folder(dir) {
-        all.push(folder(Kind::Data));
-    }
     for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir, e))? {
         let path = entry.map_err(|e| Error::io(dir, e))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let known = decoder || name.starts_with("labels-") || name.starts_with("checkpoint-");
         let known = known || [ITEM_TOKENS, "adapter_model.safetensors"].contains(&name.as_str());
         if name.ends_with(".safetensors") && !known {
-            all.push(Holding { kind: of_tensors(&path)?, place: path });
+            all.push(Holding { kind: of_tensors(&path), place: path });
         }
+    }
+    // Any JSON file could be reviews: raw data is looked for only where nothing else explains the files.
+    if all.is_empty() && is_data_folder(dir) {
+        all.push(folder(Kind::Data));
     }
     all[..].sort_by(|a, b| (a.place != dir, &a.place).cmp(&(b.place != dir, &b.place)));
     Ok(all)
 }
 
 /// What a safetensors file holds, by its metadata.
-fn of_tensors(path: &Path) -> Result<Kind> {
-    let file = TensorFile::open(path)?;
-    Ok(if file.metadata("recommender").is_some() { Kind::Recommender } else { Kind::Tensors })
+fn of_tensors(path: &Path) -> Kind {
+    match TensorFile::open(path) {
+        Ok(file) if file.metadata("recommender").is_some() => Kind::Recommender,
+        _ => Kind::Tensors,
+    }
 }
 
 impl Kind {
@@ -119,6 +146,7 @@ impl Kind {
             Kind::Recommender => "recommender",
             Kind::Tensors => "tensors",
             Kind::Run => "run",
+            Kind::Evaluation => "evaluation",
             Kind::HalfWritten => "files left half written",
         }
     }
@@ -136,6 +164,7 @@ impl Kind {
             Kind::Recommender => recommender(place),
             Kind::Tensors => tensors(place),
             Kind::Run => unfinished::runs(place),
+            Kind::Evaluation => evaluation(place),
             Kind::HalfWritten => unfinished::half(place),
         }
     }
@@ -257,6 +286,20 @@ fn recommender(path: &Path) -> Result<Rows> {
     let config = network.config();
     let name = format!("{} {} {}", config.encoder.name(), config.framework.name(), config.variant_name());
     Ok(vec![("recommender", name), ("items", network.items().to_string())])
+}
+
+/// What `lea eval` or a run measured.
+fn evaluation(dir: &Path) -> Result<Rows> {
+    let metrics = Metrics::read(&dir.join("metrics.json"))?;
+    let mut rows = vec![
+        ("of", format!("{}, protocol {}, {} steps", metrics.data, metrics.protocol, metrics.test_steps)),
+        ("HR@10, NDCG@10", format!("of {} recommenders", metrics.rows.len())),
+    ];
+    rows.extend(metrics.rows.iter().map(|row| {
+        let name = format!("{} {} {}", row.encoder, row.framework, row.variant);
+        ("", format!("{:.4} {:.4}  {name}", row.mean.hr_10, row.mean.ndcg_10))
+    }));
+    Ok(rows)
 }
 
 /// A safetensors file that nothing names: its first tensors with their shapes.

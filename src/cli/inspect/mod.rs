@@ -17,7 +17,8 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 pub struct InspectCommand {
     /// A data set (raw or imported), a decoder, an LE, item tokens, labels or shards of them, a recommender, an adapter
-    /// of peft, any safetensors file, or a run with several, finished or not
+    /// of peft, an evaluation, any safetensors file, or a run with several, finished or not; le.json, config.json and
+    /// such stand for their folder
     #[arg(value_name = "PATH")]
     pub dir: PathBuf,
     /// Settings that the memory is told for, and data is read by, as in configs/
@@ -32,24 +33,45 @@ pub struct InspectCommand {
 const ITEMS: usize = 10_000;
 
 /// Runs `lea inspect`. Whatever is found is opened and checked as the steps do it.
+///
+/// # Errors
+/// Nothing there that is known, and, after all is told, parts that are broken.
 pub fn run(args: InspectCommand) -> Result<()> {
     let settings = args.config.as_deref().map(RunConfig::load).transpose()?;
-    let all = holdings::find(&args.dir)?;
-    if all.is_empty() {
+    let (all, problems) = holdings::find(&args.dir)?;
+    if all.is_empty() && problems.is_empty() {
         let problem = format!("{} holds nothing that lea reads", args.dir.display());
         let remedy = "looked for, in it and in its folders data, decoder, items, le, labels and rec: data in a format that lea data \
-             import reads, config.json, le.json, adapter_config.json, manifest.json, labels-*, resume.json, *.safetensors";
+             import reads, config.json, le.json, adapter_config.json, manifest.json, labels-*, metrics.json, resume.json, *.safetensors";
         return Err(Error::setting(problem, remedy));
     }
     let options = settings.as_ref().map(|settings| settings.data.clone()).unwrap_or_default();
     let mut found = Found { options, ..Found::default() };
+    let mut broken = problems.len();
     for Holding { kind, place } in &all {
-        let told = kind.describe(place, &mut found)?;
+        let told = kind.describe(place, &mut found);
         output::line(format_args!("{} in {}", kind.name(), place.display()))?;
+        let told = told.unwrap_or_else(|problem| {
+            broken += 1;
+            vec![("broken", problem.to_string())]
+        });
         for (name, value) in told {
             output::line(format_args!("  {name:<18} {value}"))?;
         }
     }
+    for problem in problems {
+        output::line(format_args!("not to be read\n  {:<18} {problem}", "broken"))?;
+    }
+    memory_of(&found, settings, &args)?;
+    match broken {
+        0 => Ok(()),
+        1 => Err(Error::setting("1 part is broken", "what to do about it is said above, with the part")),
+        n => Err(Error::setting(format!("{n} parts are broken"), "what to do is said above, with each")),
+    }
+}
+
+/// Prints the memory where there is a decoder to tell it for.
+fn memory_of(found: &Found, settings: Option<RunConfig>, args: &InspectCommand) -> Result<()> {
     let Some(decoder) = &found.decoder else { return Ok(()) };
     let mut settings = settings.unwrap_or_default();
     if let (Some(le), None) = (&found.le, &args.config) {

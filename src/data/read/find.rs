@@ -1,7 +1,9 @@
 //! Which files of a folder are a data set, and of what format.
 
+use super::lines::Lines;
 use super::{Format, hetrec};
 use crate::{Error, Result};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The files of a data set.
@@ -137,9 +139,24 @@ fn of_format(paths: &[PathBuf], format: Format) -> Result<Option<Files>> {
     Ok(Some(Files { format, log: log.clone(), items: only_one(&items)?.cloned() }))
 }
 
-/// Whether a JSON file may be Amazon's: all but those that this program writes beside tables.
+/// Whether a JSON file may be Amazon's, told by its first line: neither the log of a run nor JSON over many lines is. A
+/// line that is damaged may have been a review.
 fn is_amazon(path: &Path) -> bool {
-    !["dataset.json", "run.json", "metrics.json", "report.json"].contains(&plain_name(path).as_str())
+    let Ok(mut lines) = Lines::open(path) else { return true };
+    let first = match lines.next() {
+        Ok(Some(line)) => line.bytes.trim_ascii(),
+        Ok(None) => return false,
+        Err(_) => return true,
+    };
+    if [&b"{"[..], b"[", b"{}", b"[]"].contains(&first) {
+        return false;
+    }
+    match serde_json::from_slice::<Value>(first) {
+        Ok(value) => {
+            ["asin", "parent_asin", "reviewerID", "user_id"].iter().any(|key| value.get(key).is_some())
+        }
+        Err(_) => true,
+    }
 }
 
 fn only_one<'a>(found: &[&'a PathBuf]) -> Result<Option<&'a PathBuf>> {
