@@ -1,5 +1,7 @@
 //! `lea generate` and `lea pretrain` as a user runs them.
 
+use lea::decoder::{Decoder, DecoderConfig};
+use lea::device::{DType, Device};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -74,4 +76,51 @@ fn mistakes_end_in_one_message_with_a_remedy() {
     let heads = failure(&["pretrain", "--data", data, "--out", out.to_str().unwrap(), "--heads", "3"]);
     assert!(heads.contains("3 heads do not divide"), "{heads}");
     assert!(!out.exists(), "nothing is written before the settings are checked");
+}
+
+#[test]
+fn one_changed_byte_of_a_large_decoder_is_seen_when_a_step_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::write(path("items.tsv"), "item_id\ttitle\n0\tred hose\n1\tblue pump\n").unwrap();
+    let events = "user_id\titem_id\tposition\na\t0\t0\na\t1\t1\nb\t1\t0\nb\t0\t1\nc\t0\t0\nc\t1\t1\n";
+    std::fs::write(path("interactions.tsv"), events).unwrap();
+    let toml = "[pretrain]\nhidden = 16\nlayers = 1\nheads = 2\nkv_heads = 1\nffn = 32\nvocab = 258\nepochs = 1\n\
+                [le.items]\nepochs = 0\n";
+    std::fs::write(path("c.toml"), toml).unwrap();
+    let cache = path("cache");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lea"));
+        command.args(arguments).current_dir(dir.path()).env("XDG_CACHE_HOME", &cache);
+        let output = command.output().unwrap();
+        let told = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&told).into_owned())
+    };
+    let (made, told) = run(&["pretrain", "--data", ".", "--config", "c.toml", "--out", "large"]);
+    assert!(made, "{told}");
+    let small = Decoder::load(&path("large"), &Device::Cpu, DType::F32).unwrap().config;
+    let config = DecoderConfig { hidden_size: 256, intermediate_size: 24_000, head_dim: 128, ..small };
+    let large = Decoder::random(config, 1, &Device::Cpu, DType::F32, false).unwrap();
+    large.save(&path("large")).unwrap();
+
+    let items =
+        ["items", "--config", "c.toml", "--data", ".", "--decoder", "large", "--out", "items", "--resume"];
+    for _ in 0..2 {
+        let (resumed, told) = run(&items);
+        assert!(resumed, "{told}");
+    }
+    let weights = path("large/model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    assert!(bytes.len() > 64 << 20);
+    let place = bytes.len() / 3;
+    bytes[place] ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    let (resumed, told) = run(&items);
+    assert!(!resumed && told.contains("decoder"), "{told}");
+    // It has not changed for long, and is known from here on.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let identity =
+        || run(&["inspect", "large"]).1.lines().find(|l| l.contains("identity")).map(str::to_string);
+    assert!(identity().is_some() && identity() == identity());
+    assert_eq!(std::fs::read_dir(cache.join("lea")).unwrap().count(), 1);
 }

@@ -17,6 +17,7 @@ mod pretrain;
 mod rope_scaling;
 mod rows;
 mod tokenizer;
+mod weight_hash;
 pub mod weights;
 
 pub use cache::{KvCache, Resident};

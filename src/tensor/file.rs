@@ -10,9 +10,7 @@ use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use safetensors::{SafeTensorError, SafeTensors};
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,6 +23,7 @@ const LENGTH_BYTES: usize = 8;
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
+    file: File,
     map: Arc<Mmap>,
     header: Metadata,
     data_start: usize,
@@ -43,7 +42,7 @@ impl TensorFile {
             let remedy = "the file is damaged, or was written by a faulty program: fetch or write it again";
             return Err(Error::invalid(path, format!("tensor {name}"), problem, remedy));
         }
-        Ok(TensorFile { path: path.to_path_buf(), map, header, data_start: LENGTH_BYTES + header_len })
+        Ok(TensorFile { path: path.to_path_buf(), file, map, header, data_start: LENGTH_BYTES + header_len })
     }
 
     /// The file.
@@ -119,17 +118,9 @@ impl TensorFile {
         }
     }
 
-    /// Where the bytes of every tensor lie in the file, by name.
-    pub fn places(&self) -> BTreeMap<String, Range<usize>> {
-        let place =
-            |info: &TensorInfo| self.data_start + info.data_offsets.0..self.data_start + info.data_offsets.1;
-        self.header.tensors().into_iter().map(|(name, info)| (name, place(info))).collect()
-    }
-
-    /// Tells the system how the file will be read from here on.
-    #[cfg(unix)]
-    pub(crate) fn advise(&self, advice: memmap2::Advice) -> std::io::Result<()> {
-        self.map.advise(advice)
+    /// What the system knows of the file that is mapped, whatever lies under its name by now.
+    pub(crate) fn file_metadata(&self) -> Result<std::fs::Metadata> {
+        self.file.metadata().map_err(|e| Error::io(&self.path, e))
     }
 
     /// All bytes of the file.
@@ -239,6 +230,7 @@ fn damaged(path: &Path, error: &SafeTensorError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn sample() -> Vec<(String, Tensor)> {
         let cpu = Device::Cpu;
