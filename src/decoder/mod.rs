@@ -5,6 +5,7 @@ mod cache;
 mod config;
 mod config_file;
 mod config_keys;
+mod config_values;
 pub mod forest;
 mod generate;
 mod guarded;

@@ -59,6 +59,12 @@ impl Metrics {
                 "report only what was evaluated on the same steps of the same data",
             ));
         }
+        let of_learned = |seed: &u64| {
+            let learned = other.rows.iter().filter(|row| row.is_learned());
+            learned.flat_map(|row| &row.per_seed).any(|run| run.seed == *seed)
+        };
+        let new = other.seeds.iter().filter(|seed| !self.seeds.contains(seed) && of_learned(seed));
+        self.seeds.extend(new.copied().collect::<Vec<u64>>());
         for row in other.rows {
             let name = |row: &MetricsRow| [row.encoder.clone(), row.framework.clone(), row.variant.clone()];
             match self.rows.iter_mut().find(|own| name(own) == name(&row)) {
@@ -66,38 +72,52 @@ impl Metrics {
                 None => self.rows.push(row),
             }
         }
-        self.seeds.extend(other.seeds.iter().filter(|seed| !self.seeds.contains(seed)).collect::<Vec<_>>());
-        self.rows.sort_by_key(MetricsRow::place);
+        self.sort();
         Ok(())
+    }
+
+    /// Puts the rows in the order of tables: baselines, then encoder by encoder supervised training before the
+    /// frameworks, in each the base before what the LE adds. Encoders and frameworks stand as they first came, and what
+    /// is alike keeps its order.
+    fn sort(&mut self) {
+        let learned: Vec<&MetricsRow> = self.rows.iter().filter(|row| row.is_learned()).collect();
+        let encoders: Vec<String> = learned.iter().map(|row| row.encoder.clone()).collect();
+        let frameworks: Vec<String> = learned.iter().map(|row| row.framework.clone()).collect();
+        let first = |names: &[String], name: &String| names.iter().position(|known| known == name);
+        self.rows.sort_by_cached_key(|row| {
+            let framework = (row.framework != "none", first(&frameworks, &row.framework));
+            let place = (first(&encoders, &row.encoder), framework, row.variant != "base");
+            row.is_learned().then_some(place)
+        });
     }
 }
 
 impl MetricsRow {
+    /// Whether it was trained, from a seed; a baseline draws nothing.
+    fn is_learned(&self) -> bool {
+        self.variant != "baseline"
+    }
+
     fn add_seeds(&mut self, other: MetricsRow) -> Result<()> {
         let mut runs = self.per_seed.clone();
         for run in other.per_seed {
-            match runs.iter().find(|own| own.seed == run.seed) {
+            // A baseline is the same with every seed: further ones would only look like repetitions.
+            match runs.iter().find(|own| own.seed == run.seed || !self.is_learned()) {
                 None => runs.push(run),
                 Some(own) if own.scores == run.scores => {}
                 Some(_) => {
                     let name = format!("{} {} {}", self.encoder, self.framework, self.variant);
-                    return Err(Error::setting(
-                        format!("{name}, seed {}: two different scores", run.seed),
-                        "leave one of the two folders out, or train with other seeds",
-                    ));
+                    let remedy = match self.is_learned() {
+                        true => "leave one of the two folders out, or train with other seeds",
+                        false => "leave one of the two folders out, or evaluate with the same --history",
+                    };
+                    let problem = format!("{name}, seed {}: two different scores", run.seed);
+                    return Err(Error::setting(problem, remedy));
                 }
             }
         }
         *self = MetricsRow::new(&self.encoder, &self.framework, &self.variant, runs)?;
         Ok(())
-    }
-
-    /// Where tables show it: baselines, then encoder by encoder supervised training before the frameworks, in each the
-    /// base before what the LE adds. What is alike keeps its order.
-    fn place(&self) -> (bool, String, bool, String, bool) {
-        let learned = self.variant != "baseline";
-        let encoder = if learned { self.encoder.clone() } else { String::new() };
-        (learned, encoder, self.framework != "none", self.framework.clone(), self.variant != "base")
     }
 }
 
@@ -130,6 +150,35 @@ mod tests {
         assert_eq!(names, ["baseline", "base", "lea"]);
         assert_eq!((all.rows[2].mean.hr_5, all.rows[2].per_seed.len()), (0.625, 2));
         assert_eq!(all.seeds, [1, 2]);
+    }
+
+    #[test]
+    fn encoders_stand_as_in_the_first_run_and_a_baseline_has_no_deviation() {
+        let mut all = metrics(&[
+            ("popularity", "none", "baseline", 5, 0.1),
+            ("sasrec", "snqn", "base", 5, 0.2),
+            ("gru4rec", "snqn", "base", 5, 0.2),
+        ]);
+        all.merge(metrics(&[
+            ("popularity", "none", "baseline", 0, 0.1),
+            ("caser", "sa2c", "base", 6, 0.3),
+            ("gru4rec", "sa2c", "lea", 6, 0.3),
+            ("sasrec", "none", "supervised", 6, 0.3),
+        ]))
+        .unwrap();
+        let names: Vec<_> = all.rows.iter().map(|row| [&row.encoder[..], &row.framework]).collect();
+        let expected = [
+            ["popularity", "none"],
+            ["sasrec", "none"],
+            ["sasrec", "snqn"],
+            ["gru4rec", "snqn"],
+            ["gru4rec", "sa2c"],
+            ["caser", "sa2c"],
+        ];
+        assert_eq!(names, expected);
+        assert_eq!((all.rows[0].sd, &all.seeds[..]), (None, &[5, 6][..]));
+        let message = all.merge(metrics(&[("popularity", "none", "baseline", 3, 0.2)])).unwrap_err();
+        assert!(message.to_string().contains("--history"), "{message}");
     }
 
     #[test]
