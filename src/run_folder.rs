@@ -4,25 +4,23 @@
 mod fingerprint;
 mod lock;
 mod outputs;
+mod place;
+mod record;
 mod survey;
 
 pub use fingerprint::{Difference, Fingerprint};
 pub use survey::{Left, half_written, survey};
 
 use self::lock::{Locks, same_file};
+use self::place::Place;
+use self::record::{Record, Stage, Status};
 use crate::progress::MetricsLog;
-use crate::{Error, Result, files};
+use crate::{Error, Result};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
-
-const FORMAT: &str = "lea-resume-1";
 
 /// What to do with what stands in the folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +48,11 @@ pub struct Opening<'a> {
     /// Files and folders that it reads: what lies there is never removed.
     pub inputs: Vec<PathBuf>,
     /// Every file that it may write, below the folder; in a file's name, one `*` stands for anything and each `?` for
-    /// a digit. Record and checkpoints need not be named.
+    /// a digit. Record and checkpoints need not be named. Those that it has written when it is finished are its
+    /// results: without one of them it is finished no longer.
     pub outputs: Vec<String>,
-    /// Names of files without which it is not finished, whatever its record says.
-    pub results: Vec<String>,
+    /// Names of results that it has in common with other parts of the folder: not to be removed with it.
+    pub shared: Vec<String>,
     /// Time between two checkpoints; zero for one at every consistent point.
     pub checkpoint_every: Duration,
 }
@@ -66,34 +65,26 @@ pub struct RunFolder {
     locks: Locks,
     record: Mutex<Record>,
     resumed: bool,
+    shared: Vec<String>,
+    missing: Vec<String>,
     checkpoint_every: Duration,
 }
 
-/// `resume.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Record {
-    format: String,
-    status: Status,
-    run: Fingerprint,
-    outputs: Vec<String>,
-    /// The words that started it, while it is not finished: what is to be given again with `--resume`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    command_line: Vec<String>,
-    /// What finished stages of an unfinished run left for the later ones.
-    stages: BTreeMap<String, Value>,
-}
+impl<'a> Opening<'a> {
+    /// Of the only run of `dir`, which reads and writes nothing and keeps a checkpoint of every consistent point.
+    pub fn new(dir: &'a Path, start: Start, fingerprint: Fingerprint) -> Self {
+        Opening {
+            dir,
+            part: None,
+            start,
+            fingerprint,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            shared: Vec::new(),
+            checkpoint_every: Duration::ZERO,
+        }
+    }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Status {
-    /// The files of an earlier run are being removed: none of `outputs` is this run's yet.
-    Clearing,
-    Running,
-    Finished,
-}
-
-impl Opening<'_> {
     /// Locks the folder and makes it ready. `None` where `start` is to resume and the same run was finished before:
     /// nothing is to be done then, and nothing was touched. One that lacks a result is gone on with.
     ///
@@ -110,17 +101,10 @@ impl Opening<'_> {
         }
         let locks = place.lock()?;
         let found = place.read_record()?;
-        let patterns = std::iter::once(place.own_name("checkpoint-", "*.safetensors")).chain(self.outputs);
+        let patterns = std::iter::once(place.checkpoints()).chain(self.outputs);
         let inputs = &self.inputs[..];
-        let mut record = Record {
-            format: FORMAT.into(),
-            status: Status::Running,
-            run: self.fingerprint,
-            outputs: patterns.collect(),
-            command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
-            stages: BTreeMap::new(),
-        };
-        let mut resumed = false;
+        let mut record = Record::new(self.fingerprint, patterns.collect());
+        let (mut resumed, mut missing) = (false, Vec::new());
         match (self.start, found) {
             (Start::New, Some(found)) => return Err(place.holds_a_run(&found)),
             (Start::Overwrite, found) => place.clear(&mut record, found, inputs)?,
@@ -128,8 +112,9 @@ impl Opening<'_> {
             (_, None) => place.write_record(&record)?,
             (Start::Resume, Some(found)) => {
                 place.check_same(&found, &record.run)?;
+                missing = place.missing(&found.results);
                 match found.status {
-                    Status::Finished if self.results.iter().all(|name| dir.join(name).is_file()) => {
+                    Status::Finished if missing.is_empty() => {
                         place.remove_checkpoints()?;
                         return Ok(None);
                     }
@@ -149,6 +134,8 @@ impl Opening<'_> {
             locks,
             record: Mutex::new(record),
             resumed,
+            shared: self.shared,
+            missing,
             checkpoint_every: self.checkpoint_every,
         }))
     }
@@ -163,6 +150,11 @@ impl RunFolder {
     /// Whether an earlier, unfinished run of the same fingerprint is gone on with.
     pub fn resumed(&self) -> bool {
         self.resumed
+    }
+
+    /// Results that the run had been finished with and that are gone: what made them is done again.
+    pub fn missing(&self) -> &[String] {
+        &self.missing
     }
 
     /// Time between two checkpoints.
@@ -198,10 +190,35 @@ impl RunFolder {
         if self.resumed { MetricsLog::open(&path) } else { MetricsLog::create(&path) }
     }
 
-    /// What the finished stage `name` of the run that is resumed left; `None` where it is still to be done.
+    /// What the finished stage `name` of the run that is resumed left; `None` where it is still to be done, or to be
+    /// done again as a file of it is gone.
     pub fn stage<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        // What cannot be read (a figure that was no number, say) is made again: the same bits come out.
-        self.with_record(|record| serde_json::from_value(record.stages.get(name)?.clone()).ok())
+        if self.lost_stage(name) {
+            return None;
+        }
+        self.with_record(|record| {
+            let stage = record.stages.get(name).filter(|stage| stage.done)?;
+            // What cannot be read (a figure that was no number, say) is made again: the same bits come out.
+            serde_json::from_value(stage.left.clone()).ok()
+        })
+    }
+
+    /// Whether a file that the finished stage `name` wrote is gone.
+    pub fn lost_stage(&self, name: &str) -> bool {
+        self.with_record(|record| {
+            record.stages.get(name).is_some_and(|stage| !self.place().missing(&stage.files).is_empty())
+        })
+    }
+
+    /// Lets the stages `names` be done again.
+    pub fn forget_stages(&self, names: &[&str]) -> Result<()> {
+        self.check_still_there()?;
+        self.with_record(|record| {
+            for (_, stage) in record.stages.iter_mut().filter(|(name, _)| names.contains(&&name[..])) {
+                stage.done = false;
+            }
+            self.place().write_record(record)
+        })
     }
 
     /// Records that the stage `name` is finished, its files written, and what later ones need of it.
@@ -210,17 +227,28 @@ impl RunFolder {
         let left = serde_json::to_value(left)
             .map_err(|e| Error::setting(format!("stage {name} cannot be recorded: {e}"), "report this"))?;
         self.with_record(|record| {
-            record.stages.insert(name.into(), left);
+            let files = match record.stages.get(name) {
+                // Done again, it has written what it had written before, and what followed may still stand there.
+                Some(stage) => stage.files.clone(),
+                None => {
+                    let of_others: Vec<&String> = record.stages.values().flat_map(|s| &s.files).collect();
+                    let mut written = self.place().written(&record.outputs)?;
+                    written.retain(|file| !of_others.contains(&file));
+                    written
+                }
+            };
+            record.stages.insert(name.into(), Stage { files, done: true, left });
             self.place().write_record(record)
         })
     }
 
-    /// Removes the checkpoints and marks the run as finished.
+    /// Removes the checkpoints and marks the run as finished. What it has written is looked for when it is resumed.
     pub fn finish(self) -> Result<()> {
         self.check_still_there()?;
         self.with_record(|record| {
             record.status = Status::Finished;
-            record.stages.clear();
+            record.results = self.place().written(&record.outputs)?;
+            record.results.extend(self.shared.iter().cloned());
             record.command_line.clear();
             self.place().write_record(record)
         })?;
@@ -248,148 +276,6 @@ impl RunFolder {
 
     fn with_record<R>(&self, f: impl FnOnce(&mut Record) -> R) -> R {
         f(&mut self.record.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
-    }
-}
-
-/// Refuses to remove what is one of `inputs` or lies in one that is a folder.
-fn refuse_to_remove(inputs: &[PathBuf], going: &[PathBuf]) -> Result<()> {
-    let read: Vec<PathBuf> = inputs.iter().filter_map(|path| path.canonicalize().ok()).collect();
-    let is_read = |path: &&PathBuf| {
-        path.canonicalize().is_ok_and(|path| read.iter().any(|r| *r == path || Some(&**r) == path.parent()))
-    };
-    match going.iter().find(is_read) {
-        None => Ok(()),
-        Some(path) => Err(Error::setting(
-            format!("the run reads {}, which it would replace", path.display()),
-            "name another folder with --out",
-        )),
-    }
-}
-
-/// A folder, and which run's files in it are meant.
-struct Place<'a> {
-    dir: &'a Path,
-    part: Option<&'a str>,
-}
-
-impl Place<'_> {
-    /// `START REST`, with the name of the part between them where there are several.
-    fn own_name(&self, start: &str, rest: &str) -> String {
-        match self.part {
-            None => format!("{start}{rest}"),
-            Some(part) => format!("{start}{part}-{rest}"),
-        }
-    }
-
-    fn record(&self) -> PathBuf {
-        self.dir.join(self.own_name("", "resume.json"))
-    }
-
-    /// A whole run keeps out everything else, a part itself and whole runs.
-    fn lock(&self) -> Result<Locks> {
-        let whole = Place { dir: self.dir, part: None }.lock_path();
-        let shared = self.part.map(|_| lock::hold(self.dir, &whole, File::try_lock_shared)).transpose()?;
-        Ok(Locks { own: lock::hold(self.dir, &self.lock_path(), File::try_lock)?, _shared: shared })
-    }
-
-    fn lock_path(&self) -> PathBuf {
-        self.dir.join(self.own_name(".lea-", "lock"))
-    }
-
-    /// Whether the folder holds anything but locks. Parts share their folder: it is never taken by other files.
-    fn is_taken(&self) -> Result<bool> {
-        if self.part.is_some() {
-            return Ok(false);
-        }
-        for entry in std::fs::read_dir(self.dir).map_err(|e| Error::io(self.dir, e))? {
-            let name = entry.map_err(|e| Error::io(self.dir, e))?.file_name();
-            if !name.to_str().is_some_and(|name| name.starts_with(".lea-") && name.ends_with("lock")) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn taken(&self, start: Start) -> Error {
-        let dir = self.dir.display();
-        match start {
-            Start::Resume => Error::setting(
-                format!("the folder {dir} is not empty and holds no run that could be resumed"),
-                "name the folder of the run with --out, or pass --overwrite instead to replace the files that the \
-                 run will write",
-            ),
-            _ => Error::setting(
-                format!("the output folder {dir} exists and is not empty"),
-                "name another with --out, remove it, or pass --overwrite to replace its files",
-            ),
-        }
-    }
-
-    fn holds_a_run(&self, found: &Record) -> Error {
-        let dir = self.dir.display();
-        if found.status == Status::Finished {
-            return self.taken(Start::New);
-        }
-        Error::setting(
-            format!("the output folder {dir} exists and is not empty: it holds an unfinished run"),
-            "go on with --resume, or pass --overwrite to start again in its place",
-        )
-    }
-
-    fn remove_checkpoints(&self) -> Result<()> {
-        let checkpoints = [self.own_name("checkpoint-", "*.safetensors")];
-        outputs::remove(self.dir, &outputs::matching(self.dir, &checkpoints, false)?)
-    }
-
-    fn check_same(&self, found: &Record, now: &Fingerprint) -> Result<()> {
-        let Some(Difference { field, before, now }) = found.run.difference(now) else { return Ok(()) };
-        Err(Error::invalid(
-            self.record(),
-            format!("run.{field}"),
-            format!("the run that was started here has {before}, this one has {now}"),
-            "resume it with the settings and files that it was started with, or start another in a new folder",
-        ))
-    }
-
-    fn read_record(&self) -> Result<Option<Record>> {
-        let path = self.record();
-        let text = match files::read_text(&path) {
-            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
-            text => text?,
-        };
-        let wrong = |place: String, problem: String| {
-            let remedy = "it was changed or belongs to another version of lea: name another folder with --out, or \
-                          remove this one";
-            Error::invalid(&path, place, problem, remedy)
-        };
-        let record: Record =
-            serde_json::from_str(&text).map_err(|e| wrong(format!("line {}", e.line()), e.to_string()))?;
-        if record.format != FORMAT {
-            return Err(wrong("format".into(), format!("{:?} where {FORMAT:?} is expected", record.format)));
-        }
-        Ok(Some(record))
-    }
-
-    fn write_record(&self, record: &Record) -> Result<()> {
-        files::write_atomic(&self.record(), |out| {
-            serde_json::to_writer_pretty(&mut *out, record)?;
-            out.write_all(b"\n")
-        })
-    }
-
-    /// Removes the files of an earlier run, whole and half; killed meanwhile, the folder is still to be cleared.
-    fn clear(&self, record: &mut Record, found: Option<Record>, inputs: &[PathBuf]) -> Result<()> {
-        let own = record.outputs.clone();
-        record.status = Status::Clearing;
-        record.outputs.extend(found.into_iter().flat_map(|found| found.outputs).filter(|o| !own.contains(o)));
-        let mut going = outputs::matching(self.dir, &record.outputs, false)?;
-        going.extend(outputs::matching(self.dir, &record.outputs, true)?);
-        refuse_to_remove(inputs, &going)?;
-        self.write_record(record)?;
-        outputs::remove(self.dir, &going)?;
-        record.status = Status::Running;
-        record.outputs = own;
-        self.write_record(record)
     }
 }
 

@@ -101,13 +101,86 @@ fn a_run_goes_on_only_as_itself_alone_and_in_its_place() {
     assert!(message.contains("was moved or removed") && !workshop.out("gone").exists(), "{message}");
 }
 
+/// A folder of its own with what the finished `step` wrote.
+fn copied(step: &str, name: &str) {
+    let workshop = &*WORKSHOP;
+    std::fs::create_dir_all(workshop.path(name)).unwrap();
+    let copy = Command::new("cp").arg("-rp").arg(workshop.out(step)).arg(workshop.out(name)).status();
+    assert!(copy.unwrap().success());
+}
+
+#[test]
+fn a_finished_run_of_which_a_file_is_gone_makes_it_again_and_says_so() {
+    let workshop = &*WORKSHOP;
+    for (step, gone) in [
+        ("pretrain", "model.safetensors"),
+        ("items", "item_tokens.safetensors"),
+        ("fit", "adapter_model.safetensors"),
+        ("fit", "le.json"),
+        ("train", "recommender.safetensors"),
+        ("train", "report.json"),
+        ("train", "metrics.jsonl"),
+    ] {
+        let name = format!("{step}-without-{gone}");
+        copied(step, &name);
+        std::fs::remove_file(workshop.out(&name).join(gone)).unwrap();
+        let told = workshop.complete(step, &name);
+        assert!(told.contains(&format!("{gone} is gone")), "{step}: {told}");
+        let told = workshop.complete(step, &name);
+        assert!(told.contains("nothing is to be done"), "{step}: {told}");
+    }
+}
+
+#[test]
+fn a_finished_whole_run_of_which_a_file_is_gone_does_only_what_made_it_again() {
+    let workshop = &*WORKSHOP;
+    let name = "run-without";
+    copied("run", name);
+    let written = |file: &str| std::fs::metadata(workshop.out(name).join(file)).unwrap().modified().unwrap();
+    // What is gone, and what is written again then: the stage that made it and those that follow it.
+    let stages = [
+        "data/items.tsv",
+        "decoder/model.safetensors",
+        "le/adapter_model.safetensors",
+        "labels/labels-00000-of-00001.safetensors",
+        "rec/gru4rec-snqn-lea-seed5.safetensors",
+        "metrics.json",
+    ];
+    for (gone, again) in [
+        (stages[0], &["data/items.tsv"][..]),
+        (stages[1], &stages[1..4]),
+        (stages[2], &stages[2..4]),
+        ("le/split.json", &stages[2..4]),
+        ("le.jsonl", &stages[1..4]),
+        (stages[3], &stages[3..4]),
+        ("labels/manifest.json", &[]),
+        (stages[4], &stages[4..5]),
+        ("rec/gru4rec-snqn-lea-seed5.jsonl", &stages[4..5]),
+        ("metrics.json", &[]),
+        ("report.html", &[]),
+        ("run.json", &[]),
+        ("split.json", &[]),
+    ] {
+        let before = stages.map(written);
+        std::fs::remove_file(workshop.out(name).join(gone)).unwrap();
+        let told = workshop.complete("run", name);
+        assert!(told.contains(&format!("{gone} is gone")), "{told}");
+        assert!(workshop.out(name).join(gone).is_file());
+        for (stage, before) in stages.iter().zip(before).take(5) {
+            let same = before == written(stage);
+            let expected = *stage == gone || again.contains(stage);
+            // Labels of the same LE are taken over, whatever their record says.
+            assert!(same != expected || stage.starts_with("labels/"), "without {gone}: {stage}");
+        }
+        assert!(workshop.complete("run", name).contains("nothing is to be done"));
+    }
+}
+
 #[test]
 fn a_run_that_replaces_another_removes_what_that_wrote_and_nothing_else() {
     let workshop = &*WORKSHOP;
     let (name, out) = ("replaced", workshop.out("replaced"));
-    std::fs::create_dir_all(workshop.path(name)).unwrap();
-    let copied = Command::new("cp").arg("-r").arg(workshop.out("run")).arg(&out).status().unwrap();
-    assert!(copied.success());
+    copied("run", name);
     // What it reads is not removed.
     let decoder = ["--decoder", "out/decoder", "--overwrite"];
     let message = refusal(&workshop.command("run", name, &decoder).output().unwrap());

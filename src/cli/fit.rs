@@ -5,7 +5,7 @@ use super::output;
 use super::pipeline::environment::{Base, LE_FILES, LeJob};
 use super::pipeline::summary::{add_quality, fit_curves, print_quality, step_report};
 use super::pipeline::{settings, timed};
-use super::resume::{Request, ResumeArgs, names};
+use super::resume::{self, ResumeArgs, names};
 use super::split::SplitArgs;
 use crate::Result;
 use crate::data::check_unmet;
@@ -14,7 +14,7 @@ use crate::files::FileHash;
 use crate::le::item_file::{ITEM_TOKENS, read_item_tokens};
 use crate::le::{FitConfig, LeData, StateLoss, peft};
 use crate::report::RunRecord;
-use crate::run_folder::Fingerprint;
+use crate::run_folder::{Fingerprint, Opening};
 use crate::tensor::checkpoint::Checkpoints;
 use clap::Args;
 use std::path::PathBuf;
@@ -218,19 +218,15 @@ pub fn run(args: FitCommand) -> Result<()> {
         .with("item_tokens", FileHash::of(&tokens)?.sha256)?
         .with("adapter", adapter.transpose()?.map(|adapter| adapter.sha256))?
         .with("device", args.le.device.arithmetic())?;
-    let request = Request {
-        out: &args.le.out,
-        part: None,
-        overwrite: args.le.overwrite,
-        fingerprint,
+    let opening = Opening {
         inputs: [args.le.data.data.clone(), args.le.decoder.clone(), tokens]
             .into_iter()
             .chain(args.adapter.clone())
             .collect(),
         outputs: LE_FILES.map(String::from).into_iter().chain(names(&STEP_FILES)).collect(),
-        results: Vec::new(),
+        ..args.resume.opening(&args.le.out, args.le.overwrite, fingerprint)?
     };
-    let Some(folder) = args.resume.open(request)? else { return Ok(()) };
+    let Some(folder) = resume::open(opening)? else { return Ok(()) };
     let mut record =
         RunRecord::start(args.le.device.describe(), settings(&config)?, vec![config.seed, split.seed]);
     record.data_hash = Some(dataset.hash());

@@ -5,12 +5,12 @@ use super::data::DataArgs;
 use super::output;
 use super::pipeline::environment::Base;
 use super::pipeline::{settings, timed};
-use super::resume::{Request, ResumeArgs, names};
+use super::resume::{self, ResumeArgs, names};
 use crate::Result;
 use crate::device::Device;
 use crate::le::item_file::{ITEM_TOKENS, write_item_tokens};
 use crate::report::RunRecord;
-use crate::run_folder::Fingerprint;
+use crate::run_folder::{Fingerprint, Opening};
 use crate::tensor::checkpoint::Checkpoints;
 use clap::Args;
 use std::path::PathBuf;
@@ -80,16 +80,12 @@ pub fn run(args: ItemsCommand) -> Result<()> {
         .with("items", dataset.items_hash())?
         .with("decoder", base.describe()?)?
         .with("device", args.le.device.arithmetic())?;
-    let request = Request {
-        out: &args.le.out,
-        part: None,
-        overwrite: args.le.overwrite,
-        fingerprint,
+    let opening = Opening {
         inputs: vec![args.le.data.data.clone(), args.le.decoder.clone()],
         outputs: names(&[ITEM_TOKENS, "metrics.jsonl", "run.json"]),
-        results: Vec::new(),
+        ..args.resume.opening(&args.le.out, args.le.overwrite, fingerprint)?
     };
-    let Some(folder) = args.resume.open(request)? else { return Ok(()) };
+    let Some(folder) = resume::open(opening)? else { return Ok(()) };
     let mut record = RunRecord::start(args.le.device.describe(), settings(&config)?, vec![config.seed]);
     record.data_hash = Some(dataset.hash());
     let mut log = folder.log("metrics.jsonl")?;

@@ -6,7 +6,7 @@ use super::output;
 use super::pipeline::environment::{Base, LeJob};
 use super::pipeline::summary::{add_quality, print_quality, savings, step_report};
 use super::pipeline::{settings, timed};
-use super::resume::{Request, ResumeArgs};
+use super::resume::{self, ResumeArgs};
 use crate::Result;
 use crate::data::{Split, check_unmet};
 use crate::le::{
@@ -15,7 +15,7 @@ use crate::le::{
 };
 use crate::progress::MetricsLog;
 use crate::report::RunRecord;
-use crate::run_folder::{Fingerprint, RunFolder};
+use crate::run_folder::{Fingerprint, Opening, RunFolder};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -123,36 +123,38 @@ impl LabelCommand {
             // Before anything is left in the folder of the others.
             check_neighbours(&self.common.out, header, part, self.common.overwrite)?;
         }
-        let own = ["metrics.jsonl", "run.json", "report.json"].map(|name| self.own_name(name));
-        let mut outputs = vec![MANIFEST.to_string()];
-        outputs.extend(own.clone());
-        let mut results = Vec::from(own);
-        results.push(SPLIT.into());
+        let mut outputs =
+            Vec::from(["metrics.jsonl", "run.json", "report.json"].map(|name| self.own_name(name)));
+        let mut shared = Vec::new();
         match self.shard {
             None => {
-                outputs.push(SPLIT.into());
+                outputs.extend([MANIFEST, SPLIT].map(String::from));
                 outputs.extend(LabelPart::any_file_names());
-                results.push(MANIFEST.into());
             }
-            // The split is every shard's.
-            Some(_) => outputs.extend(part.own().flat_map(|file| part.file_names(file))),
+            Some(_) => {
+                outputs.extend(part.own().flat_map(|file| part.file_names(file)));
+                shared.push(SPLIT.into());
+            }
         }
-        results.extend(part.own().flat_map(|file| part.finished_names(file)));
         let fingerprint = Fingerprint::new("label")
             .with("labelling", header.deciding())?
             .with("files", part.files())?
             .with("shard", self.shard.map(|shard| shard.to_string()))?
             .with("device", self.common.device.arithmetic())?;
         let name = self.shard.map(|_| self.own_name("").trim_end_matches('-').to_string());
-        self.resume.open(Request {
-            out: &self.common.out,
+        let opening = Opening {
             part: name.as_deref(),
-            overwrite: self.common.overwrite,
-            fingerprint,
             inputs: vec![self.common.data.data.clone(), self.common.decoder.clone(), self.le.clone()],
             outputs,
-            results,
-        })
+            shared,
+            ..self.resume.opening(&self.common.out, self.common.overwrite, fingerprint)?
+        };
+        let folder = resume::open(opening)?;
+        if let (Some(folder), Some(_)) = (folder.as_ref().filter(|folder| !folder.resumed()), self.shard) {
+            // What was merged of earlier labels is not of these.
+            folder.remove(&[MANIFEST])?;
+        }
+        Ok(folder)
     }
 
     /// Quality of the LE on held-out users. Where nothing differs from its training, that has told it already; and a

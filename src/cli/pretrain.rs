@@ -4,12 +4,12 @@ use super::config::RunConfig;
 use super::data::DataArgs;
 use super::output;
 use super::pipeline::settings;
-use super::resume::{Request, ResumeArgs, names};
+use super::resume::{self, ResumeArgs, names};
 use crate::Result;
 use crate::decoder::{PretrainConfig, PretrainReport, pretrain};
 use crate::device::Device;
 use crate::report::RunRecord;
-use crate::run_folder::Fingerprint;
+use crate::run_folder::{Fingerprint, Opening};
 use crate::tensor::checkpoint::Checkpoints;
 use clap::Args;
 use std::path::PathBuf;
@@ -120,16 +120,12 @@ pub fn run(args: PretrainCommand) -> Result<()> {
         .with("seed", seed)?
         .with("data", data.hash())?
         .with("device", args.device.arithmetic())?;
-    let request = Request {
-        out: &args.out,
-        part: None,
-        overwrite: args.overwrite,
-        fingerprint,
+    let opening = Opening {
         inputs: vec![args.data.data.clone()],
         outputs: names(&OUTPUTS),
-        results: Vec::new(),
+        ..args.resume.opening(&args.out, args.overwrite, fingerprint)?
     };
-    let Some(folder) = args.resume.open(request)? else { return Ok(()) };
+    let Some(folder) = resume::open(opening)? else { return Ok(()) };
     let mut record = RunRecord::start(args.device.describe(), settings, vec![seed]);
     record.data_hash = Some(data.hash());
     let start = Instant::now();

@@ -5,7 +5,7 @@ use crate::interrupt;
 use crate::run_folder::{Fingerprint, Opening, RunFolder, Start};
 use crate::{Error, Result};
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// How a run that was interrupted goes on.
@@ -24,51 +24,40 @@ pub fn names(outputs: &[&str]) -> Vec<String> {
     outputs.iter().map(|name| name.to_string()).collect()
 }
 
-/// What a command wants to write and from what.
-pub struct Request<'a> {
-    /// Its folder.
-    pub out: &'a Path,
-    /// Which of several runs that share it.
-    pub part: Option<&'a str>,
-    /// Whether the files of an earlier run there are replaced.
-    pub overwrite: bool,
-    /// What the run is.
-    pub fingerprint: Fingerprint,
-    /// Files and folders that it reads.
-    pub inputs: Vec<PathBuf>,
-    /// Files that it writes, see [`Opening`].
-    pub outputs: Vec<String>,
-    /// Those of them without which it is not finished, see [`Opening`].
-    pub results: Vec<String>,
+/// Locks the folder for the run, and has Ctrl-C stop it at a consistent point from here on. `None` where the run is
+/// finished already: that was printed.
+pub fn open(opening: Opening) -> Result<Option<RunFolder>> {
+    let out = opening.dir.display();
+    let folder = opening.open()?;
+    let Some(folder) = folder else {
+        output::line(format_args!("{out}: the run is finished, nothing is to be done"))?;
+        return Ok(None);
+    };
+    if let [first, others @ ..] = folder.missing() {
+        let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+        output::line(format_args!(
+            "{out}: the run was finished, but {first}{more} is gone: what made it is done again"
+        ))?;
+    }
+    interrupt::listen()?;
+    Ok(Some(folder))
 }
 
 impl ResumeArgs {
-    /// Locks the folder for the run, and has Ctrl-C stop it at a consistent point from here on. `None` where the run is
-    /// finished already: that was printed.
-    pub fn open(&self, request: Request) -> Result<Option<RunFolder>> {
-        let Request { out, part, overwrite, fingerprint, inputs, outputs, results } = request;
-        let opening = Opening {
-            dir: out,
-            part,
-            start: self.start(overwrite),
-            fingerprint,
-            inputs,
-            outputs,
-            results,
-            checkpoint_every: self.checkpoint_every()?,
-        };
-        let folder = opening.open()?;
-        match &folder {
-            Some(_) => interrupt::listen()?,
-            None => {
-                output::line(format_args!("{}: the run is finished, nothing is to be done", out.display()))?
-            }
-        }
-        Ok(folder)
+    /// A run in the folder `out`, where the files of an earlier one are replaced if `overwrite` says so; what it reads and
+    /// writes is to be added.
+    pub fn opening<'a>(
+        &self,
+        out: &'a Path,
+        overwrite: bool,
+        fingerprint: Fingerprint,
+    ) -> Result<Opening<'a>> {
+        let opening = Opening::new(out, self.start(overwrite), fingerprint);
+        Ok(Opening { checkpoint_every: self.checkpoint_every()?, ..opening })
     }
 
     /// What is to be done with the files that stand in the folder.
-    pub fn start(&self, overwrite: bool) -> Start {
+    fn start(&self, overwrite: bool) -> Start {
         match (self.resume, overwrite) {
             (true, _) => Start::Resume,
             (_, true) => Start::Overwrite,
@@ -77,7 +66,7 @@ impl ResumeArgs {
     }
 
     /// Time between two checkpoints.
-    pub fn checkpoint_every(&self) -> Result<Duration> {
+    fn checkpoint_every(&self) -> Result<Duration> {
         Duration::try_from_secs_f64(self.checkpoint_every).map_err(|_| {
             Error::setting(
                 format!("--checkpoint-every {} is no time", self.checkpoint_every),

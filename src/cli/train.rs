@@ -7,7 +7,7 @@ use super::pipeline::given_labels::GivenLabels;
 use super::pipeline::recommenders::learning_curves;
 use super::pipeline::settings;
 use super::pipeline::summary::step_report;
-use super::resume::{Request, ResumeArgs, names};
+use super::resume::{self, ResumeArgs, names};
 use super::split::SplitArgs;
 use crate::data::{Part, check_unmet};
 use crate::device::Device;
@@ -17,7 +17,7 @@ use crate::rec::{
     train,
 };
 use crate::report::{Report, RunRecord};
-use crate::run_folder::Fingerprint;
+use crate::run_folder::{Fingerprint, Opening};
 use crate::tensor::checkpoint::Checkpoints;
 use crate::{Error, Result};
 use clap::Args;
@@ -231,11 +231,7 @@ pub fn run(args: TrainCommand) -> Result<()> {
         .with("split", split.hash())?
         .with("labels", labels_hash)?
         .with("device", args.device.arithmetic())?;
-    let request = Request {
-        out: &args.out,
-        part: None,
-        overwrite: args.overwrite,
-        fingerprint,
+    let opening = Opening {
         inputs: std::iter::once(args.data.data.clone()).chain(args.labels.clone()).collect(),
         outputs: names(&[
             "recommender.safetensors",
@@ -244,9 +240,9 @@ pub fn run(args: TrainCommand) -> Result<()> {
             "run.json",
             "report.json",
         ]),
-        results: Vec::new(),
+        ..args.resume.opening(&args.out, args.overwrite, fingerprint)?
     };
-    let Some(folder) = args.resume.open(request)? else { return Ok(()) };
+    let Some(folder) = resume::open(opening)? else { return Ok(()) };
     let mut record =
         RunRecord::start(args.device.describe(), settings(&config)?, vec![config.seed, split.seed]);
     record.data_hash = Some(data.hash());

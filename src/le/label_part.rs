@@ -97,11 +97,6 @@ impl LabelPart {
         self.shard
     }
 
-    /// Names of file `file` and of its record: what is there once it is finished.
-    pub fn finished_names(&self, file: usize) -> [String; 2] {
-        [".safetensors", ".json"].map(|ending| format!("{}{ending}", file_stem(file, self.files)))
-    }
-
     /// Names of file `file`, its record and its unfinished part.
     pub fn file_names(&self, file: usize) -> [String; 3] {
         ENDINGS.map(|ending| format!("{}{ending}", file_stem(file, self.files)))

@@ -52,16 +52,17 @@ pub fn half_written(dir: &Path) -> Result<Vec<String>> {
 }
 
 fn left(place: &Place, record: Record) -> Result<Left> {
-    let pattern = [place.own_name("checkpoint-", "*.safetensors")];
-    let mut checkpoints = outputs::matching(place.dir, &pattern, false)?;
+    let finished = record.status == Status::Finished;
+    let stages = record.stages.into_iter().filter(|(_, stage)| stage.done && !finished);
+    let mut checkpoints = outputs::matching(place.dir, &[place.checkpoints()], false)?;
     checkpoints.sort();
     Ok(Left {
         part: place.part.map(String::from),
         command: record.run.command().to_string(),
-        finished: record.status == Status::Finished,
+        finished,
         running: is_held(&place.lock_path()),
         command_line: record.command_line,
-        stages: record.stages.into_keys().collect(),
+        stages: stages.map(|(name, _)| name).collect(),
         checkpoints,
     })
 }

@@ -3,16 +3,7 @@ use super::*;
 fn opening(dir: &Path, start: Start, seed: u64) -> Opening<'_> {
     let fingerprint = Fingerprint::new("test").with("seed", seed).unwrap();
     let outputs = vec!["result".to_string(), "rec/*.x".to_string()];
-    Opening {
-        dir,
-        part: None,
-        start,
-        fingerprint,
-        inputs: Vec::new(),
-        outputs,
-        results: Vec::new(),
-        checkpoint_every: Duration::ZERO,
-    }
+    Opening { outputs, ..Opening::new(dir, start, fingerprint) }
 }
 
 fn open(dir: &Path, start: Start, seed: u64) -> RunFolder {
@@ -155,19 +146,44 @@ fn a_whole_run_and_a_part_keep_each_other_out() {
 fn a_finished_run_that_lacks_a_result_is_gone_on_with() {
     let dir = tempfile::tempdir().unwrap();
     let result = dir.path().join("result");
-    let resume = || {
-        let opening = opening(dir.path(), Start::Resume, 1);
-        Opening { results: vec!["result".into()], ..opening }.open().unwrap()
-    };
+    let resume = || opening(dir.path(), Start::Resume, 1).open().unwrap();
     let folder = resume().expect("nothing is there");
     std::fs::write(&result, "x").unwrap();
+    std::fs::write(folder.checkpoint_path("a"), "x").unwrap();
     folder.finish().unwrap();
     assert!(resume().is_none());
     std::fs::remove_file(&result).unwrap();
     let folder = resume().expect("the result is missing");
-    assert!(folder.resumed());
+    assert_eq!((folder.resumed(), folder.missing()), (true, &["result".to_string()][..]));
     std::fs::write(&result, "x").unwrap();
     drop(folder);
     // Killed meanwhile, it stays unfinished.
     assert!(resume().is_some());
+}
+
+#[test]
+fn a_stage_of_which_a_file_is_gone_is_to_be_done_again_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::create_dir(path("rec")).unwrap();
+    std::fs::write(path("rec/mine"), "x").unwrap();
+    let first = Opening { part: Some("a"), ..opening(dir.path(), Start::Resume, 1) };
+    let folder = first.clone().open().unwrap().expect("nothing is there");
+    std::fs::write(path("result"), "x").unwrap();
+    folder.finish_stage("one", &1).unwrap();
+    std::fs::write(path("rec/a.x"), "x").unwrap();
+    folder.finish_stage("two", &2).unwrap();
+    folder.finish().unwrap();
+    std::fs::remove_file(path("result")).unwrap();
+    let folder = first.open().unwrap().expect("a result is gone");
+    let stages = |folder: &RunFolder| (folder.stage::<u64>("one"), folder.stage::<u64>("two"));
+    assert_eq!((folder.lost_stage("one"), stages(&folder)), (true, (None, Some(2))));
+    // Done again, it has no file of the other.
+    std::fs::write(path("result"), "x").unwrap();
+    folder.finish_stage("one", &1).unwrap();
+    std::fs::remove_file(path("rec/a.x")).unwrap();
+    assert_eq!(stages(&folder), (Some(1), None));
+    std::fs::write(path("rec/a.x"), "x").unwrap();
+    folder.forget_stages(&["two", "unheard of"]).unwrap();
+    assert_eq!((folder.lost_stage("two"), stages(&folder)), (false, (Some(1), None)));
 }

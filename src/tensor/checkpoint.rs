@@ -283,16 +283,10 @@ mod tests {
 
     fn folder(dir: &Path, every: Duration) -> RunFolder {
         let fingerprint = Fingerprint::new("test");
-        let start = Start::Resume;
         let opening = Opening {
-            dir,
-            part: None,
-            start,
-            fingerprint,
-            inputs: Vec::new(),
             outputs: vec!["log".into()],
-            results: Vec::new(),
             checkpoint_every: every,
+            ..Opening::new(dir, Start::Resume, fingerprint)
         };
         opening.open().unwrap().expect("nothing was finished")
     }

@@ -112,14 +112,15 @@ impl Workshop {
     }
 
     /// Goes on with the run `name` to its end: the same files with the same bytes as undisturbed.
-    pub fn complete(&self, step: &str, name: &str) {
-        succeed(&self.command(step, name, &["--resume"]).output().unwrap());
+    pub fn complete(&self, step: &str, name: &str) -> String {
+        let told = succeed(&self.command(step, name, &["--resume"]).output().unwrap());
         let (whole, resumed) = (results(&self.out(step)), results(&self.out(name)));
         let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&whole), names(&resumed), "{step}");
         for (file, bytes) in &whole {
             assert!(*bytes == resumed[file], "{step}: {file} has other bytes");
         }
+        told
     }
 
     /// Starts a run that writes a checkpoint at every step.

@@ -46,6 +46,22 @@ struct Fitted {
     rewards: [Vec<f32>; 2],
 }
 
+/// In their order. They share a log: one that is done again writes its part of it again, and those after it follow.
+const STAGES: [&str; 4] = ["pretrain", "items", "fit", "label"];
+
+/// Has the first stage of which a file is gone, and all after it, done again.
+fn forget_lost(folder: &RunFolder) -> Result<()> {
+    let tokens = folder.checkpoint_path("item-tokens").exists();
+    let lost = |stage: &&'static str| {
+        // The item tokens go into the LE, and are needed no more when that is there.
+        folder.lost_stage(stage) || *stage == "items" && folder.lost_stage("fit") && !tokens
+    };
+    match STAGES.iter().position(lost) {
+        Some(first) => folder.forget_stages(&STAGES[first..]),
+        None => Ok(()),
+    }
+}
+
 impl<'a> Builder<'a> {
     pub fn new(
         pipeline: &'a Pipeline<'a>,
@@ -53,6 +69,7 @@ impl<'a> Builder<'a> {
         data: LeData<'a>,
         record: &'a mut RunRecord,
     ) -> Result<Self> {
+        forget_lost(folder)?;
         let log = folder.log("le.jsonl")?;
         Ok(Builder { pipeline, folder, data, record, log, log_bytes: 0 })
     }

@@ -5,10 +5,10 @@ use super::environment::{Base, LE_FILES};
 use super::given_labels::GivenLabels;
 use super::recommenders::jobs;
 use crate::Result;
-use crate::cli::resume::{Request, names};
+use crate::cli::resume::{self, names};
 use crate::data::save;
 use crate::le::LabelPart;
-use crate::run_folder::{Fingerprint, RunFolder};
+use crate::run_folder::{Fingerprint, Opening, RunFolder};
 use serde_json::Value;
 
 /// Apart from the LE, its labels and the recommenders.
@@ -47,14 +47,10 @@ impl Pipeline<'_> {
             .with("device", self.device.arithmetic())?;
         let decoder_dir = self.decoder.as_ref().map(|decoder| &decoder.dir);
         let folders = [self.source.as_ref(), decoder_dir, given.map(GivenLabels::dir)];
-        self.resume.open(Request {
-            out: self.out,
-            part: None,
-            overwrite: self.overwrite,
-            fingerprint,
+        resume::open(Opening {
             inputs: folders.into_iter().flatten().cloned().collect(),
             outputs: self.outputs()?,
-            results: Vec::new(),
+            ..self.resume.opening(self.out, self.overwrite, fingerprint)?
         })
     }
 

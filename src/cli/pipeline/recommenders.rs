@@ -132,7 +132,7 @@ fn run_job(
     let stem = job.stem();
     let at = |end: &str| folder.dir().join("rec").join(format!("{stem}.{end}"));
     let (path, curve) = (at("safetensors"), at("jsonl"));
-    let (network, curve) = if folder.resumed() && path.exists() {
+    let (network, curve) = if folder.resumed() && path.exists() && curve.exists() {
         let (network, trained_on) = saved::load(&path, device)?;
         trained_on.check(&path, data, split)?;
         (network, read_curve(&curve)?)
