@@ -132,7 +132,8 @@ mod tests {
             let scores = Scores::from_array([score; 6]);
             MetricsRow::new(encoder, framework, variant, vec![SeedScores { seed, scores }]).unwrap()
         };
-        let seeds = rows.iter().map(|row| row.3).collect();
+        let mut seeds: Vec<u64> = rows.iter().map(|row| row.3).collect();
+        seeds.dedup();
         let rows = rows.iter().map(row).collect();
         Metrics { protocol: "sqn".into(), data: "x".into(), test_steps: 9, seeds, rows }
     }
