@@ -159,6 +159,16 @@ fn a_run_is_followed_from_its_kill_to_its_evaluation() {
     holds(&told(&workshop.path("labels")), &["4 of 4 finished", "lea labels merge"]);
     workshop.run(&["labels", "merge", "labels"]);
     holds(&told(&workshop.path("labels/manifest.json")), &["labels in", "users, steps       30"]);
+    // The folder of a run: its labels tell how much there is to train on.
+    std::fs::create_dir(workshop.path("whole")).unwrap();
+    for part in ["decoder", "labels"] {
+        std::fs::create_dir(workshop.path("whole").join(part)).unwrap();
+        for entry in std::fs::read_dir(workshop.path(part)).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, workshop.path("whole").join(part).join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    holds(&told(&workshop.path("whole")), &["60 items, 30 users and ", "  train "]);
 
     std::fs::write(workshop.path("t.toml"), "[rec]\nwidth = 8\nepochs = 1\nnegatives = 3\n").unwrap();
     let train = ["train", "--config", "t.toml", "--data", "data", "--labels", "labels", "--variant", "lea"];

@@ -1,17 +1,21 @@
 //! What `lea inspect` tells of memory, beside what the steps allocate.
 
+#[path = "rec/catalogue.rs"]
+#[allow(dead_code, reason = "labels of another width are made here")]
+mod catalogue;
 mod mutate;
 
 use lea::autograd::{Param, backward};
 use lea::cli::config::RunConfig;
-use lea::cli::inspect::memory;
-use lea::data::{NegativeKind, NegativeSampler};
+use lea::cli::inspect::memory::{self, DataSize};
+use lea::data::{Dataset, Item, NegativeKind, NegativeSampler};
 use lea::decoder::{Decoder, DecoderConfig, Family, PretrainConfig, pretrain};
 use lea::device::{DType, Device};
 use lea::le::label::Labeller;
 use lea::le::{Environment, FitBatch, Prompt, Work, losses};
 use lea::nn::{AdamW, AdamWConfig};
 use lea::progress::MetricsLog;
+use lea::rec::{EncoderKind, Labels, RecConfig, Variant, train};
 use lea::tensor::Tensor;
 use lea::tensor::checkpoint::Checkpoints;
 use mutate::allocation::peak;
@@ -146,4 +150,54 @@ fn pretraining_holds_what_was_estimated() {
         pretrain(&texts, &pretraining, 1, &Device::Cpu, log, keep).unwrap().0
     });
     agrees("pretrain", memory::pretrain(&made.config, &settings).total(), measured);
+}
+
+#[test]
+fn a_data_set_holds_what_was_estimated() {
+    let data = catalogue::dataset(400);
+    let (copy, measured) = peak(|| data.clone());
+    agrees("data", memory::data(&DataSize::of(&copy)), measured);
+}
+
+/// Labels of every step, with states as wide as the decoder.
+fn labels(data: &Dataset, width: usize) -> Labels {
+    let narrow = catalogue::labels(data);
+    let steps = narrow.rewards.len();
+    let states = |seed: usize| (0..steps * width).map(|i| ((i * seed) % 13) as f32 * 0.1).collect();
+    let (states, augmented_states) = (states(7), Vec::new());
+    Labels { state_dim: width, states, augmented_states, ..narrow }
+}
+
+#[test]
+fn training_a_recommender_holds_what_was_estimated() {
+    for (encoder, items, users) in
+        [(EncoderKind::SasRec, 23, 400), (EncoderKind::Gru4Rec, 23, 400), (EncoderKind::SasRec, 2000, 60)]
+    {
+        let mut data = catalogue::dataset(users);
+        let item = |i: usize| Item { id: format!("i{i}"), text: String::new(), fields: Vec::new() };
+        data.items.extend((data.items.len()..items).map(item));
+        let split = catalogue::split(&data);
+        let mut settings = settings();
+        settings.le.label.negatives = 2;
+        // The labels come from no file here.
+        settings.le.label.users_per_file = 1;
+        let rec = RecConfig {
+            encoder,
+            width: 16,
+            negatives: 2,
+            batch_steps: 64,
+            epochs: 2,
+            ..RecConfig::default()
+        };
+        settings.rec = rec.with_variant(Variant::Lea);
+        warm_up();
+        let (trained, measured) = peak(|| {
+            let labels = labels(&data, config().hidden_size);
+            let (log, keep) = (&mut MetricsLog::none(), &mut Checkpoints::none());
+            train(&settings.rec, (&data, &split), Some(&labels), &Device::Cpu, log, keep).unwrap()
+        });
+        assert_eq!(trained.network.state_dim(), config().hidden_size);
+        let estimate = memory::train(&config(), &settings, &DataSize::of(&data));
+        agrees("train", estimate.total(), measured);
+    }
 }

@@ -1,6 +1,7 @@
 //! What a folder or file can hold, and what is told of it.
 
 use super::super::pipeline::environment::Base;
+use super::memory::DataSize;
 use super::unfinished;
 use crate::data::{LoadOptions, Stats, is_data_folder, load};
 use crate::decoder::{Decoder, RopeScaling, weights::Weights};
@@ -43,6 +44,7 @@ pub(super) struct Found {
     pub options: LoadOptions,
     pub decoder: Option<Decoder>,
     pub items: Option<usize>,
+    pub data: Option<DataSize>,
     pub le: Option<LeConfig>,
 }
 
@@ -159,7 +161,7 @@ impl Kind {
             Kind::ItemTokens => item_tokens(place, found),
             Kind::Le => le(place, found),
             Kind::Adapter => adapter(place, found),
-            Kind::Labels => labels(place),
+            Kind::Labels => labels(place, found),
             Kind::UnmergedLabels => unfinished::labels(place),
             Kind::Recommender => recommender(place),
             Kind::Tensors => tensors(place),
@@ -174,6 +176,7 @@ fn data(dir: &Path, found: &mut Found) -> Result<Rows> {
     let loaded = load(dir, &found.options)?;
     let stats = Stats::of(&loaded.dataset);
     found.items = Some(stats.items);
+    found.data = Some(DataSize::of(&loaded.dataset));
     let files: Vec<&str> = loaded.sources.iter().map(|source| source.file.as_str()).collect();
     Ok(vec![
         ("format", format!("{}: {}", loaded.read.format, files.join(", "))),
@@ -266,9 +269,13 @@ fn adapter(dir: &Path, found: &Found) -> Result<Rows> {
     Ok(rows)
 }
 
-fn labels(dir: &Path) -> Result<Rows> {
+fn labels(dir: &Path, found: &mut Found) -> Result<Rows> {
     let manifest = read_manifest(dir)?;
     let header = &manifest.header;
+    // Each user has one event more than steps.
+    let events = manifest.steps.saturating_add(header.users);
+    found.items.get_or_insert(header.items);
+    found.data.get_or_insert(DataSize::guessed(header.users, header.items, Some(events)));
     let rewards = &manifest.rewards;
     Ok(vec![
         ("users, steps", format!("{}, {} in {} files", header.users, manifest.steps, manifest.files.len())),

@@ -1,7 +1,7 @@
 //! How much memory the steps need, from shapes alone.
 //!
-//! All figures are bytes of f32 tensors that stand at one time. Beside them stand the data set and, on the CPU, up to
-//! 768 MB of buffers that were freed and are kept for the next pass.
+//! All figures are bytes that stand at one time, those of tensors in f32. Beside each step stands the data set, which
+//! [`data`] tells, and, on the CPU, up to 768 MB of buffers that were freed and are kept for the next pass.
 //!
 //! With d the hidden width, f that of the feed-forward block, q and k the widths of query and key rows, L layers, V
 //! tokens, I items, W weights and P those of adapters:
@@ -13,7 +13,9 @@
 //! - a parameter that is trained counts four times: value, gradient, two moments of AdamW.
 
 use crate::cli::config::RunConfig;
+use crate::data::Dataset;
 use crate::decoder::DecoderConfig;
+use crate::rec::{EncoderKind, RecConfig, Variant};
 
 /// Bytes of an f32.
 const F32: u64 = 4;
@@ -23,9 +25,10 @@ const F64: u64 = 8;
 /// Bytes that one step holds, part by part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// The decoder and, trained, its gradients and moments.
+    /// The decoder and, trained, its gradients and moments; of `train`, which has no decoder, the labels and the steps
+    /// of the users.
     pub weights: u64,
-    /// Item tokens, adapters and score head with theirs.
+    /// Item tokens, adapters and score head with theirs; of `train`, its networks.
     pub trained: u64,
     /// The largest pass.
     pub pass: u64,
@@ -36,6 +39,51 @@ impl Estimate {
     pub fn total(&self) -> u64 {
         self.weights.saturating_add(self.trained).saturating_add(self.pass)
     }
+}
+
+/// How much a data set holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataSize {
+    /// Users.
+    pub users: usize,
+    /// Items.
+    pub items: usize,
+    /// Events of all users.
+    pub interactions: usize,
+    /// Bytes of all ids, texts and columns of items.
+    pub text: usize,
+}
+
+/// Bytes of id, text and columns of an item where no data tell; of a user's id, a tenth of it.
+const TEXT: usize = 120;
+/// Events of a user where no data tell.
+const EVENTS: usize = 10;
+
+impl DataSize {
+    /// That of `data`.
+    pub fn of(data: &Dataset) -> Self {
+        let column = |cell: &String| size_of::<String>() + cell.len();
+        let items = data
+            .items
+            .iter()
+            .map(|item| item.id.len() + item.text.len() + item.fields.iter().map(column).sum::<usize>());
+        let text = items.sum::<usize>() + data.users.iter().map(|user| user.id.len()).sum::<usize>();
+        let (users, items) = (data.users.len(), data.items.len());
+        DataSize { users, items, interactions: data.interactions(), text }
+    }
+
+    /// Of a data set of which only these numbers are known.
+    pub fn guessed(users: usize, items: usize, interactions: Option<usize>) -> Self {
+        let interactions = interactions.unwrap_or(users.saturating_mul(EVENTS));
+        let text = items.saturating_mul(TEXT).saturating_add(users.saturating_mul(TEXT / 10));
+        DataSize { users, items, interactions, text }
+    }
+}
+
+/// The data set: 48 bytes a user and 72 an item, 8 an event, and the ids, texts and columns.
+pub fn data(size: &DataSize) -> u64 {
+    let fixed = product(&[48, size.users]) + product(&[72, size.items]) + size.text as u64;
+    fixed.saturating_add(product(&[8, size.interactions]))
 }
 
 /// Product that stops at the largest number.
@@ -115,6 +163,51 @@ pub fn label(decoder: &DecoderConfig, settings: &RunConfig, items: usize) -> Est
         trained: F32 * (2 * product(&[items, d]) + d as u64),
         pass: F32 * (product(&[rows, row(decoder)]) + keys + product(&[3, trunks, d])),
     }
+}
+
+/// `lea train` of the variant LEA: the labels of all steps, read whole, and the users' steps as they are trained on; four
+/// times the parameters of each network but for gradients, which one has at a time, and the best; a pass of `batch_steps`
+/// steps with logits over all items, or the label file that is being read, or the scores of an evaluation.
+pub fn train(decoder: &DecoderConfig, settings: &RunConfig, size: &DataSize) -> Estimate {
+    let (rec, label) = (settings.rec.clone().with_variant(Variant::Lea), &settings.le.label);
+    let (d, steps) = (decoder.hidden_size, size.interactions.saturating_sub(size.users));
+    let states = d * (1 + usize::from(label.augmented_states));
+    let labels = F32 * product(&[steps, states + 2 * label.negatives + 3]);
+    let files = size.users.div_ceil(label.users_per_file.max(1)).max(1) as u64;
+    let (table, networks) = (product(&[size.items, rec.width]), if rec.framework.has_q() { 2 } else { 1 });
+    // Moments and value of each, one gradient, the best weights; a second gradient of the table that two uses share.
+    let trained = F32 * (parameters(&rec, size.items, d) * (3 * networks + 2) + table);
+    let rows = rec.batch_steps;
+    let pass = F32 * (product(&[3, rows, size.items]) + product(&[rows, encoder_row(&rec) + 4 * d]));
+    // A tenth of the steps validates; they are ranked in pieces of 2048 rows and 2²³ scores.
+    let evaluation = F32 * product(&[(steps / 10).min(2048), size.items]).min(1 << 23);
+    Estimate {
+        weights: labels.saturating_add(product(&[96, size.users]) + product(&[13, size.interactions])),
+        trained,
+        pass: pass.max(evaluation).max(labels / files * 2),
+    }
+}
+
+/// Parameters of a recommender that reads states of width `d`.
+fn parameters(rec: &RecConfig, items: usize, d: usize) -> u64 {
+    let w = rec.width;
+    let block = match rec.encoder {
+        EncoderKind::SasRec => 6 * (w * w + w) + 4 * w,
+        EncoderKind::Gru4Rec => 6 * (w * w + w),
+    };
+    let (q, head) = (rec.framework.has_q(), usize::from(!rec.tied));
+    let tables = 1 + head + usize::from(q);
+    let heads = product(&[items, tables * w + 1 + usize::from(q)]) + if q { product(&[w, d]) } else { 0 };
+    heads + product(&[rec.blocks, block]) + product(&[rec.history + 2, w])
+}
+
+/// Elements that a row of a recommender's pass leaves in its blocks, with those of the backward pass.
+fn encoder_row(rec: &RecConfig) -> usize {
+    let block = match rec.encoder {
+        EncoderKind::SasRec => 15,
+        EncoderKind::Gru4Rec => 8,
+    };
+    2 * rec.width * (block * rec.blocks + 4)
 }
 
 /// Shapes (in, out) of the adapted projections with their ranks.

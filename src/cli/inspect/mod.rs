@@ -10,7 +10,7 @@ use crate::decoder::DecoderConfig;
 use crate::{Error, Result};
 use clap::Args;
 use holdings::{Found, Holding};
-use memory::Estimate;
+use memory::{DataSize, Estimate};
 use std::path::PathBuf;
 
 /// `lea inspect`.
@@ -27,10 +27,16 @@ pub struct InspectCommand {
     /// Items that the memory is told for [default: those found in the folder, else 10000]
     #[arg(long, value_name = "N")]
     pub items: Option<usize>,
+    /// Users that the memory is told for [default: those found in the folder, else 10000]
+    #[arg(long, value_name = "N")]
+    pub users: Option<usize>,
+    /// Events of all users that the memory is told for [default: those found in the folder, else 10 a user]
+    #[arg(long, value_name = "N")]
+    pub interactions: Option<usize>,
 }
 
-/// Items where nothing tells how many there are.
-const ITEMS: usize = 10_000;
+/// Items, and users, where nothing tells how many there are.
+const MANY: usize = 10_000;
 
 /// Runs `lea inspect`. Whatever is found is opened and checked as the steps do it.
 ///
@@ -77,18 +83,30 @@ fn memory_of(found: &Found, settings: Option<RunConfig>, args: &InspectCommand) 
     if let (Some(le), None) = (&found.le, &args.config) {
         settings.le = le.clone();
     }
-    print_memory(&decoder.config, &settings, args.items.or(found.items).unwrap_or(ITEMS))
+    let items = args.items.or(found.items).unwrap_or(MANY);
+    let size = match found.data {
+        Some(data) if data.items == items && args.users.is_none() && args.interactions.is_none() => data,
+        data => {
+            let users = args.users.or(data.map(|data| data.users)).unwrap_or(MANY);
+            let interactions = data.filter(|data| data.users == users).map(|data| data.interactions);
+            DataSize::guessed(users, items, args.interactions.or(interactions))
+        }
+    };
+    print_memory(&decoder.config, &settings, &size)
 }
 
-fn print_memory(decoder: &DecoderConfig, settings: &RunConfig, items: usize) -> Result<()> {
-    output::line(format_args!("memory with {items} items, in MB"))?;
+fn print_memory(decoder: &DecoderConfig, settings: &RunConfig, size: &DataSize) -> Result<()> {
+    let DataSize { users, items, interactions, .. } = *size;
+    let of = format_args!("memory with {items} items, {users} users and {interactions} interactions, in MB");
+    output::line(of)?;
     output::line("  step        weights   trained      pass     total")?;
     let mb = |bytes: u64| bytes as f64 / 1e6;
-    let rows: [(&str, Estimate); 4] = [
+    let rows: [(&str, Estimate); 5] = [
         ("pretrain", memory::pretrain(decoder, settings)),
         ("items", memory::items(decoder, settings, items)),
         ("fit", memory::fit(decoder, settings, items)),
         ("label", memory::label(decoder, settings, items)),
+        ("train", memory::train(decoder, settings, size)),
     ];
     for (name, e) in rows {
         output::line(format_args!(
@@ -99,5 +117,8 @@ fn print_memory(decoder: &DecoderConfig, settings: &RunConfig, items: usize) -> 
             mb(e.total())
         ))?;
     }
-    output::line("  beside these: the data set, and up to 805 MB of buffers kept for the next pass")
+    output::line(format_args!(
+        "  beside each: the data set, {:.1} MB, and up to 805 MB of buffers kept for the next pass",
+        mb(memory::data(size))
+    ))
 }
