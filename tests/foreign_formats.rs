@@ -138,9 +138,11 @@ fn hetrec_dates_in_columns_order_events_as_time_stamps_would() {
         75\t3\t1\t29\t10\t2006\t23\t17\t16\n75\t32\t4.5\t29\t10\t2006\t23\t17\t0\n";
     let loaded = read(&[("user_ratedmovies.dat", rated)], &PLAIN()).unwrap();
     assert_eq!(sequences(&loaded.dataset), [("75", vec!["32", "3"])]);
-    let wrong = b"userID\tartistID\ttagID\tday\tmonth\tyear\n2\t1\t5\t1\t40\t2009\n";
-    let message = read(&[("user_taggedartists.dat", wrong)], &PLAIN()).unwrap_err().to_string();
-    assert!(message.contains("line 2: \"40\" is not a part of a date"), "{message}");
+    for (day, month, wrong) in [("1", "40", "40"), ("1", "0", "0"), ("0", "2", "0"), ("32", "1", "32")] {
+        let log = format!("userID\tartistID\ttagID\tday\tmonth\tyear\n2\t1\t5\t{day}\t{month}\t2009\n");
+        let message = read(&[("user_taggedartists.dat", log.as_bytes())], &PLAIN()).unwrap_err().to_string();
+        assert!(message.contains(&format!("line 2: \"{wrong}\" is not a part of a date")), "{message}");
+    }
 }
 
 const REVIEWS: &[u8] = br#"{"overall": 5.0, "verified": true, "reviewTime": "01 1, 2018", "reviewerID": "A1", "asin": "B01", "style": {"Size:": " 3"}, "reviewText": "\u00e9 \"fine\"", "unixReviewTime": 1514764800}

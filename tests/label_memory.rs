@@ -11,6 +11,7 @@ use lea::decoder::{Decoder, DecoderConfig};
 use lea::device::{DType, Device};
 use lea::le::{Environment, LabelConfig, Labeller, LeConfig, LeData, Prompt, Work, judge};
 use lea::tensor::Tensor;
+use lea::tensor::checkpoint::Checkpoints;
 use mutate::allocation;
 
 const ITEMS: usize = 600;
@@ -99,7 +100,8 @@ fn judging_peak(env: &Environment, users: usize) -> usize {
     let label = LabelConfig { candidates: 2, pack_tokens: 512, ..LabelConfig::default() };
     let config = LeConfig { label, ..LeConfig::default() };
     let data = LeData { dataset: &dataset, split: &split };
-    let (quality, peak) = allocation::peak(|| judge(env, data, &config, 1).unwrap());
+    let (quality, peak) =
+        allocation::peak(|| judge(env, data, &config, 1, &mut Checkpoints::none()).unwrap());
     assert_eq!(quality.steps, users as u64 / 10 * 5);
     peak
 }

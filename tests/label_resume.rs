@@ -8,6 +8,7 @@ use label_run::{Workshop, labels, lea, refusal};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -50,19 +51,23 @@ impl Runs {
 
     /// Starts a run and stops it, as by Ctrl-Z, once it has begun a file.
     fn stopped(&self, out: &str) -> Child {
-        let child = self.start(out);
-        let begun = || {
-            let names = std::fs::read_dir(self.workshop.path(out)).into_iter().flatten().flatten();
-            names.map(|e| e.file_name()).any(|n| n.to_string_lossy().ends_with(".part"))
-        };
-        let patience = Instant::now();
-        while !begun() {
-            assert!(patience.elapsed() < Duration::from_secs(60), "no file was begun");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        signal(&child, "STOP");
-        child
+        stop_once_there(self.start(out), &self.workshop.path(out), ".part")
     }
+}
+
+/// Stops `child`, as by Ctrl-Z, once a file whose name ends with `end` is in `dir`.
+fn stop_once_there(child: Child, dir: &Path, end: &str) -> Child {
+    let there = || {
+        let names = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        names.map(|e| e.file_name()).any(|n| n.to_string_lossy().ends_with(end))
+    };
+    let patience = Instant::now();
+    while !there() {
+        assert!(patience.elapsed() < Duration::from_secs(60), "no {end} was begun");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    signal(&child, "STOP");
+    child
 }
 
 fn signal(child: &Child, name: &str) {
@@ -113,6 +118,32 @@ fn ctrl_c_stops_a_run_soon_and_says_how_to_go_on() {
         assert_eq!(output.status.code(), Some(130), "{message}");
         assert!(message.contains("interrupted: ") && message.contains("--resume"), "{message}");
         runs.complete(name);
+    }
+}
+
+#[test]
+fn a_run_that_is_ended_while_the_le_is_judged_goes_on_judging_to_the_same_bytes() {
+    let workshop = Workshop::new(100);
+    // Other candidates than at the training: it has to be judged again.
+    let judged = |out| workshop.label(out, &["--candidates", "9", "--pack-tokens", "100", "--resume"]);
+    workshop.run(&judged("whole"));
+    for (name, status) in [("KILL", None), ("INT", Some(130))] {
+        let mut command = lea(&[&judged(name)[..], &["--checkpoint-every", "0"]].concat());
+        let child = command.current_dir(workshop.path("")).stdout(Stdio::null()).stderr(Stdio::piped());
+        let child =
+            stop_once_there(child.spawn().unwrap(), &workshop.path(name), "checkpoint-judge.safetensors");
+        signal(&child, name);
+        signal(&child, "CONT");
+        let start = Instant::now();
+        let output = child.wait_with_output().unwrap();
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), status, "{message}");
+        assert!(status.is_none() || message.contains("interrupted: judging the LE"), "{message}");
+        assert!(labels(&workshop.path(name)).is_empty(), "it was not ended amid judging");
+        workshop.run(&judged(name));
+        assert!(labels(&workshop.path(name)) == labels(&workshop.path("whole")), "{name}");
+        assert!(!workshop.path(name).join("checkpoint-judge.safetensors").exists());
     }
 }
 

@@ -114,7 +114,7 @@ fn trained(change: impl Fn(&mut Vec<Work>)) -> Quality {
         &mut Checkpoints::none(),
     )
     .unwrap();
-    judge(&env, data, &le, 1).unwrap()
+    judge(&env, data, &le, 1, &mut Checkpoints::none()).unwrap()
 }
 
 #[test]

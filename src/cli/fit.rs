@@ -10,6 +10,7 @@ use super::split::SplitArgs;
 use crate::Result;
 use crate::data::check_unmet;
 use crate::decoder::LoraConfig;
+use crate::device::Device;
 use crate::files::FileHash;
 use crate::le::item_file::{ITEM_TOKENS, read_item_tokens};
 use crate::le::{FitConfig, LeData, StateLoss, peft};
@@ -232,11 +233,12 @@ pub fn run(args: FitCommand) -> Result<()> {
     record.data_hash = Some(dataset.hash());
     let mut log = folder.log("metrics.jsonl")?;
     let mut keep = Checkpoints::new(&folder, "fit", &args.le.device, 0)?;
+    let mut judging = Checkpoints::new(&folder, "judge", &Device::Cpu, 0)?;
     let env = match adapted {
         Some(adapted) => job.assemble_on(&items, adapted.decoder, adapted.head)?,
         None => job.assemble(&items)?,
     };
-    let (epochs, quality) = timed(&mut record, "fit", || job.fit(&env, &mut log, &mut keep))?;
+    let (epochs, quality) = timed(&mut record, "fit", || job.fit(&env, &mut log, (&mut keep, &mut judging)))?;
     folder.check_still_there()?;
     job.save(&env, &epochs, &quality, &args.le.out)?;
     record.write(&args.le.out.join("run.json"))?;

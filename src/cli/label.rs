@@ -9,6 +9,7 @@ use super::pipeline::{settings, timed};
 use super::resume::{self, ResumeArgs};
 use crate::Result;
 use crate::data::{Split, check_unmet};
+use crate::device::Device;
 use crate::le::{
     Augment, Environment, LabelHeader, LabelPart, LeConfig, LeData, LeRecord, MANIFEST, Quality, SPLIT,
     Shard, TokenCount, check_neighbours, judge, peft,
@@ -16,6 +17,7 @@ use crate::le::{
 use crate::progress::MetricsLog;
 use crate::report::RunRecord;
 use crate::run_folder::{Fingerprint, Opening, RunFolder};
+use crate::tensor::checkpoint::Checkpoints;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -47,7 +49,8 @@ pub struct LabelCommand {
     /// least]
     #[arg(long, value_name = "N")]
     pub files: Option<usize>,
-    /// Going on after an interruption: what is labelled is kept pack by pack, whatever the time between checkpoints
+    /// Going on after an interruption: what is labelled is kept pack by pack, whatever the time between checkpoints,
+    /// which are of judging the LE before it
     #[command(flatten)]
     pub resume: ResumeArgs,
     /// Label only this share of the users, as in 3/16: the third of sixteen. All shards may write to one folder, at the
@@ -177,9 +180,11 @@ impl LabelCommand {
         if let Some((quality, positive_rewards, negative_rewards)) = folder.stage("judge") {
             return Ok(Quality { positive_rewards, negative_rewards, ..quality });
         }
-        let quality = judge(env, data, le, seed)?;
+        let mut keep = Checkpoints::new(folder, "judge", &Device::Cpu, 0)?;
+        let quality = judge(env, data, le, seed, &mut keep)?;
         // The rewards, which the report draws, are no part of a stored quality.
         folder.finish_stage("judge", &(&quality, &quality.positive_rewards, &quality.negative_rewards))?;
+        keep.discard()?;
         Ok(quality)
     }
 

@@ -5,6 +5,8 @@
 //! relevant item, HR@K = \[rank ≤ K\] and NDCG@K = \[rank ≤ K\] / log2(1 + rank) (Järvelin and Kekäläinen 2002, with
 //! an ideal DCG of 1), averaged over the steps.
 
+use serde::{Deserialize, Serialize};
+
 /// The cut-offs K at which rankings are judged.
 pub const CUTOFFS: [usize; 3] = [5, 10, 20];
 
@@ -29,11 +31,32 @@ pub fn rank(scores: &[f32], target: usize) -> f64 {
 }
 
 /// Ranks of many steps, kept as counts, so that neither the order of adding nor that of merging changes a bit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Vec<u64>", try_from = "Vec<u64>")]
 pub struct Ranking {
     steps: u64,
     /// Number of steps with rank 1 + i/2.
     counts: [u64; 2 * LAST - 1],
+}
+
+impl From<Ranking> for Vec<u64> {
+    fn from(ranking: Ranking) -> Self {
+        std::iter::once(ranking.steps).chain(ranking.counts).collect()
+    }
+}
+
+impl TryFrom<Vec<u64>> for Ranking {
+    type Error = String;
+
+    fn try_from(stored: Vec<u64>) -> Result<Self, String> {
+        let [steps, counts @ ..] = &stored[..] else {
+            return Err("a ranking without its number of steps".into());
+        };
+        let counts = counts
+            .try_into()
+            .map_err(|_| format!("{} counts where a ranking has {}", counts.len(), 2 * LAST - 1))?;
+        Ok(Ranking { steps: *steps, counts })
+    }
 }
 
 impl Default for Ranking {

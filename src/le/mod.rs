@@ -23,6 +23,7 @@ pub mod pass;
 pub mod peft;
 mod peft_names;
 pub mod quality;
+mod quality_sums;
 pub mod score;
 pub mod separate;
 pub mod trunk;

@@ -10,6 +10,7 @@ use crate::Result;
 use crate::data::{Dataset, NegativeKind, NegativeSampler, Split, met_items};
 use crate::interrupt;
 use crate::progress::{MetricsLog, Progress};
+use crate::tensor::checkpoint::Checkpoints;
 use serde_json::json;
 use std::ops::Range;
 
@@ -73,8 +74,14 @@ impl LeData<'_> {
     }
 }
 
-/// Judges `env` on the held-out users.
-pub fn judge(env: &Environment, data: LeData, config: &LeConfig, seed: u64) -> Result<Quality> {
+/// Judges `env` on the held-out users, going on from what `keep` holds.
+pub fn judge(
+    env: &Environment,
+    data: LeData,
+    config: &LeConfig,
+    seed: u64,
+    keep: &mut Checkpoints,
+) -> Result<Quality> {
     let counts = data.counts();
     let met = |user: u32| data.met(user);
     let ahead = |work: &Work| before(data.dataset, work);
@@ -88,7 +95,7 @@ pub fn judge(env: &Environment, data: LeData, config: &LeConfig, seed: u64) -> R
         before: &ahead,
         seed,
     };
-    judge.judge(data.held_out_works(env.history))
+    judge.judge(data.held_out_works(env.history), keep)
 }
 
 /// Labels the users of `writer`'s part, each with all steps, into its files. Memory holds the labels of some steps of

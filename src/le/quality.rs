@@ -5,14 +5,17 @@ use super::config::{Augment, FitConfig, LabelConfig};
 use super::environment::Environment;
 use super::label::choose;
 use super::losses::ordered_pairs;
+use super::quality_sums::Sums;
 use super::score::{rewards, to_f32};
 use super::trunk::{Trunks, excluded_at};
 use super::work::{Work, step_groups, steps_of, stream_packs};
+use crate::Result;
 use crate::autograd::{Var, no_grad};
-use crate::data::ranking::{Ranking, rank};
+use crate::data::ranking::rank;
 use crate::data::{NegativeKind, NegativeSampler};
 use crate::ops::matmul::matmul;
-use crate::{Result, interrupt};
+use crate::progress::MetricsLog;
+use crate::tensor::checkpoint::Checkpoints;
 use serde::{Deserialize, Serialize};
 
 /// Uniform and popular negatives a step.
@@ -79,14 +82,18 @@ pub struct Judge<'a> {
 const RULES: [Augment; 3] = [Augment::Reward, Augment::Similarity, Augment::Both];
 
 impl Judge<'_> {
-    /// Judges the LE on the steps of `works`, which are made as they are needed: one pack of them is held.
-    pub fn judge(&self, works: impl Iterator<Item = Work>) -> Result<Quality> {
+    /// Judges the LE on the steps of `works`, which are made as they are needed: one pack of them is held. In one go or
+    /// resumed from the checkpoints that `keep` holds, also with packs of another size, the same bits come out.
+    pub fn judge(&self, works: impl Iterator<Item = Work>, keep: &mut Checkpoints) -> Result<Quality> {
         let rows = |w: &Work| w.rows(self.per_step(), self.env.leaf_len(), self.env.prompt.stem.len());
         let directions = no_grad(|| self.env.item_directions(None))?;
-        let mut sums = Sums::default();
-        for pack in stream_packs(works, self.label.pack_tokens, rows) {
-            interrupt::check("judging the LE")?;
+        let mut log = MetricsLog::none();
+        let mut sums = keep.begin(&mut log)?.map_or(Ok(Sums::default()), |left| Sums::restore(&left))?;
+        for pack in stream_packs(works.skip(sums.place.trunks), self.label.pack_tokens, rows) {
             self.add_pack(&pack, &directions, &mut sums)?;
+            sums.place.trunks += pack.len();
+            let place = || format!("judging the LE, {} steps", sums.place.steps);
+            keep.point(&log, place, || sums.checkpoint())?;
         }
         Ok(Quality { candidates: self.candidates() as u64, ..sums.finish() })
     }
@@ -129,7 +136,7 @@ impl Judge<'_> {
         let states = no_grad(|| env.directions(&states))?;
         let similarity = to_f32(&matmul(states.value(), directions.value(), false, true)?)?;
         for (scores, &next) in similarity.chunks(env.catalogue()).zip(group.next) {
-            sums.catalogue.add_rank(rank(scores, next as usize));
+            sums.place.catalogue.add_rank(rank(scores, next as usize));
         }
         let count = self.candidates();
         let (ids, sims) = trunks.candidates(env, directions.value(), count, first, exclude)?;
@@ -165,22 +172,22 @@ impl Judge<'_> {
         let count = |i: usize| f64::from(self.counts[list[i] as usize]);
         let first_candidate = 1 + 2 * NEGATIVES;
         let candidates = &list[first_candidate..];
-        sums.steps += 1;
+        sums.place.steps += 1;
         sums.uniform += ordered(1..1 + NEGATIVES);
         sums.popular += ordered(1 + NEGATIVES..first_candidate);
         let others = || (first_candidate..list.len()).filter(|&i| list[i] != next);
         sums.hard += ordered_pairs(positive, others().map(|i| f64::from(rewards[i])));
-        sums.hard_pairs += others().count();
+        sums.place.hard_pairs += others().count();
         sums.by_count[0] += ordered_pairs(count(0), (1..1 + NEGATIVES).map(count));
         sums.by_count[1] += ordered_pairs(count(0), (1 + NEGATIVES..first_candidate).map(count));
         sums.by_count[2] += ordered_pairs(count(0), others().map(count));
-        sums.recall += usize::from(candidates.contains(&next));
+        sums.place.recall += usize::from(candidates.contains(&next));
         sums.popularity_next += f64::from(self.counts[next as usize]);
         for (i, rule) in RULES.into_iter().enumerate() {
             let similarities = &similarities[..candidates.len()];
             let chosen = choose(rule, &rewards[first_candidate..], similarities, self.fit.temperature);
             let Some(chosen) = chosen.map(|c| candidates[c]) else { continue };
-            sums.hits[i] += usize::from(chosen == next);
+            sums.place.hits[i] += usize::from(chosen == next);
             sums.popularity[i] += f64::from(self.counts[chosen as usize]);
         }
         if sums.positive_rewards.len() < HISTOGRAM_STEPS {
@@ -198,46 +205,4 @@ struct Group<'a> {
     steps: &'a [(u32, u32)],
     /// The item taken next at each.
     next: &'a [u32],
-}
-
-#[derive(Default)]
-struct Sums {
-    steps: u64,
-    uniform: f64,
-    popular: f64,
-    hard: f64,
-    hard_pairs: usize,
-    by_count: [f64; 3],
-    catalogue: Ranking,
-    recall: usize,
-    hits: [usize; 3],
-    popularity: [f64; 3],
-    popularity_next: f64,
-    positive_rewards: Vec<f32>,
-    negative_rewards: Vec<f32>,
-}
-
-impl Sums {
-    fn finish(self) -> Quality {
-        let steps = self.steps.max(1) as f64;
-        let pairs = steps * NEGATIVES as f64;
-        let hard_pairs = self.hard_pairs.max(1) as f64;
-        let [uniform, popular, hard] = self.by_count;
-        Quality {
-            steps: self.steps,
-            candidates: 0,
-            pairs_uniform: self.uniform / pairs,
-            pairs_popularity: self.popular / pairs,
-            pairs_hard: self.hard / hard_pairs,
-            pairs_by_count: [uniform / pairs, popular / pairs, hard / hard_pairs],
-            hard_pairs: self.hard_pairs as u64,
-            catalogue: self.catalogue.to_array(),
-            candidate_recall: self.recall as f64 / steps,
-            hits: self.hits.map(|h| h as f64 / steps),
-            popularity: self.popularity.map(|p| p / steps),
-            popularity_next: self.popularity_next / steps,
-            positive_rewards: self.positive_rewards,
-            negative_rewards: self.negative_rewards,
-        }
-    }
 }

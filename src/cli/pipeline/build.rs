@@ -5,6 +5,7 @@ use super::Pipeline;
 use super::environment::{Base, Built, LeJob, texts};
 use crate::Result;
 use crate::decoder::{DecoderIdentity, PretrainReport, pretrain};
+use crate::device::Device;
 use crate::le::fit::FitEpoch;
 use crate::le::{Environment, LabelPart, LeData, Quality, TokenCount, read_item_tokens, write_item_tokens};
 use crate::progress::MetricsLog;
@@ -169,14 +170,16 @@ impl<'a> Builder<'a> {
         let (items, items_loss) = self.items(job)?;
         let start = Instant::now();
         let mut keep = self.checkpoints("fit")?;
+        let mut judging = Checkpoints::new(self.folder, "judge", &Device::Cpu, 0)?;
         let env = job.assemble(&items)?;
-        let (epochs, quality) = job.fit(&env, &mut self.log, &mut keep)?;
+        let (epochs, quality) = job.fit(&env, &mut self.log, (&mut keep, &mut judging))?;
         self.folder.check_still_there()?;
         job.save(&env, &epochs, &quality, &dir)?;
         let rewards = [quality.positive_rewards.clone(), quality.negative_rewards.clone()];
         let fitted = Fitted { items_loss, epochs, quality, rewards };
         self.finish("fit", start, &fitted)?;
         keep.discard()?;
+        judging.discard()?;
         self.folder.remove(&["checkpoint-item-tokens.safetensors"])?;
         Ok((env, fitted))
     }

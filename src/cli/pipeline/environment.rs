@@ -136,19 +136,19 @@ impl LeJob<'_> {
         })
     }
 
-    /// Step 2, and the LE's quality on held-out users.
+    /// Step 2, and the LE's quality on held-out users; each with checkpoints of its own.
     pub fn fit(
         &self,
         env: &Environment,
         log: &mut MetricsLog,
-        keep: &mut Checkpoints,
+        (keep, judging): (&mut Checkpoints, &mut Checkpoints),
     ) -> Result<(Vec<FitEpoch>, Quality)> {
         let counts = self.data.counts();
         let met = |user: u32| self.data.met(user);
         let works = self.data.fit_works(env.history);
         let data = FitData { works: &works, counts: &counts, met: &met };
         let epochs = fit(env, &data, &self.settings.fit, self.seed, log, keep)?;
-        let quality = judge(env, self.data, self.settings, self.seed)?;
+        let quality = judge(env, self.data, self.settings, self.seed, judging)?;
         log.write(&serde_json::json!({ "step": "quality", "quality": &quality }))?;
         Ok((epochs, quality))
     }

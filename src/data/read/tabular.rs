@@ -8,6 +8,7 @@ use super::table::{Row, Table};
 use super::wish::Wish;
 use crate::data::dataset::Feedback;
 use crate::{Error, Result};
+use std::ops::RangeInclusive;
 
 /// Names of columns that a format knows, the first found counts.
 pub(super) struct Names {
@@ -151,21 +152,23 @@ fn number_of(row: &Row<'_>, column: usize, name: &str) -> Result<Number, Fault> 
 
 /// A date as a number that grows with it: seconds if every month had 32 days.
 fn date_of(row: &Row<'_>, parts: &[Option<usize>; 6]) -> Result<Number, Fault> {
-    const LIMITS: [i64; 6] = [100_000, 13, 32, 24, 60, 62];
+    // A month or day of 0, which some sources write for one that is not known, gives no place in the order.
+    const LIMITS: [RangeInclusive<i64>; 6] = [0..=99_999, 1..=12, 1..=31, 0..=23, 0..=59, 0..=61];
     let mut sum = 0;
-    for (part, limit) in parts.iter().zip(LIMITS) {
+    for (part, limits) in parts.iter().zip(LIMITS) {
         let value = match part {
             None => 0,
             Some(column) => {
                 let cell = row.cell(*column);
-                let value = cell.parse::<i64>().ok().filter(|value| (0..limit).contains(value));
+                let value = cell.parse::<i64>().ok().filter(|value| limits.contains(value));
                 value.ok_or_else(|| {
                     let problem = format!("{} is not a part of a date", quoted(cell));
-                    row.fault("no date", problem, "write day, month and year as numbers")
+                    let remedy = "write year, month (1 to 12) and day (1 to 31) as numbers";
+                    row.fault("no date", problem, remedy)
                 })?
             }
         };
-        sum = sum * limit + value;
+        sum = sum * (limits.end() + 1) + value;
     }
     Ok((sum, 0.0))
 }
