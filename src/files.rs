@@ -8,12 +8,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes `path` through `fill`: to a temporary name beside it, synced, then renamed over the final name.
-/// On any error the temporary file is removed and whatever stood at `path` is left as it was.
+/// Writes `path` through `fill`: to a temporary name beside it, synced, then renamed over the final name, and the folder
+/// synced, so that a power failure does not undo the renaming.
+/// On any error before that the temporary file is removed and whatever stood at `path` is left as it was.
 pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
-    if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
-        std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
-    }
+    let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
     let temporary = temporary_name(path);
     let written = (|| {
         let mut out = BufWriter::new(File::create(&temporary)?);
@@ -25,7 +25,25 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::R
     written.map_err(|e| {
         let _ = std::fs::remove_file(&temporary);
         Error::io(path, e)
-    })
+    })?;
+    sync_folder(dir).map_err(|e| Error::io(dir, e))
+}
+
+/// Has the names in the folder `dir` on the disk.
+#[cfg(unix)]
+fn sync_folder(dir: &Path) -> std::io::Result<()> {
+    use std::io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    match File::open(dir).and_then(|dir| dir.sync_all()) {
+        // A file system that syncs no folders, or a folder that may be written and not read.
+        Err(e) if matches!(e.kind(), InvalidInput | PermissionDenied | Unsupported) => Ok(()),
+        synced => synced,
+    }
+}
+
+/// A folder cannot be opened as a file there.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 /// As [`write_atomic`]; the size and hash of what was written come back, without reading it again.
@@ -85,16 +103,22 @@ pub fn read_text(path: &Path) -> Result<String> {
     })
 }
 
-/// Refuses an output folder that already holds something, so that no run mixes its files with another's.
-pub fn new_folder(path: &Path) -> Result<()> {
-    let mut entries = match std::fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return std::fs::create_dir_all(path).map_err(|e| Error::io(path, e));
+/// Whether the folder `dir` holds anything but locks.
+pub fn is_taken(dir: &Path) -> Result<bool> {
+    for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir, e))? {
+        let name = entry.map_err(|e| Error::io(dir, e))?.file_name();
+        if !name.to_str().is_some_and(|name| name.starts_with(".lea-") && name.ends_with("lock")) {
+            return Ok(true);
         }
-        Err(e) => return Err(Error::io(path, e)),
-    };
-    if entries.next().is_some() {
+    }
+    Ok(false)
+}
+
+/// Refuses an output folder that already holds something, so that no run mixes its files with another's. Made, where it
+/// is not there.
+pub fn new_folder(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|e| Error::io(path, e))?;
+    if is_taken(path)? {
         return Err(Error::setting(
             format!("the output folder {} exists and is not empty", path.display()),
             "name another with --out, remove it, or pass --overwrite to replace its files",

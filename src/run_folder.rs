@@ -9,6 +9,8 @@ mod record;
 mod survey;
 
 pub use fingerprint::{Difference, Fingerprint};
+pub use lock::FolderLock;
+pub use outputs::remove_half_written;
 pub use survey::{Left, half_written, survey};
 
 use self::lock::{Locks, same_file};

@@ -26,7 +26,7 @@ fn a_synthetic_data_set_is_made_imported_and_described() {
     let synth =
         lea(&["data", "synth", "--out", &made, "--items", "60", "--users", "30", "--mean-length", "6"]);
     assert!(synth.status.success(), "{}", text(&synth.stderr));
-    assert_eq!(entries(Path::new(&made)), ["dataset.json", "interactions.tsv", "items.tsv"]);
+    assert_eq!(entries(Path::new(&made)), [".lea-lock", "dataset.json", "interactions.tsv", "items.tsv"]);
     let import =
         lea(&["data", "import", "--data", &made, "--out", &imported, "--text", "kind,mood", "--core", "2"]);
     assert!(import.status.success(), "{}", text(&import.stderr));
@@ -84,5 +84,52 @@ fn no_data_command_replaces_its_own_source_or_a_folder_that_is_not_an_import() {
         assert!(message.contains(expected) && message.contains("name another folder"), "{message}");
         assert_eq!(entries(&raw), ["interactions.tsv"]);
         assert_eq!(std::fs::read_to_string(raw.join("interactions.tsv")).unwrap(), table);
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn an_import_that_is_killed_is_known_as_such_and_can_be_replaced_by_one_writer() {
+    use std::os::unix::process::ExitStatusExt;
+    let dir = tempfile::tempdir().unwrap();
+    let [whole, killed] = ["whole", "killed"].map(|name| dir.path().join(name));
+    let synth = |out: &Path| {
+        ["data", "synth", "--items", "60", "--users", "300", "--out", out.to_str().unwrap()].map(String::from)
+    };
+    let run = |more: &[&str]| {
+        let args = synth(&killed);
+        lea(&args.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>())
+    };
+    assert!(lea(&synth(&whole).each_ref().map(String::as_str)).status.success());
+    // The kernel kills it at a size that the items' table does not reach and the log does.
+    let sizes = ["items.tsv", "interactions.tsv"].map(|name| whole.join(name).metadata().unwrap().len());
+    assert!(sizes[0] < 16 * 512 && sizes[1] > 32 * 1024, "{sizes:?}");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -c 0; ulimit -f 16; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_lea")]);
+    let status = shell.args(synth(&killed)).output().unwrap().status;
+    assert!(status.signal().is_some(), "{status}");
+    let left = entries(&killed);
+    assert_eq!(left.len(), 4, "{left:?}");
+    assert!(left[2].starts_with("interactions.tsv.") && left[2].ends_with(".tmp"), "{left:?}");
+    let refused = |output: Output, expected: &str| {
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains(expected), "{message}");
+    };
+    let stats = lea(&["data", "stats", "--data", killed.to_str().unwrap()]);
+    refused(stats, "never written to its end; import the data again with --overwrite");
+    refused(run(&[]), "pass --overwrite");
+    let lock = std::fs::File::open(killed.join(".lea-lock")).unwrap();
+    lock.lock().unwrap();
+    refused(run(&["--overwrite"]), "another run of lea is writing");
+    assert_eq!(entries(&killed), left);
+    drop(lock);
+    assert!(run(&["--overwrite"]).status.success());
+    assert_eq!(entries(&killed), entries(&whole));
+    for name in entries(&whole) {
+        assert!(
+            std::fs::read(whole.join(&name)).unwrap() == std::fs::read(killed.join(&name)).unwrap(),
+            "{name}"
+        );
     }
 }

@@ -8,6 +8,7 @@ use label_run::{Workshop, labels, lea, refusal};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -162,6 +163,9 @@ fn a_folder_has_one_writer_and_a_run_goes_on_only_as_itself() {
     signal(&child, "KILL");
     signal(&child, "CONT");
     child.wait_with_output().unwrap();
+    let part = labels(&workshop.path("out")).into_keys().find(|name| name.ends_with(".part")).unwrap();
+    let part = std::fs::OpenOptions::new().append(true).open(workshop.path("out").join(part));
+    part.unwrap().write_all(&[7; 10]).unwrap();
     for (more, message) in [
         (&["--seed", "4"][..], "seed"),
         (&["--candidates", "9"], "labelling.settings.candidates"),
@@ -175,6 +179,10 @@ fn a_folder_has_one_writer_and_a_run_goes_on_only_as_itself() {
         let refused = workshop.refused(&args);
         assert!(refused.contains(message) && refused.contains("this one has"), "{refused}");
     }
+    let args = workshop.label("out", &[&FILES[..], &["--resume"]].concat());
+    let output = lea(&args).current_dir(workshop.path("")).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains(".part: cut off a torn end of ") && told.contains("labelled again"), "{told}");
     runs.complete("out");
     // Finished: nothing is done and nothing is touched.
     let told = workshop.run(&workshop.label("out", &[&FILES[..], &["--resume"]].concat()));

@@ -2,7 +2,9 @@
 
 use super::output;
 use crate::Result;
-use crate::data::{Format, LoadOptions, Loaded, Stats, SynthConfig, UnknownItems, load, save, synthesise};
+use crate::data::{
+    Format, LoadOptions, Loaded, Stats, SynthConfig, UnknownItems, load, save_locked, synthesise,
+};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -176,7 +178,7 @@ pub fn run(args: DataCommand) -> Result<()> {
     match args.action {
         DataAction::Import { data, out, overwrite } => {
             let loaded = data.load(LoadOptions::default())?;
-            save(&loaded, &out, overwrite)?;
+            save_locked(&loaded, &out, overwrite)?;
             loaded.read.notes().iter().try_for_each(output::line)?;
             print_stats(&Stats::of(&loaded.dataset))?;
             output::line(format_args!("written to {}", out.display()))
@@ -187,7 +189,7 @@ pub fn run(args: DataCommand) -> Result<()> {
         }
         DataAction::Synth { out, items, users, mean_length, seed, overwrite } => {
             let loaded = synthesise(&SynthConfig { items, users, mean_length, seed })?;
-            save(&loaded, &out, overwrite)?;
+            save_locked(&loaded, &out, overwrite)?;
             print_stats(&Stats::of(&loaded.dataset))?;
             output::line(format_args!("written to {}", out.display()))
         }

@@ -81,8 +81,8 @@ impl LoadOptions {
 /// Files that are missing, ambiguous or malformed, an imported folder whose tables no longer match its hashes, and
 /// filters that leave no user.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
-    let files = Files::find(path, options.format, options.items.as_deref())?;
     let manifest = if path.is_dir() { read_manifest(&path.join(MANIFEST))? } else { None };
+    let files = Files::find(path, options.format, options.items.as_deref())?;
     let wish = options.wish(manifest.as_ref().map(|manifest| &manifest.text));
     let name = manifest.as_ref().map_or_else(|| name_of(path), |manifest| manifest.name.clone());
     let (mut dataset, read) = read::read(&name, &files, &wish)?;

@@ -25,7 +25,7 @@ pub use folder::{LoadOptions, is_data_folder, load};
 pub use loaded::Loaded;
 pub use negatives::{NegativeKind, NegativeSampler, check_unmet, met_items};
 pub use read::{Format, Order, ReadReport, Skipped, UnknownItems};
-pub use save::save;
+pub use save::{save, save_locked};
 pub use segments::{Segment, segments};
 pub use splits::{LeShare, Part, Protocol, Split};
 pub use stats::Stats;

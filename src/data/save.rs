@@ -2,24 +2,37 @@
 
 use super::dataset::Dataset;
 use super::loaded::Loaded;
-use super::manifest::{FORMAT, MANIFEST, Manifest, read_manifest};
+use super::manifest::{FORMAT, MANIFEST, Manifest, is_unfinished, mark_unfinished, read_manifest};
+use crate::run_folder::{FolderLock, remove_half_written};
 use crate::{Error, Result, files};
 use std::io::Write;
 use std::path::Path;
 
+/// As [`save`], of a folder that this process alone writes to.
+///
+/// # Errors
+/// Also another process that writes there now.
+pub fn save_locked(loaded: &Loaded, folder: &Path, overwrite: bool) -> Result<()> {
+    // A folder of somebody else's files is refused before a lock is left there.
+    check_target(loaded, folder, overwrite)?;
+    let _lock = FolderLock::take(folder)?;
+    save(loaded, folder, overwrite)
+}
+
 /// Writes `loaded` into `folder` as `interactions.tsv`, `items.tsv` and, last, `dataset.json`. The folder must be new
-/// or empty; with `overwrite` it may also hold an earlier import, whose files are replaced.
+/// or empty; with `overwrite` it may also hold an earlier import, finished or not, whose files are replaced.
 ///
 /// # Errors
 /// The folder that the data was read from, a folder with other content, ids or texts with a tab or line break, and
 /// whatever the file system refuses.
 pub fn save(loaded: &Loaded, folder: &Path, overwrite: bool) -> Result<()> {
     let dataset = &loaded.dataset;
-    refuse_own_source(loaded, folder)?;
-    check_cells(dataset)?;
-    match files::new_folder(folder) {
-        Err(Error::Setting { .. }) if overwrite => check_earlier_import(folder)?,
-        other => other?,
+    check_target(loaded, folder, overwrite)?;
+    remove_half_written(folder, &[MANIFEST, "interactions.tsv", "items.tsv"])?;
+    let path = folder.join(MANIFEST);
+    // An earlier import keeps its manifest until it is replaced: its hashes tell tables that are not its own.
+    if !path.exists() {
+        mark_unfinished(&path)?;
     }
     files::write_atomic(&folder.join("items.tsv"), |out| write_items(dataset, out))?;
     files::write_atomic(&folder.join("interactions.tsv"), |out| write_interactions(dataset, out))?;
@@ -38,12 +51,19 @@ pub fn save(loaded: &Loaded, folder: &Path, overwrite: bool) -> Result<()> {
         sources: loaded.sources.clone(),
         synthetic: loaded.synthetic,
     };
-    files::write_atomic(&folder.join(MANIFEST), |out| {
-        serde_json::to_writer_pretty(&mut *out, &manifest)?;
-        out.write_all(b"\n")
-    })?;
+    manifest.write(&path)?;
     // An earlier table that was gzipped since must not stand beside the new one; it goes once that is written.
     ["interactions.tsv.gz", "items.tsv.gz"].iter().try_for_each(|name| remove_if_there(&folder.join(name)))
+}
+
+/// Refuses what cannot be written there, and makes the folder.
+fn check_target(loaded: &Loaded, folder: &Path, overwrite: bool) -> Result<()> {
+    refuse_own_source(loaded, folder)?;
+    check_cells(&loaded.dataset)?;
+    match files::new_folder(folder) {
+        Err(Error::Setting { .. }) if overwrite => check_earlier_import(folder),
+        other => other,
+    }
 }
 
 /// Refuses to write over the tables that `loaded` came from: they may be the only copy.
@@ -74,6 +94,7 @@ fn refuse_own_source(loaded: &Loaded, folder: &Path) -> Result<()> {
 fn check_earlier_import(folder: &Path) -> Result<()> {
     let why = match read_manifest(&folder.join(MANIFEST)) {
         Ok(Some(_)) => return Ok(()),
+        Err(_) if is_unfinished(&folder.join(MANIFEST)) => return Ok(()),
         Ok(None) => format!("it holds no {MANIFEST}"),
         Err(_) => format!("its {MANIFEST} was not written by this program"),
     };

@@ -90,7 +90,7 @@ impl Journal {
         match journal.read_head(header, users)? {
             Some(length) => {
                 journal.end = length;
-                journal.find_blocks().and_then(|()| journal.file.set_len(journal.end)).map_err(io)?;
+                journal.find_blocks().and_then(|()| journal.cut_torn_tail()).map_err(io)?;
             }
             None => journal.begin(header, users).map_err(io)?,
         }
@@ -182,6 +182,21 @@ impl Journal {
             self.last = Some((self.read_id(id(0))?, self.read_id(id(1))?));
         }
         Ok(())
+    }
+
+    /// Cuts off what follows the blocks that are whole, and says so.
+    fn cut_torn_tail(&mut self) -> std::io::Result<()> {
+        let torn = self.file.metadata()?.len() - self.end;
+        if torn > 0 {
+            let row = self.columns.iter().filter_map(|column| column.bytes(1)).sum::<usize>().max(1) as u64;
+            eprintln!(
+                "{}: cut off a torn end of {torn} bytes, at most {} steps, which are labelled again; {} stand",
+                self.path.display(),
+                torn.div_ceil(row),
+                self.rows()
+            );
+        }
+        self.file.set_len(self.end)
     }
 
     /// Rows and tensor bytes of the block at the end of the known ones, if a whole block is there.

@@ -1,5 +1,6 @@
 //! What keeps other runs out of a folder.
 
+use super::place::Place;
 use crate::{Error, Result};
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
@@ -11,6 +12,23 @@ pub(super) struct Locks {
     pub own: File,
     /// Of a part: the lock of a whole run, shared by all parts.
     pub _shared: Option<File>,
+}
+
+/// The lock of a folder that no run is recorded in; dropped, it is let go.
+#[derive(Debug)]
+pub struct FolderLock {
+    _file: File,
+}
+
+impl FolderLock {
+    /// Locks the folder `dir`, which is there, by the lock of a whole run.
+    ///
+    /// # Errors
+    /// Another process that writes there now.
+    pub fn take(dir: &Path) -> Result<Self> {
+        let path = Place { dir, part: None }.lock_path();
+        Ok(FolderLock { _file: hold(dir, &path, File::try_lock)? })
+    }
 }
 
 /// Opens the file `path` in the folder `dir` and locks it by `lock`.

@@ -54,6 +54,12 @@ pub(super) fn remove(dir: &Path, paths: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
+/// Removes what a killed process left half-written of the files `names` in `dir`.
+pub fn remove_half_written(dir: &Path, names: &[&str]) -> Result<()> {
+    let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+    remove(dir, &matching(dir, &names, true)?)
+}
+
 fn matches(name: &str, pattern: &str) -> bool {
     match pattern.split_once('*') {
         None => fits(name.as_bytes(), pattern.as_bytes()),

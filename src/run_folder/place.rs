@@ -4,7 +4,7 @@ use super::fingerprint::{Difference, Fingerprint};
 use super::lock::{self, Locks};
 use super::record::{Record, Status};
 use super::{Start, outputs};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -40,16 +40,7 @@ impl Place<'_> {
 
     /// Whether the folder holds anything but locks. Parts share their folder: it is never taken by other files.
     pub fn is_taken(&self) -> Result<bool> {
-        if self.part.is_some() {
-            return Ok(false);
-        }
-        for entry in std::fs::read_dir(self.dir).map_err(|e| Error::io(self.dir, e))? {
-            let name = entry.map_err(|e| Error::io(self.dir, e))?.file_name();
-            if !name.to_str().is_some_and(|name| name.starts_with(".lea-") && name.ends_with("lock")) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(self.part.is_none() && files::is_taken(self.dir)?)
     }
 
     pub fn taken(&self, start: Start) -> Error {

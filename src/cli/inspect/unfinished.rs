@@ -58,8 +58,10 @@ fn reached(path: &Path) -> Result<String> {
     let state: Option<Value> = file.metadata("state").and_then(|text| serde_json::from_str(text).ok());
     let counter = |(name, value): (&String, &Value)| match value {
         Value::Number(n) => Some(format!("{} {n}", name.replace('_', " "))),
-        // One entry an epoch that has ended.
-        Value::Array(epochs) => Some(format!("epochs ended {}", epochs.len())),
+        // One record an epoch that has ended; numbers are sums.
+        Value::Array(epochs) if epochs.iter().all(Value::is_object) => {
+            Some(format!("epochs ended {}", epochs.len()))
+        }
         _ => None,
     };
     let state = state.as_ref().and_then(Value::as_object);
