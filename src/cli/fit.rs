@@ -189,22 +189,23 @@ pub fn run(args: FitCommand) -> Result<()> {
     }
     config.split.le_share = args.le_share.unwrap_or(config.split.le_share);
     config.le.check()?;
-    let dataset = args.le.data.load(config.data.clone())?.dataset;
-    let split = args.split.split(&dataset, &config.split)?;
-    check_unmet(&dataset, config.le.most_negatives())?;
+    let read = args.le.data.load(config.data.clone())?;
+    let dataset = &read.dataset;
+    let split = args.split.split(dataset, &config.split)?;
+    check_unmet(dataset, config.le.most_negatives())?;
     let base = Base::load(&args.le.decoder, &args.le.device)?;
     let adapted = args.adapter.as_ref().map(|dir| peft::read_adapter(dir, &base.decoder)).transpose()?;
     if let Some(adapted) = &adapted {
         config.le.fit.lora = adapted.lora.clone();
     }
-    let data = LeData { dataset: &dataset, split: &split };
-    let job = LeJob { base: &base, data, settings: &config.le, seed: config.seed };
+    let data = LeData { dataset, split: &split };
+    let job = LeJob { base: &base, data, data_hash: read.hash(), settings: &config.le, seed: config.seed };
     let shape = [dataset.items.len(), base.decoder.config.hidden_size];
     let (device, dtype) = (base.decoder.device(), base.decoder.dtype());
     let items = read_item_tokens(
         &args.item_tokens.join(ITEM_TOKENS),
         shape,
-        &base.item_origin(&dataset),
+        &base.item_origin(dataset),
         &device,
         dtype,
     )?;
@@ -213,7 +214,7 @@ pub fn run(args: FitCommand) -> Result<()> {
     let fingerprint = Fingerprint::new("fit")
         .with("settings", &config.le)?
         .with("seed", config.seed)?
-        .with("data", dataset.hash())?
+        .with("data", read.hash())?
         .with("split", split.hash())?
         .with("decoder", base.describe()?)?
         .with("item_tokens", FileHash::of(&tokens)?.sha256)?
@@ -230,7 +231,7 @@ pub fn run(args: FitCommand) -> Result<()> {
     let Some(folder) = resume::open(opening)? else { return Ok(()) };
     let mut record =
         RunRecord::start(args.le.device.describe(), settings(&config)?, vec![config.seed, split.seed]);
-    record.data_hash = Some(dataset.hash());
+    record.data_hash = Some(read.hash().to_string());
     let mut log = folder.log("metrics.jsonl")?;
     let mut keep = Checkpoints::new(&folder, "fit", &args.le.device, 0)?;
     let mut judging = Checkpoints::new(&folder, "judge", &Device::Cpu, 0)?;

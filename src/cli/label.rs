@@ -63,17 +63,18 @@ pub struct LabelCommand {
 pub fn run(args: LabelCommand) -> Result<()> {
     let common = &args.common;
     let config = common.configuration()?;
-    let dataset = common.data.load(config.data.clone())?.dataset;
+    let read = common.data.load(config.data.clone())?;
+    let dataset = &read.dataset;
     let base = Base::load(&common.decoder, &common.device)?;
     let loaded = peft::load_on(&args.le, &base.decoder, &base.identity)?;
-    loaded.record.check_items(&dataset)?;
-    let split = Split::load(&args.le.join(SPLIT), &dataset)?;
+    loaded.record.check_items(dataset)?;
+    let split = Split::load(&args.le.join(SPLIT), dataset)?;
     let le = args.settings(&loaded.record.settings, &config)?;
-    check_unmet(&dataset, le.most_negatives())?;
+    check_unmet(dataset, le.most_negatives())?;
     let part = LabelPart::new(dataset.users.len(), &le.label, args.files, args.shard)?;
-    let data = LeData { dataset: &dataset, split: &split };
+    let data = LeData { dataset, split: &split };
     let seed = common.seed.unwrap_or(loaded.record.seed);
-    let job = LeJob { base: &base, data, settings: &le, seed };
+    let job = LeJob { base: &base, data, data_hash: read.hash(), settings: &le, seed };
     let header = job.label_header(&loaded.env, &loaded.hash)?;
     let Some(folder) = args.open(&part, &header)? else { return Ok(()) };
     let mut record = RunRecord::start(common.device.describe(), settings(&le)?, vec![seed]);

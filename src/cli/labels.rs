@@ -83,15 +83,17 @@ fn run_merge(dir: &Path) -> Result<()> {
 fn run_verify(args: &VerifyArgs) -> Result<()> {
     let manifest = read_manifest(&args.dir)?;
     let config = args.config.as_deref().map(RunConfig::load).transpose()?.unwrap_or_default();
-    let dataset = args.data.load(config.data)?.dataset;
+    let read = args.data.load(config.data)?;
+    let dataset = &read.dataset;
     let base = Base::load(&args.decoder, &args.device)?;
     let loaded = peft::load_on(&args.le, &base.decoder, &base.identity)?;
-    loaded.record.check_items(&dataset)?;
-    let split = Split::load(&args.le.join(SPLIT), &dataset)?;
+    loaded.record.check_items(dataset)?;
+    let split = Split::load(&args.le.join(SPLIT), dataset)?;
     let mut settings = loaded.record.settings.clone();
     settings.label = manifest.header.settings.clone();
-    let data = LeData { dataset: &dataset, split: &split };
-    let job = LeJob { base: &base, data, settings: &settings, seed: manifest.header.seed };
+    let data = LeData { dataset, split: &split };
+    let job =
+        LeJob { base: &base, data, data_hash: read.hash(), settings: &settings, seed: manifest.header.seed };
     if let Some(difference) = manifest.header.difference(&job.label_header(&loaded.env, &loaded.hash)?) {
         let problem =
             format!("the labels in {} were made with other things: {difference}", args.dir.display());

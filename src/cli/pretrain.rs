@@ -113,7 +113,7 @@ pub fn run(args: PretrainCommand) -> Result<()> {
     let seed = args.seed.unwrap_or(configured.seed);
     let config = args.pretrain.over(configured.pretrain);
     config.check()?;
-    let data = args.data.load(configured.data)?.dataset;
+    let data = args.data.load(configured.data)?;
     let settings = settings(&config)?;
     let fingerprint = Fingerprint::new("pretrain")
         .with("settings", &settings)?
@@ -127,11 +127,11 @@ pub fn run(args: PretrainCommand) -> Result<()> {
     };
     let Some(folder) = resume::open(opening)? else { return Ok(()) };
     let mut record = RunRecord::start(args.device.describe(), settings, vec![seed]);
-    record.data_hash = Some(data.hash());
+    record.data_hash = Some(data.hash().to_string());
     let start = Instant::now();
     let mut log = folder.log("metrics.jsonl")?;
     let mut keep = Checkpoints::new(&folder, "pretrain", &args.device, 0)?;
-    let texts: Vec<&str> = data.items.iter().map(|item| item.text.as_str()).collect();
+    let texts: Vec<&str> = data.dataset.items.iter().map(|item| item.text.as_str()).collect();
     let (decoder, tokenizer, report) = pretrain(&texts, &config, seed, &args.device, &mut log, &mut keep)?;
     folder.check_still_there()?;
     decoder.save(&args.out)?;

@@ -5,7 +5,7 @@
 //! `dataset.json` with counts, hashes and where they came from; reading it back checks the hashes.
 
 use super::dataset::TextSource;
-use super::filters::Filters;
+use super::filters::{FilterReport, Filters};
 use super::loaded::Loaded;
 use super::manifest::{MANIFEST, check_hashes, read_manifest};
 use super::read::{self, Files, Format, TextWish, UnknownItems, Wish};
@@ -13,6 +13,7 @@ use crate::files::FileHash;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 const JOINER: &str = ", ";
 
@@ -86,9 +87,8 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
     let wish = options.wish(manifest.as_ref().map(|manifest| &manifest.text));
     let name = manifest.as_ref().map_or_else(|| name_of(path), |manifest| manifest.name.clone());
     let (mut dataset, read) = read::read(&name, &files, &wish)?;
-    if let Some(manifest) = &manifest {
-        check_hashes(&path.join(MANIFEST), manifest, &dataset)?;
-    }
+    let check = |manifest| check_hashes(&path.join(MANIFEST), manifest, &dataset);
+    let checked = manifest.as_ref().map(check).transpose()?.flatten();
     let filters = options.filters();
     let dropped = filters.apply(&mut dataset);
     if dataset.users.is_empty() {
@@ -101,10 +101,12 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
             "lower --min-length or --k-core",
         ));
     }
+    let unfiltered = dropped == FilterReport::default();
+    let hash = checked.filter(|_| unfiltered).map_or_else(OnceLock::new, OnceLock::from);
     let paths = files.paths();
     let sources = paths.iter().map(|path| FileHash::of(path)).collect::<Result<_>>()?;
     let synthetic = manifest.and_then(|manifest| manifest.synthetic);
-    Ok(Loaded { dataset, read, filters, dropped, sources, paths, synthetic })
+    Ok(Loaded { dataset, read, filters, dropped, sources, paths, synthetic, hash })
 }
 
 /// Whether the folder `dir` holds files that are named as those of a data set, raw or imported.
@@ -155,7 +157,10 @@ mod tests {
         save(&loaded, &out, false).unwrap();
         let again = load(&out, &LoadOptions::default()).unwrap();
         assert_eq!(again.dataset, loaded.dataset);
-        assert_eq!(again.dataset.hash(), loaded.dataset.hash());
+        assert_eq!(again.hash(), loaded.dataset.hash());
+        let filtered = load(&out, &LoadOptions { min_length: 2, ..Default::default() }).unwrap();
+        assert_eq!(filtered.hash(), filtered.dataset.hash());
+        assert_ne!(filtered.hash(), again.hash());
         let renamed = load(&out, &options(&["tags"])).unwrap();
         assert_eq!(renamed.dataset.items[0].text, "red");
         assert_eq!(renamed.dataset.interactions_hash(), loaded.dataset.interactions_hash());

@@ -6,6 +6,7 @@ use super::read::ReadReport;
 use super::synth_config::SynthConfig;
 use crate::files::FileHash;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// A data set and how it came to be.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct Loaded {
     pub paths: Vec<PathBuf>,
     /// The configuration of a synthetic data set.
     pub synthetic: Option<SynthConfig>,
+    /// Of `dataset`, once it was asked for.
+    pub(super) hash: OnceLock<String>,
 }
 
 impl Loaded {
@@ -37,7 +40,13 @@ impl Loaded {
             sources: Vec::new(),
             paths: Vec::new(),
             synthetic: Some(config),
+            hash: OnceLock::new(),
         }
+    }
+
+    /// [`Dataset::hash`], made once: `dataset` is not changed after it is loaded.
+    pub fn hash(&self) -> &str {
+        self.hash.get_or_init(|| self.dataset.hash())
     }
 
     /// What was dropped on the way, a line a reason; empty if nothing was.

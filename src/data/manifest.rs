@@ -84,12 +84,13 @@ pub(super) fn read_manifest(path: &Path) -> Result<Option<Manifest>> {
     Ok(Some(manifest))
 }
 
-/// Refuses tables that are not those the manifest at `path` was written for.
-pub(super) fn check_hashes(path: &Path, manifest: &Manifest, dataset: &Dataset) -> Result<()> {
+/// Refuses tables that are not those the manifest at `path` was written for. Gives the hash of all content, where the
+/// texts are those of the import and it was checked too.
+pub(super) fn check_hashes(path: &Path, manifest: &Manifest, dataset: &Dataset) -> Result<Option<String>> {
     let same_text = manifest.text == dataset.text;
     let matches = manifest.interactions_hash == dataset.interactions_hash();
     if matches && (!same_text || manifest.hash == dataset.hash()) {
-        return Ok(());
+        return Ok(same_text.then(|| manifest.hash.clone()));
     }
     let place = if matches { "hash" } else { "interactions_hash" };
     let problem = "the tables beside it are not those that were imported";

@@ -43,7 +43,7 @@ pub fn save(loaded: &Loaded, folder: &Path, overwrite: bool) -> Result<()> {
         items: dataset.items.len(),
         interactions: dataset.interactions(),
         text: dataset.text.clone(),
-        hash: dataset.hash(),
+        hash: loaded.hash().to_string(),
         interactions_hash: dataset.interactions_hash(),
         read: loaded.read.clone(),
         filters: loaded.filters,

@@ -82,7 +82,8 @@ impl<'a> Builder<'a> {
             None => self.train_decoder()?,
         };
         let (settings, seed) = (&self.pipeline.config.le, self.pipeline.config.seed);
-        let job = LeJob { base: &base, data: self.data, settings, seed };
+        let job =
+            LeJob { base: &base, data: self.data, data_hash: self.pipeline.loaded.hash(), settings, seed };
         let (env, fitted) = self.fitted(&job)?;
         let (tokens, label_seconds) = self.labels(&job, &env, &fitted.quality)?;
         let separate = job.separate_sample(&env)?;

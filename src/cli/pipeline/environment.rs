@@ -107,6 +107,8 @@ pub struct LeJob<'a> {
     pub base: &'a Base,
     /// The data set and its split.
     pub data: LeData<'a>,
+    /// Hash of the data set.
+    pub data_hash: &'a str,
     /// Settings.
     pub settings: &'a LeConfig,
     /// Seed of all of it.
@@ -189,7 +191,7 @@ impl LeJob<'_> {
         let record = LeRecord {
             decoder: self.base.identity.clone(),
             items_hash: self.data.dataset.items_hash(),
-            data_hash: self.data.dataset.hash(),
+            data_hash: self.data_hash.to_string(),
             split_hash: self.data.split.hash(),
             seed: self.seed,
             settings: self.settings.clone(),
@@ -237,7 +239,7 @@ impl LeJob<'_> {
             augmented_states: augmented && label.augmented_states,
             settings: label.clone(),
             seed: self.seed,
-            data_hash: dataset.hash(),
+            data_hash: self.data_hash.to_string(),
             interactions_hash: dataset.interactions_hash(),
             le_hash: le_hash.to_string(),
             decoder_hash: self.base.identity.hash(),

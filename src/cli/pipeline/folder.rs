@@ -42,7 +42,7 @@ impl Pipeline<'_> {
         let decoder = self.decoder.as_ref().map(Base::describe);
         let fingerprint = Fingerprint::new(self.command)
             .with("settings", settings)?
-            .with("data", self.loaded.dataset.hash())?
+            .with("data", self.loaded.hash())?
             .with("decoder", decoder.transpose()?)?
             .with("device", self.device.arithmetic())?;
         let decoder_dir = self.decoder.as_ref().map(|decoder| &decoder.dir);
