@@ -190,6 +190,30 @@ fn a_folder_has_one_writer_and_a_run_goes_on_only_as_itself() {
 }
 
 #[test]
+fn a_shard_has_one_writer_and_lets_other_shards_in() {
+    let runs = Runs::new();
+    let workshop = &runs.workshop;
+    let shard = |number, more: &[&'static str]| {
+        workshop.label("shards", &[&["--files", "4", "--shard", number], more].concat())
+    };
+    let mut command = lea(&shard("1/2", &["--resume"]));
+    let command = command.current_dir(workshop.path("")).stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = stop_once_there(command.spawn().unwrap(), &workshop.path("shards"), ".part");
+    let whole = workshop.label("shards", &["--overwrite"]);
+    for second in [shard("1/2", &["--resume"]), shard("1/2", &["--overwrite"]), whole] {
+        let message = workshop.refused(&second);
+        assert!(message.contains("another run of lea is writing"), "{second:?}: {message}");
+    }
+    workshop.run(&shard("2/2", &[]));
+    signal(&child, "CONT");
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    workshop.run(&["labels", "merge", "shards"]);
+    workshop.run(&workshop.label("one", &["--files", "4"]));
+    assert!(labels(&workshop.path("shards")) == labels(&workshop.path("one")));
+}
+
+#[test]
 fn a_disk_that_is_full_leaves_no_file_under_its_name_and_the_run_goes_on_later() {
     let runs = Runs::new();
     let args = runs.workshop.label("full", &[&FILES[..], &["--resume"]].concat());

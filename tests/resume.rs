@@ -4,7 +4,7 @@
 mod long_run;
 mod skip;
 
-use long_run::{STEPS, WORKSHOP, files_below, refusal, signal, succeed};
+use long_run::{STEPS, WORKSHOP, files_below, refusal, results, signal, succeed};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::process::Command;
@@ -65,15 +65,17 @@ fn a_run_goes_on_only_as_itself_alone_and_in_its_place() {
         refusal(&workshop.command(step, name, more).output().unwrap())
     };
     // A second run in the folder of one that is under way.
-    let child = workshop.stopped("train", "busy");
-    for start in ["--resume", "--overwrite"] {
-        let message = refused("train", "busy", &[start]);
-        assert!(message.contains("another run of lea is writing"), "{message}");
+    for (step, name) in [("train", "busy"), ("run", "busy-run")] {
+        let child = workshop.stopped(step, name);
+        for start in [&["--resume"][..], &["--overwrite"], &[]] {
+            let message = refused(step, name, start);
+            assert!(message.contains("another run of lea is writing"), "{step}: {message}");
+        }
+        signal(&child, "KILL");
+        child.wait_with_output().unwrap();
+        assert!(refused(step, name, &[]).contains("unfinished run"), "{step}");
     }
-    assert!(refused("train", "busy", &[]).contains("another run of lea is writing"));
-    signal(&child, "KILL");
-    child.wait_with_output().unwrap();
-    assert!(refused("train", "busy", &[]).contains("unfinished run"));
+    workshop.complete("run", "busy-run");
     // Another configuration or model than it was started with, then other data.
     let other = |step: &str, name: &str, more: &[&str], field: &str| {
         let message = refused(step, name, &[more, &["--resume"]].concat());
@@ -231,28 +233,43 @@ fn every_file_that_a_step_writes_is_on_the_list_by_which_it_is_removed() {
 }
 
 #[test]
-fn a_disk_that_is_full_leaves_no_file_under_its_name_and_the_run_goes_on_later() {
+fn a_disk_that_is_full_leaves_no_half_file_under_its_name_and_the_run_goes_on_later() {
     let workshop = &*WORKSHOP;
-    // Enough for the records of a run, not for its checkpoint or result.
-    let limited = |every: &str| {
-        std::fs::create_dir_all(workshop.path("full")).unwrap();
-        let train = workshop.command("train", "full", &["--resume", "--checkpoint-every", every]);
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "trap '' XFSZ; ulimit -f 12; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_lea")]);
-        let output = shell.args(train.get_args()).current_dir(workshop.path("full")).output();
-        let message = refusal(&output.unwrap());
-        assert!(
-            message.contains("checkpoint-train.safetensors") && message.contains("ulimit -f"),
-            "{message}"
-        );
-        let names = std::fs::read_dir(workshop.out("full")).unwrap();
-        let mut names: Vec<String> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        assert_eq!(names, [".lea-lock", "metrics.jsonl", "resume.json"]);
-    };
-    limited("0");
-    limited("1000");
-    workshop.complete("train", "full");
+    // Blocks of 512 bytes that a file may have, and what is larger: with a checkpoint at every step, and with few.
+    let cases = [
+        ("train", 12, ["checkpoint-train.safetensors", "checkpoint-train.safetensors"]),
+        ("fit", 12, ["checkpoint-fit.safetensors", "checkpoint-fit.safetensors"]),
+        ("items", 8, ["checkpoint-items.safetensors", "checkpoint-items.safetensors"]),
+        ("pretrain", 12, ["checkpoint-pretrain.safetensors", "model.safetensors"]),
+        ("run", 12, ["interactions.tsv", "interactions.tsv"]),
+        ("run", 40, ["checkpoint-pretrain.safetensors", "model.safetensors"]),
+    ];
+    for (step, blocks, too_large) in cases {
+        let name = format!("{step}-full-{blocks}");
+        let whole = results(&workshop.out(step));
+        for (every, too_large) in ["0", "1000"].into_iter().zip(too_large) {
+            let limited = workshop.command(step, &name, &["--resume", "--checkpoint-every", every]);
+            let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_lea")]).args(limited.get_args());
+            let message = refusal(&shell.current_dir(workshop.path(&name)).output().unwrap());
+            assert!(message.contains(too_large) && message.contains("ulimit -f"), "{step}: {message}");
+            let left = results(&workshop.out(&name));
+            // A checkpoint may be there from before, when it was smaller: the run goes on from it.
+            let checkpoint = |file: &str| file.starts_with("checkpoint-") && file.ends_with(".safetensors");
+            let absent = !left.keys().any(|file| file.ends_with(too_large));
+            assert!(checkpoint(too_large) || absent, "{step}: {too_large}");
+            for (file, bytes) in
+                left.iter().filter(|(file, _)| !file.ends_with(".jsonl") && !checkpoint(file))
+            {
+                // The mark of an import that is not finished says so itself.
+                let mark = String::from_utf8_lossy(bytes).contains("lea-dataset-unfinished");
+                assert!(mark || whole.get(file) == Some(bytes), "{step}: {file} is half a file");
+            }
+            assert!(!workshop.out(&name).join("report.json").exists(), "{step}");
+        }
+        workshop.complete(step, &name);
+    }
 }
 
 #[test]

@@ -192,7 +192,7 @@ pub fn files_below(dir: &Path) -> Vec<String> {
 }
 
 /// Every file below `dir` with its bytes, but those that tell how long something took; logs without those figures.
-fn results(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn results(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let timed = ["run.json", "report.json", "report.html", "resume.json"];
     let mut files = BTreeMap::new();
     for name in files_below(dir).into_iter().filter(|name| !timed.contains(&&name[..])) {
