@@ -53,6 +53,15 @@ fn shards_write_to_one_folder_at_the_same_time_and_a_folder_that_is_not_whole_is
     let running: Vec<_> = ["1/4", "2/4", "4/4"].map(start).into();
     running.into_iter().for_each(|run| drop(succeed(&run.wait_with_output().unwrap())));
     let merge = ["labels", "merge", "labels"];
+    {
+        let lock =
+            std::fs::File::options().write(true).open(workshop.path("labels").join(".lea-lock")).unwrap();
+        lock.lock_shared().unwrap();
+        let busy = workshop.refused(&merge);
+        assert!(busy.contains("another run of lea is writing to labels now"), "{busy}");
+    }
+    // A name that no labelling gives is nobody's file.
+    std::fs::write(workshop.path("labels").join("labels-00000-of-00000.json"), "{}").unwrap();
     let missing = workshop.refused(&merge);
     assert!(
         missing.contains("1 of the 4 label files") && missing.contains("labels-00002-of-00004 is missing")
@@ -80,6 +89,7 @@ fn shards_write_to_one_folder_at_the_same_time_and_a_folder_that_is_not_whole_is
     remove("labels-00002-of-00004.safetensors");
     workshop.run(&workshop.label("labels", &["--shard", "3/4"]));
     workshop.run(&merge);
+    remove("labels-00000-of-00000.json");
     workshop.run(&workshop.label("one", &["--files", "4"]));
     assert!(labels(&workshop.path("labels")) == labels(&workshop.path("one")));
     changed_labels_are_found(&workshop, &workshop.path("one"));
@@ -91,7 +101,16 @@ fn changed_labels_are_found(workshop: &Workshop, dir: &Path) {
     assert!(told.contains("40 users labelled again"), "{told}");
     let other = workshop.refused(&workshop.verify("one", &["--min-length", "8"]));
     assert!(other.contains("split") || other.contains("data"), "{other}");
+    let none = workshop.refused(&workshop.verify("one", &["--users", "0"]));
+    assert!(none.contains("give at least one with --users"), "{none}");
+    // What no drawn user stands in is looked at too: any file, and the split.
     let path = dir.join("labels-00001-of-00004.safetensors");
+    for name in ["labels-00001-of-00004.safetensors", "labels-00003-of-00004.safetensors", "split.json"] {
+        std::fs::rename(dir.join(name), dir.join("aside")).unwrap();
+        let gone = workshop.refused(&workshop.verify("one", &["--users", "1"]));
+        assert!(gone.contains(name), "{gone}");
+        std::fs::rename(dir.join("aside"), dir.join(name)).unwrap();
+    }
     let mut bytes = std::fs::read(&path).unwrap();
     let before = lea::files::sha256(&bytes);
     let header_end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;

@@ -7,6 +7,7 @@ use super::pipeline::environment::{Base, LeJob};
 use crate::data::Split;
 use crate::device::Device;
 use crate::le::{LeData, SPLIT, merge, peft, read_manifest, verify};
+use crate::run_folder::FolderLock;
 use crate::{Error, Result};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
@@ -70,6 +71,14 @@ pub fn run(args: LabelsCommand) -> Result<()> {
 }
 
 fn run_merge(dir: &Path) -> Result<()> {
+    if !dir.is_dir() {
+        return Err(Error::setting(
+            format!("{} is no folder", dir.display()),
+            "name the folder of the shards",
+        ));
+    }
+    // Shards that are still being labelled hold it too: their files are not to be vouched for.
+    let _lock = FolderLock::take(dir)?;
     let manifest = merge(dir)?;
     output::line(format_args!(
         "{} files, {} users, {} steps: {} is complete",
@@ -103,8 +112,9 @@ fn run_verify(args: &VerifyArgs) -> Result<()> {
         ));
     }
     let sample = verify(&args.dir, &loaded.env, data, &settings, (args.users, args.seed))?;
+    let files = manifest.files.len();
     output::line(format_args!(
-        "{} users labelled again: all labels of their {} steps have the same bits",
+        "{files} files and the split are as the manifest says; {} users labelled again: all labels of their {} steps have the same bits",
         sample.users, sample.steps
     ))
 }

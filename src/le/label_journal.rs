@@ -48,6 +48,8 @@ pub(super) struct Journal {
     last: Option<(u32, u32)>,
     end: u64,
     synced: Instant,
+    /// What was cut off when it was opened.
+    cut: Option<String>,
 }
 
 /// What a journal tells of itself.
@@ -86,6 +88,7 @@ impl Journal {
             last: None,
             end: 0,
             synced: Instant::now(),
+            cut: None,
         };
         match journal.read_head(header, users)? {
             Some(length) => {
@@ -121,6 +124,7 @@ impl Journal {
             last: None,
             end: line.len() as u64,
             synced: Instant::now(),
+            cut: None,
         };
         journal.find_blocks().map_err(io)?;
         Ok(Some(Peek { users: head.first_user..head.end_user, last: journal.last, rows: journal.rows() }))
@@ -184,17 +188,17 @@ impl Journal {
         Ok(())
     }
 
-    /// Cuts off what follows the blocks that are whole, and says so.
+    /// Cuts off what follows the blocks that are whole, and keeps what is to be said of it.
     fn cut_torn_tail(&mut self) -> std::io::Result<()> {
         let torn = self.file.metadata()?.len() - self.end;
         if torn > 0 {
             let row = self.columns.iter().filter_map(|column| column.bytes(1)).sum::<usize>().max(1) as u64;
-            eprintln!(
+            self.cut = Some(format!(
                 "{}: cut off a torn end of {torn} bytes, at most {} steps, which are labelled again; {} stand",
                 self.path.display(),
                 torn.div_ceil(row),
                 self.rows()
-            );
+            ));
         }
         self.file.set_len(self.end)
     }
@@ -274,6 +278,11 @@ impl Journal {
     /// User and t of the last row.
     pub fn last(&self) -> Option<(u32, u32)> {
         self.last
+    }
+
+    /// What was cut off when it was opened, in words.
+    pub fn cut(&self) -> Option<&str> {
+        self.cut.as_deref()
     }
 
     /// Writes the rows of all blocks of tensor number `index`.

@@ -21,11 +21,7 @@ pub const SPLIT: &str = "split.json";
 pub fn merge(dir: &Path) -> Result<LabelManifest> {
     let records = read_records(dir)?;
     let header = records[0].header.clone();
-    let split = Split::read(&dir.join(SPLIT), &header.interactions_hash, header.users)?;
-    if split.hash() != header.split_hash {
-        let problem = "the split is not the one that the labels were made with";
-        return Err(Error::invalid(dir.join(SPLIT), "hash", problem, "copy it from the folder of the LE"));
-    }
+    let split = read_split(dir, &header)?;
     let mut rewards = Moments::default();
     let mut next = 0;
     for (index, record) in records.iter().enumerate() {
@@ -54,6 +50,16 @@ pub fn merge(dir: &Path) -> Result<LabelManifest> {
         out.write_all(b"\n")
     })?;
     Ok(manifest)
+}
+
+/// The split beside the labels of `header`; an error where it is another.
+pub(super) fn read_split(dir: &Path, header: &LabelHeader) -> Result<Split> {
+    let split = Split::read(&dir.join(SPLIT), &header.interactions_hash, header.users)?;
+    if split.hash() != header.split_hash {
+        let problem = "the split is not the one that the labels were made with";
+        return Err(Error::invalid(dir.join(SPLIT), "hash", problem, "copy it from the folder of the LE"));
+    }
+    Ok(split)
 }
 
 /// The records of all files of the folder, in order; none is missing and all are of one labelling.

@@ -4,7 +4,8 @@ use super::config::LeConfig;
 use super::environment::Environment;
 use super::label::Labeller;
 use super::label_files::{Column, LabelBlock, columns, open};
-use super::label_manifest::{LabelManifest, read_manifest};
+use super::label_manifest::{LabelFile, LabelManifest, read_manifest};
+use super::label_merge::read_split;
 use super::pass::{LeData, before};
 use crate::device::DType;
 use crate::files::FileHash;
@@ -27,10 +28,11 @@ pub struct Sample {
 }
 
 /// Labels `users` users, drawn by `seed`, again with what the labels in `dir` were made with, and compares every bit.
-/// Only the files that hold one of these users are read.
+/// Before that, every file of the folder and its split are compared with what the manifest says of them.
 ///
 /// # Errors
-/// A folder without a manifest, a file that was changed, and the first value that is not the same.
+/// No users to label, a folder without a manifest, a file that is gone or was changed, and the first value that is not the
+/// same.
 pub fn verify(
     dir: &Path,
     env: &Environment,
@@ -38,7 +40,14 @@ pub fn verify(
     config: &LeConfig,
     (users, seed): (usize, u64),
 ) -> Result<Sample> {
+    if users == 0 {
+        return Err(Error::setting("no users to label again", "give at least one with --users"));
+    }
     let manifest = read_manifest(dir)?;
+    read_split(dir, &manifest.header)?;
+    for file in &manifest.files {
+        check_content(dir, file)?;
+    }
     let met = |user: u32| data.met(user);
     let labeller = data.labeller(env, config, manifest.header.seed, &met)?;
     let drawn = draw(manifest.header.users.min(data.dataset.users.len()), users, seed);
@@ -51,16 +60,6 @@ pub fn verify(
         if own.is_empty() {
             continue;
         }
-        let found = FileHash::of(&dir.join(&file.file))?;
-        if found.sha256 != file.sha256 {
-            let problem = format!("its SHA-256 is {}, the manifest names {}", found.sha256, file.sha256);
-            return Err(Error::invalid(
-                dir.join(&file.file),
-                "content",
-                problem,
-                "label its shard again with --overwrite",
-            ));
-        }
         let stored = Stored::open(dir.join(&file.file), &manifest)?;
         for &user in &drawn[own] {
             sample.steps += stored.verify_user(&labeller, data, user)?;
@@ -70,6 +69,17 @@ pub fn verify(
     }
     progress.finish();
     Ok(sample)
+}
+
+/// An error unless `file` has the content that the manifest names.
+fn check_content(dir: &Path, file: &LabelFile) -> Result<()> {
+    let path = dir.join(&file.file);
+    let found = FileHash::of(&path)?;
+    if found.sha256 == file.sha256 {
+        return Ok(());
+    }
+    let problem = format!("its SHA-256 is {}, the manifest names {}", found.sha256, file.sha256);
+    Err(Error::invalid(path, "content", problem, "label its shard again with --overwrite"))
 }
 
 /// `count` of `users` users, ascending.

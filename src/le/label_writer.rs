@@ -110,6 +110,11 @@ impl OpenFile<'_> {
         self.journal.as_ref().and_then(Journal::last)
     }
 
+    /// What was cut off of an earlier run's labels because its last write was torn, in words.
+    pub fn cut(&self) -> Option<&str> {
+        self.journal.as_ref().and_then(Journal::cut)
+    }
+
     /// Appends labels of the steps that follow.
     ///
     /// # Errors
@@ -190,7 +195,7 @@ fn parse(name: &str) -> Option<FolderEntry> {
     let (index, total): (usize, usize) = (index.parse().ok()?, total.parse().ok()?);
     let ours = [".safetensors", ".json", ".part"].iter().any(|known| ending.starts_with(known));
     let entry = FolderEntry { name: name.into(), index, total, ending: ending.into() };
-    (ours && file_name(index, total).starts_with(&name[..stem])).then_some(entry)
+    (ours && index < total && file_name(index, total).starts_with(&name[..stem])).then_some(entry)
 }
 
 fn remove(path: &Path) -> Result<()> {

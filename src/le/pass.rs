@@ -123,6 +123,9 @@ pub fn label_all(
                 *record
             }
             Begun::Open(mut open) => {
+                if let Some(cut) = open.cut() {
+                    eprintln!("{cut}");
+                }
                 total += label_file(&labeller, data, &users, &mut open, &mut progress)?;
                 open.finish(if file == 0 { quality.clone() } else { serde_json::Value::Null })?
             }
