@@ -56,6 +56,35 @@ pub enum Error {
         /// What to do about it.
         remedy: String,
     },
+    /// The device went away: its driver was reset, or the machine took it.
+    #[error(
+        "device {device} was lost ({why}); give the same command with --resume to go on from the last record"
+    )]
+    DeviceLost {
+        /// Name of the device.
+        device: String,
+        /// What the driver said.
+        why: String,
+    },
+    /// The device has not enough memory.
+    #[error(
+        "device {device} is out of memory{}; take a smaller pack (--pack-tokens) or batch, or another --device",
+        needed.map_or(String::new(), |bytes| format!(": {} more MB were needed", bytes.div_ceil(1 << 20)))
+    )]
+    DeviceMemory {
+        /// Name of the device.
+        device: String,
+        /// Bytes that were asked for last, where that is known.
+        needed: Option<u64>,
+    },
+    /// The device refused a kernel or a buffer: a defect of this program or of the driver.
+    #[error("device {device} refused the work: {why}; try another --device, and report this")]
+    DeviceRefused {
+        /// Name of the device.
+        device: String,
+        /// What the driver said.
+        why: String,
+    },
     /// The user asked a long step to stop, and it did so at a point that it can go on from.
     #[error("interrupted: {place}; give the same command with --resume to go on (without --overwrite)")]
     Interrupted {

@@ -6,6 +6,7 @@
 mod attention_index;
 pub mod cpu;
 mod dtype;
+pub mod webgpu;
 
 pub use attention_index::{AttentionIndex, RowRanges, Tile, Tree};
 pub use dtype::{DType, Element};
@@ -19,12 +20,15 @@ pub enum Device {
     /// The host's processor, all threads of the global rayon pool.
     #[default]
     Cpu,
+    /// An adapter that WebGPU reaches.
+    WebGpu(webgpu::Gpu),
 }
 
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Device::Cpu => f.write_str("cpu"),
+            Device::WebGpu(gpu) => gpu.fmt(f),
         }
     }
 }
@@ -33,11 +37,17 @@ impl FromStr for Device {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "cpu" => Ok(Device::Cpu),
-            other => Err(Error::setting(
-                format!("unknown device {other:?}"),
-                "this build has `cpu` only: pass --device cpu or leave the flag out",
+        let (kind, which) = match name.split_once(':') {
+            Some((kind, which)) => (kind, Some(which)),
+            None => (name, None),
+        };
+        match (kind, which) {
+            ("cpu", None) => Ok(Device::Cpu),
+            ("auto", None) => Ok(webgpu::adapter::open_hardware().map_or(Device::Cpu, Device::WebGpu)),
+            ("webgpu", which) => webgpu::adapter::open(which).map(Device::WebGpu),
+            _ => Err(Error::setting(
+                format!("unknown device {name:?}"),
+                "name cpu, webgpu, webgpu:NUMBER, webgpu:NAME or auto; `lea doctor` lists what there is",
             )),
         }
     }
@@ -48,6 +58,7 @@ impl Device {
     pub fn arithmetic(&self) -> String {
         match self {
             Device::Cpu => format!("{self} {}", cpu::instruction_set()),
+            Device::WebGpu(gpu) => gpu.arithmetic(),
         }
     }
 
@@ -55,6 +66,7 @@ impl Device {
     pub fn describe(&self) -> String {
         match self {
             Device::Cpu => cpu::describe(),
+            Device::WebGpu(gpu) => gpu.arithmetic(),
         }
     }
 }
@@ -64,4 +76,6 @@ impl Device {
 pub enum Storage {
     /// Host memory.
     Cpu(cpu::Buffer),
+    /// Memory of a WebGPU adapter.
+    WebGpu(webgpu::Buffer),
 }

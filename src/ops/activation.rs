@@ -73,6 +73,7 @@ impl Op for Activation {
         let x = inputs[0];
         let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         match x.device() {
+            Device::WebGpu(_) => return Err(super::unported("activation")),
             Device::Cpu => float_type!("activation", x, T => {
                 self.values::<T>(x.host(), y.host_mut());
                 Ok(y)
@@ -84,6 +85,7 @@ impl Op for Activation {
         let x = saved.input(0);
         let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         match x.device() {
+            Device::WebGpu(_) => return Err(super::unported("activation")),
             Device::Cpu => float_type!("activation", x, T => {
                 self.gradients::<T>(x.host(), grad.host(), dx.host_mut());
                 Ok(vec![Some(dx)])

@@ -39,6 +39,7 @@ pub fn adamw_step(
     }
     let correction = |beta: f64| 1.0 - beta.powf(step.step as f64);
     match grad.device() {
+        Device::WebGpu(_) => return Err(super::unported("adamw")),
         Device::Cpu => float_type!("adamw", grad, T => {
             let update = cpu::adamw::Update {
                 grad_scale: step.grad_scale as T,
@@ -59,6 +60,7 @@ pub fn adamw_step(
 /// Σ x² with f64 accumulation, in an order that depends on the length alone.
 pub fn squared_norm(x: &Tensor) -> Result<f64> {
     match x.device() {
+        Device::WebGpu(_) => return Err(super::unported("adamw")),
         Device::Cpu => float_type!("squared_norm", x, T => Ok(cpu::adamw::squared_norm(x.host::<T>()))),
     }
 }

@@ -14,6 +14,7 @@ pub fn add_assign(a: &mut Tensor, b: &Tensor) -> Result<()> {
     expect_alike("add", &[a, b])?;
     expect_shape("add", "the second term", b, a.shape())?;
     match b.device() {
+        Device::WebGpu(_) => return Err(super::unported("add")),
         Device::Cpu => float_type!("add", b, T => {
             cpu::elementwise::add_assign(a.host_mut::<T>(), b.host::<T>());
             Ok(())
@@ -26,6 +27,7 @@ pub fn sum_rows(x: &Tensor) -> Result<Tensor> {
     let (_, columns) = x.dims2("sum_rows")?;
     let mut y = Tensor::scratch(x.device(), x.dtype(), &[columns])?;
     match x.device() {
+        Device::WebGpu(_) => return Err(super::unported("add")),
         Device::Cpu => float_type!("sum_rows", x, T => {
             cpu::elementwise::sum_rows(x.host::<T>(), y.host_mut::<T>());
             Ok(y)

@@ -41,6 +41,7 @@ impl Op for ConcatRows {
         }
         let mut y = Tensor::scratch(first.device(), first.dtype(), &[self.rows.iter().sum(), d])?;
         match first.device() {
+            Device::WebGpu(_) => return Err(super::unported("concat_rows")),
             Device::Cpu => float_type!("concat_rows", first, T => {
                 let parts: Vec<&[T]> = inputs.iter().map(|t| t.host()).collect();
                 cpu::concat::rows(&parts, y.host_mut());

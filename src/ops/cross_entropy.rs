@@ -73,6 +73,7 @@ impl Rows<'_> {
         let mut losses = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         let mut log_sums = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         match x.device() {
+            Device::WebGpu(_) => return Err(super::unported("cross_entropy")),
             Device::Cpu => float_type!(self.op, x, T => {
                 let (targets, losses) = (self.targets.host(), losses.host_mut::<T>());
                 cpu::cross_entropy::forward(self.logits::<T>(x), targets, losses, log_sums.host_mut());
@@ -86,6 +87,7 @@ impl Rows<'_> {
     pub fn backward(&self, x: &Tensor, log_sums: &Tensor, grad: &Tensor) -> Result<Tensor> {
         let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         match x.device() {
+            Device::WebGpu(_) => return Err(super::unported("cross_entropy")),
             Device::Cpu => float_type!(self.op, x, T => {
                 let (targets, log_sums, grad) = (self.targets.host(), log_sums.host::<T>(), grad.host::<T>());
                 cpu::cross_entropy::backward(self.logits::<T>(x), targets, log_sums, grad, dx.host_mut());

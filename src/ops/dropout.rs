@@ -31,6 +31,7 @@ impl Dropout {
         let scale = 1.0 / (1.0 - self.p);
         let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         match x.device() {
+            Device::WebGpu(_) => return Err(super::unported("dropout")),
             Device::Cpu => float_type!("dropout", x, T => {
                 let mask = cpu::dropout::Mask { seed: self.seed, counter: self.counter, threshold };
                 cpu::dropout::dropout::<T>(x.host(), mask, scale as T, y.host_mut());

@@ -53,6 +53,7 @@ impl Op for Embedding {
         expect_ids("embedding", &self.ids, inputs[0], self.rows.iter().sum())?;
         let mut y = Tensor::scratch(inputs[0].device(), inputs[0].dtype(), &[n, d])?;
         match inputs[0].device() {
+            Device::WebGpu(_) => return Err(super::unported("embedding")),
             Device::Cpu => float_type!("embedding", inputs[0], T => {
                 let tables: Vec<&[T]> = inputs.iter().map(|t| t.host()).collect();
                 cpu::embedding::gather(self.ids.host(), &tables, d, y.host_mut());
@@ -70,6 +71,7 @@ impl Op for Embedding {
             grads.push(if needed { Some(table_grad()?) } else { None });
         }
         match grad.device() {
+            Device::WebGpu(_) => return Err(super::unported("embedding")),
             Device::Cpu => float_type!("embedding", grad, T => {
                 let destinations = Destinations::new(self.ids.host(), self.rows.iter().sum());
                 let mut first = 0;

@@ -67,6 +67,7 @@ impl Op for ForestAttention {
         let mut out = Tensor::scratch(q.device(), q.dtype(), q.shape())?;
         let mut lse = Tensor::scratch(q.device(), q.dtype(), &[self.index.rows(), self.heads.heads])?;
         match q.device() {
+            Device::WebGpu(_) => return Err(super::unported("forest_attention")),
             Device::Cpu => float_type!("forest_attention", q, T => {
                 let inputs = cpu_inputs::<T>(self, [inputs[0], inputs[1], inputs[2]]);
                 kernel::forward(inputs, &self.index, out.host_mut(), lse.host_mut());
@@ -83,6 +84,7 @@ impl Op for ForestAttention {
         let like = |x: &Tensor| Tensor::scratch(x.device(), x.dtype(), x.shape());
         let (mut dq, mut dk, mut dv) = (like(inputs[0])?, like(inputs[1])?, like(inputs[2])?);
         match grad.device() {
+            Device::WebGpu(_) => return Err(super::unported("forest_attention")),
             Device::Cpu => float_type!("forest_attention", grad, T => {
                 let (out, lse, dout) = (saved.output().host::<T>(), lse.host(), grad.host());
                 let outputs = kernel::Outputs { out, lse, dout };

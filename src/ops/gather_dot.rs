@@ -58,6 +58,7 @@ impl Op for GatherDot {
         }
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[n, k])?;
         match x.device() {
+            Device::WebGpu(_) => return Err(super::unported("gather_dot")),
             Device::Cpu => float_type!("gather_dot", x, T => {
                 let bias = inputs.get(2).map(|b| b.host::<T>());
                 cpu::gather_dot::forward(self.choice(x, table), bias, y.host_mut::<T>());
@@ -75,6 +76,7 @@ impl Op for GatherDot {
         let mut dtable = Tensor::scratch(x.device(), x.dtype(), table.shape())?;
         let mut dbias = Tensor::scratch(x.device(), x.dtype(), &[v])?;
         match x.device() {
+            Device::WebGpu(_) => return Err(super::unported("gather_dot")),
             Device::Cpu => float_type!("gather_dot", x, T => {
                 let (of, grad) = (self.choice::<T>(x, table), grad.host::<T>());
                 if saved.needs[0] {

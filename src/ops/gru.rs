@@ -68,6 +68,7 @@ impl Op for Gru {
         let (mut y, mut history) = (scratch(&[rows, h])?, scratch(&[rows, h])?);
         let mut kept = scratch(&[kept_rows, KEPT * h])?;
         match gates.device() {
+            Device::WebGpu(_) => return Err(super::unported("gru")),
             Device::Cpu => float_type!("gru", gates, T => {
                 let of = self.recurrence::<T>(inputs[1], inputs[2].host());
                 cpu::gru::forward(of, gates.host(), history.host_mut(), kept.host_mut(), y.host_mut());
@@ -86,6 +87,7 @@ impl Op for Gru {
         let (mut dhidden, mut dn) = (scratch(&[rows, 3 * h])?, scratch(&[rows, h])?);
         let (mut dgates, mut dw) = (scratch(&[rows, 3 * h])?, scratch(&[3 * h, h])?);
         match grad.device() {
+            Device::WebGpu(_) => return Err(super::unported("gru")),
             Device::Cpu => float_type!("gru", grad, T => {
                 let of = self.recurrence::<T>(w, &[]);
                 let trace = Trace { history: history.host::<T>(), kept: kept.host(), dy: grad.host() };

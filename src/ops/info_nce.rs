@@ -49,6 +49,7 @@ impl InfoNce {
             return Err(Error::shape("info_nce", format!("mask {mask:?} and targets must be u32, beside x")));
         }
         let masked = match x.device() {
+            Device::WebGpu(_) => return Err(super::unported("info_nce")),
             Device::Cpu => {
                 let (mask, targets) = (mask.host::<u32>(), self.targets.host::<u32>());
                 let gone = |(row, &t): (usize, &u32)| mask.get(row * columns + t as usize) == Some(&0);

@@ -35,6 +35,7 @@ impl Op for L2Normalize {
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, d])?;
         let mut inverse = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         match x.device() {
+            Device::WebGpu(_) => return Err(super::unported("l2_normalize")),
             Device::Cpu => float_type!("l2_normalize", x, T => {
                 let (y, inverse) = (y.host_mut::<T>(), inverse.host_mut::<T>());
                 cpu::l2_normalize::forward::<T>(x.host(), self.eps as T, y, inverse);
@@ -50,6 +51,7 @@ impl Op for L2Normalize {
         let inverse = self.inverse.as_ref().expect("forward was recorded");
         let mut dx = Tensor::scratch(y.device(), y.dtype(), y.shape())?;
         match y.device() {
+            Device::WebGpu(_) => return Err(super::unported("l2_normalize")),
             Device::Cpu => float_type!("l2_normalize", y, T => {
                 let (y, inverse, dy) = (y.host::<T>(), inverse.host::<T>(), grad.host::<T>());
                 cpu::l2_normalize::backward(y, inverse, self.eps as T, dy, dx.host_mut());

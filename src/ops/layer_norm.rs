@@ -35,6 +35,7 @@ impl Op for LayerNorm {
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, d])?;
         let mut moments = Tensor::scratch(x.device(), x.dtype(), &[rows, 2])?;
         match x.device() {
+            Device::WebGpu(_) => return Err(super::unported("layer_norm")),
             Device::Cpu => float_type!("layer_norm", x, T => {
                 let (y, moments) = (y.host_mut::<T>(), moments.host_mut::<T>());
                 let parameters = [weight.host(), bias.host()];
@@ -55,6 +56,7 @@ impl Op for LayerNorm {
             let weight = saved.input(1);
             let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
             match x.device() {
+                Device::WebGpu(_) => return Err(super::unported("layer_norm")),
                 Device::Cpu => float_type!("layer_norm", x, T => {
                     let (moments, dy) = (moments.host::<T>(), grad.host::<T>());
                     cpu::layer_norm::backward_input(x.host(), weight.host(), moments, dy, dx.host_mut());
@@ -66,6 +68,7 @@ impl Op for LayerNorm {
         if saved.needs[1] || saved.needs[2] {
             let mut sums = Tensor::scratch(x.device(), x.dtype(), &[2, d])?;
             match x.device() {
+                Device::WebGpu(_) => return Err(super::unported("layer_norm")),
                 Device::Cpu => float_type!("layer_norm", x, T => {
                     let (moments, dy) = (moments.host::<T>(), grad.host::<T>());
                     cpu::layer_norm::backward_parameters(x.host(), moments, dy, sums.host_mut());

@@ -36,6 +36,7 @@ impl Op for Linear {
         if self.bias {
             expect_shape("linear", "the bias", inputs[2], &[out])?;
             match x.device() {
+                Device::WebGpu(_) => return Err(super::unported("linear")),
                 Device::Cpu => float_type!("linear", x, T => {
                     cpu::elementwise::add_row(y.host_mut::<T>(), inputs[2].host::<T>());
                     Ok(())

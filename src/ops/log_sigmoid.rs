@@ -45,6 +45,7 @@ impl Op for PairLogSigmoid {
         Self::negatives(positive, negative)?;
         let mut losses = Tensor::scratch(negative.device(), negative.dtype(), &[negative.len()])?;
         match negative.device() {
+            Device::WebGpu(_) => return Err(super::unported("log_sigmoid")),
             Device::Cpu => float_type!("log_sigmoid", negative, T => {
                 cpu::log_sigmoid::forward(self.pairs::<T>(positive, negative)?, losses.host_mut());
                 Ok(losses)
@@ -57,6 +58,7 @@ impl Op for PairLogSigmoid {
         let mut dpositive = Tensor::scratch(positive.device(), positive.dtype(), positive.shape())?;
         let mut dnegative = Tensor::scratch(negative.device(), negative.dtype(), negative.shape())?;
         match negative.device() {
+            Device::WebGpu(_) => return Err(super::unported("log_sigmoid")),
             Device::Cpu => float_type!("log_sigmoid", negative, T => {
                 let (dp, dq) = (dpositive.host_mut(), dnegative.host_mut());
                 cpu::log_sigmoid::backward(self.pairs::<T>(positive, negative)?, grad.host(), dp, dq);

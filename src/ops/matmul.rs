@@ -46,6 +46,7 @@ fn run(
 ) -> Result<()> {
     let (m, n, k) = dims(a, b, transpose_a, transpose_b)?;
     match a.device() {
+        Device::WebGpu(_) => return Err(super::unported("matmul")),
         Device::Cpu => float_type!("matmul", a, T => {
             use cpu::matmul::Matrix;
             let side = |data, rows, columns, transposed| Matrix::<T> { data, rows, columns, transposed };

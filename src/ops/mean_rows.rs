@@ -39,6 +39,7 @@ impl Op for MeanRows {
         let row = scale(grad, 1.0 / self.rows as f64)?;
         let mut dx = Tensor::scratch(grad.device(), grad.dtype(), &[self.rows, grad.len()])?;
         match grad.device() {
+            Device::WebGpu(_) => return Err(super::unported("mean_rows")),
             Device::Cpu => float_type!("mean_rows", grad, T => {
                 cpu::elementwise::repeat_row::<T>(dx.host_mut(), row.host());
                 Ok(vec![Some(dx)])

@@ -159,6 +159,12 @@ pub(crate) fn expect_ids(op: &'static str, ids: &Tensor, beside: &Tensor, limit:
         return Err(Error::shape(op, problem));
     }
     match ids.device() {
+        Device::WebGpu(_) if ids.id_bound()? as usize <= limit => Ok(()),
+        Device::WebGpu(_) => {
+            let problem =
+                format!("an id is {}, ids must be below {limit}", ids.id_bound()?.saturating_sub(1));
+            Err(Error::shape(op, problem))
+        }
         Device::Cpu => match ids.host::<u32>().iter().enumerate().find(|&(_, &id)| id as usize >= limit) {
             None => Ok(()),
             Some((position, id)) => {
@@ -168,6 +174,11 @@ pub(crate) fn expect_ids(op: &'static str, ids: &Tensor, beside: &Tensor, limit:
             }
         },
     }
+}
+
+/// The error of an op that has no WebGPU kernel yet.
+fn unported(op: &'static str) -> Error {
+    Error::Unsupported { op, device: "webgpu".into(), detail: "f32".into() }
 }
 
 /// Runs `$body` with `$T` bound to the float type of `$dtype`; other types are `Error::Unsupported`.

@@ -15,6 +15,7 @@ pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     expect_shape("mul", "the second factor", b, a.shape())?;
     let mut y = Tensor::scratch(a.device(), a.dtype(), a.shape())?;
     match a.device() {
+        Device::WebGpu(_) => return Err(super::unported("mul")),
         Device::Cpu => float_type!("mul", a, T => {
             let (a, b) = (a.host::<T>(), b.host::<T>());
             cpu::map::map(cpu::elementwise::Product, [a, b], y.host_mut());

@@ -40,6 +40,7 @@ impl Op for NormScore {
         let mut scores = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         let mut inverse = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         match x.device() {
+            Device::WebGpu(_) => return Err(super::unported("norm_score")),
             Device::Cpu => float_type!("norm_score", x, T => {
                 let (scores, inverse) = (scores.host_mut::<T>(), inverse.host_mut::<T>());
                 cpu::norm_score::forward::<T>(x.host(), head.host(), self.eps as T, scores, inverse);
@@ -58,6 +59,7 @@ impl Op for NormScore {
         let mut dboth = Tensor::scratch(x.device(), x.dtype(), weight.shape())?;
         let parameters = saved.needs[1] || saved.needs[2];
         match x.device() {
+            Device::WebGpu(_) => return Err(super::unported("norm_score")),
             Device::Cpu => float_type!("norm_score", x, T => {
                 let scores = saved.output().host::<T>();
                 let rows = cpu::norm_score::Rows { scores, inverse: inverse.host(), dscores: grad.host() };

@@ -45,6 +45,7 @@ impl Mean {
 fn scaled_sum(op: &'static str, x: &Tensor, factor: f64) -> Result<Tensor> {
     let mut y = Tensor::scratch(x.device(), x.dtype(), &[1])?;
     match x.device() {
+        Device::WebGpu(_) => return Err(super::unported("reduce")),
         Device::Cpu => float_type!(op, x, T => {
             y.host_mut::<T>()[0] = (factor * cpu::reduce::sum(x.host::<T>())) as T;
             Ok(y)
@@ -56,6 +57,7 @@ fn scaled_sum(op: &'static str, x: &Tensor, factor: f64) -> Result<Tensor> {
 fn spread(op: &'static str, grad: &Tensor, factor: f64, shape: &[usize]) -> Result<Tensor> {
     let mut dx = Tensor::scratch(grad.device(), grad.dtype(), shape)?;
     match grad.device() {
+        Device::WebGpu(_) => return Err(super::unported("reduce")),
         Device::Cpu => float_type!(op, grad, T => {
             dx.host_mut::<T>().fill(grad.host::<T>()[0] * factor as T);
             Ok(dx)
@@ -126,6 +128,7 @@ impl Op for DotWeights {
         expect_shape("dot_weights", "the vector of weights", &self.weights, &[len])?;
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[1])?;
         match x.device() {
+            Device::WebGpu(_) => return Err(super::unported("reduce")),
             Device::Cpu => float_type!("dot_weights", x, T => {
                 y.host_mut::<T>()[0] = cpu::reduce::dot::<T>(self.weights.host(), x.host()) as T;
                 Ok(y)
@@ -135,6 +138,7 @@ impl Op for DotWeights {
 
     fn backward(&self, _saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         match grad.device() {
+            Device::WebGpu(_) => return Err(super::unported("reduce")),
             Device::Cpu => Ok(vec![Some(scale(&self.weights, grad.item()?)?)]),
         }
     }

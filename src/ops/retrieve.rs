@@ -31,6 +31,7 @@ pub fn retrieve(
     let mut values = Tensor::scratch(x.device(), x.dtype(), &[n, k])?;
     let mut ids = Tensor::scratch(x.device(), DType::U32, &[n, k])?;
     match x.device() {
+        Device::WebGpu(_) => return Err(super::unported("retrieve")),
         Device::Cpu => float_type!("retrieve", x, T => {
             let bias = bias.map(|b| b.host::<T>());
             let search = cpu::retrieve::Search { x: x.host::<T>(), table: table.host(), bias, exclude, d, v, k };

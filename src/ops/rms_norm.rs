@@ -3,7 +3,7 @@
 
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
 use crate::Result;
-use crate::device::{Device, cpu};
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 
 /// Inputs: x `[rows, d]`, weight `[d]`.
@@ -34,6 +34,11 @@ impl Op for RmsNorm {
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, d])?;
         let mut inverse = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         match x.device() {
+            Device::WebGpu(_) => {
+                let (x, weight) = (x.gpu()?, weight.gpu()?);
+                let (y, inverse) = (y.gpu_mut()?, inverse.gpu_mut()?);
+                webgpu::rms_norm::forward(x.view(), weight.view(), self.eps as f32, y, inverse)?;
+            }
             Device::Cpu => float_type!("rms_norm", x, T => {
                 let (y, inverse) = (y.host_mut::<T>(), inverse.host_mut::<T>());
                 cpu::rms_norm::forward::<T>(x.host(), weight.host(), self.eps as T, y, inverse);
@@ -50,6 +55,16 @@ impl Op for RmsNorm {
         let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         let mut dweight = Tensor::scratch(x.device(), x.dtype(), weight.shape())?;
         match x.device() {
+            Device::WebGpu(_) => {
+                let (x, weight, inverse, dy) = (x.gpu()?, weight.gpu()?, inverse.gpu()?, grad.gpu()?);
+                let (x, weight, inverse, dy) = (x.view(), weight.view(), inverse.view(), dy.view());
+                if saved.needs[0] {
+                    webgpu::rms_norm::backward_input(x, weight, inverse, dy, dx.gpu_mut()?)?;
+                }
+                if saved.needs[1] {
+                    webgpu::rms_norm::backward_weight(x, inverse, dy, dweight.gpu_mut()?)?;
+                }
+            }
             Device::Cpu => float_type!("rms_norm", x, T => {
                 let (x, inverse, dy) = (x.host::<T>(), inverse.host::<T>(), grad.host::<T>());
                 if saved.needs[0] {

@@ -87,6 +87,7 @@ impl Rope {
         super::expect_shape("rope", "x", x, &[rows, self.heads * self.table.head_dim()])?;
         let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         match x.device() {
+            Device::WebGpu(_) => return Err(super::unported("rope")),
             Device::Cpu => float_type!("rope", x, T => {
                 let positions = self.positions.host::<u32>();
                 let largest = positions.iter().max().map_or(0, |&p| p as usize);

@@ -13,6 +13,7 @@ pub struct Scale(pub f64);
 pub fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
     let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
     match x.device() {
+        Device::WebGpu(_) => return Err(super::unported("scale")),
         Device::Cpu => float_type!("scale", x, T => {
             use cpu::Float;
             cpu::map::map::<T, 1>(cpu::scale::Scale(T::of(factor)), [x.host()], y.host_mut());

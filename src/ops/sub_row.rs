@@ -23,6 +23,7 @@ impl Op for SubRow {
         expect_shape("sub_row", "the row", row, &[d])?;
         let (mut y, negated) = (x.clone(), scale(row, -1.0)?);
         match x.device() {
+            Device::WebGpu(_) => return Err(super::unported("sub_row")),
             Device::Cpu => float_type!("sub_row", x, T => {
                 cpu::elementwise::add_row::<T>(y.host_mut(), negated.host());
                 Ok(y)

@@ -21,6 +21,7 @@ impl Op for SwiGlu {
         expect_shape("swiglu", "up", up, gate.shape())?;
         let mut y = Tensor::scratch(gate.device(), gate.dtype(), gate.shape())?;
         match gate.device() {
+            Device::WebGpu(_) => return Err(super::unported("swiglu")),
             Device::Cpu => float_type!("swiglu", gate, T => {
                 cpu::map::map::<T, 2>(cpu::swiglu::SwiGlu, [gate.host(), up.host()], y.host_mut());
                 Ok(())
@@ -34,6 +35,7 @@ impl Op for SwiGlu {
         let mut dgate = Tensor::scratch(gate.device(), gate.dtype(), gate.shape())?;
         let mut dup = Tensor::scratch(gate.device(), gate.dtype(), gate.shape())?;
         match gate.device() {
+            Device::WebGpu(_) => return Err(super::unported("swiglu")),
             Device::Cpu => float_type!("swiglu", gate, T => {
                 let (gate, up, dy) = (gate.host::<T>(), up.host::<T>(), grad.host::<T>());
                 cpu::swiglu::backward(gate, up, dy, dgate.host_mut(), dup.host_mut());

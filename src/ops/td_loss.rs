@@ -27,6 +27,7 @@ impl Op for TdLoss {
         }
         let mut losses = Tensor::scratch(q.device(), q.dtype(), &[q.len()])?;
         match q.device() {
+            Device::WebGpu(_) => return Err(super::unported("td_loss")),
             Device::Cpu => float_type!("td_loss", q, T => {
                 cpu::td_loss::forward(q.host::<T>(), self.targets.host(), losses.host_mut());
                 Ok(losses)
@@ -38,6 +39,7 @@ impl Op for TdLoss {
         let q = saved.input(0);
         let mut dq = Tensor::scratch(q.device(), q.dtype(), q.shape())?;
         match q.device() {
+            Device::WebGpu(_) => return Err(super::unported("td_loss")),
             Device::Cpu => float_type!("td_loss", q, T => {
                 cpu::td_loss::backward(q.host::<T>(), self.targets.host(), grad.host(), dq.host_mut());
                 Ok(())

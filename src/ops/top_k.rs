@@ -17,6 +17,7 @@ pub fn top_k(scores: &Tensor, k: usize) -> Result<(Tensor, Tensor)> {
     let mut values = Tensor::scratch(scores.device(), scores.dtype(), &[n, k])?;
     let mut ids = Tensor::scratch(scores.device(), DType::U32, &[n, k])?;
     match scores.device() {
+        Device::WebGpu(_) => return Err(super::unported("top_k")),
         Device::Cpu => float_type!("top_k", scores, T => {
             cpu::top_k::top_k::<T>(scores.host(), m, k, values.host_mut(), ids.host_mut());
             Ok(())

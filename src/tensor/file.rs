@@ -113,8 +113,8 @@ impl TensorFile {
         }
         match (device, Mapped::new(self.map.clone(), range, stored)) {
             (Device::Cpu, Some(mapped)) => Tensor::from_mapped(mapped, shape),
-            // A header that is not padded leaves its data askew.
-            (Device::Cpu, None) => self.read(name, shape, device, dtype),
+            // Another device reads its own copy; a header that is not padded leaves its data askew.
+            _ => self.read(name, shape, device, dtype),
         }
     }
 

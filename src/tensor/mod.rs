@@ -4,8 +4,9 @@
 pub mod checkpoint;
 pub mod file;
 mod file_write;
+mod on_gpu;
 
-use crate::device::{DType, Device, Element, Storage, cpu};
+use crate::device::{DType, Device, Element, Storage, cpu, webgpu};
 use crate::{Error, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ impl Tensor {
         }
         let storage = match device {
             Device::Cpu => Storage::Cpu(cpu::Buffer::copy_of(data)),
+            Device::WebGpu(gpu) => Storage::WebGpu(webgpu::Buffer::copy_of(gpu, data)?),
         };
         Ok(Self::of(storage, device, T::DTYPE, shape))
     }
@@ -61,6 +63,7 @@ impl Tensor {
         let len = count("zeros", shape, dtype)?;
         let storage = match device {
             Device::Cpu => Storage::Cpu(cpu::Buffer::zeros(dtype, len)),
+            Device::WebGpu(gpu) => Storage::WebGpu(webgpu::Buffer::zeros(gpu, dtype, len)?),
         };
         Ok(Self::of(storage, device, dtype, shape))
     }
@@ -70,6 +73,7 @@ impl Tensor {
         let len = count("scratch", shape, dtype)?;
         let storage = match device {
             Device::Cpu => Storage::Cpu(cpu::Buffer::scratch(dtype, len)),
+            Device::WebGpu(gpu) => Storage::WebGpu(webgpu::Buffer::scratch(gpu, dtype, len)?),
         };
         Ok(Self::of(storage, device, dtype, shape))
     }
@@ -164,6 +168,7 @@ impl Tensor {
         }
         match &*self.storage {
             Storage::Cpu(_) => Ok(self.host::<T>().to_vec()),
+            Storage::WebGpu(buffer) => buffer.read(self.offset, self.len()),
         }
     }
 
@@ -190,6 +195,7 @@ impl Tensor {
     pub(crate) fn host<T: Element>(&self) -> &[T] {
         match &*self.storage {
             Storage::Cpu(buffer) => &buffer.as_slice::<T>()[self.offset..self.offset + self.len()],
+            Storage::WebGpu(_) => unreachable!("a CPU kernel was given {self:?}"),
         }
     }
 
@@ -202,7 +208,14 @@ impl Tensor {
         }
         match Arc::get_mut(&mut self.storage) {
             Some(Storage::Cpu(buffer)) => &mut buffer.as_mut_slice::<T>()[self.offset..self.offset + len],
-            None => unreachable!("the storage was just made"),
+            _ => unreachable!("the storage was just made, in host memory"),
+        }
+    }
+
+    /// Says that all ids of a tensor on another device than the host are below `bound`.
+    pub(crate) fn set_id_bound(&mut self, bound: usize) {
+        if let Some(Storage::WebGpu(buffer)) = Arc::get_mut(&mut self.storage) {
+            buffer.set_bound(u32::try_from(bound).unwrap_or(u32::MAX));
         }
     }
 }

@@ -1,0 +1,138 @@
+//! Which adapters there are, and which one a name means.
+
+use super::Gpu;
+use super::tier::{TIERS, Tier};
+use crate::{Error, Result};
+use std::sync::{Mutex, OnceLock};
+
+/// One instance a process: drivers are loaded once.
+fn instance() -> &'static wgpu::Instance {
+    static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
+    INSTANCE.get_or_init(|| {
+        let mut description = wgpu::InstanceDescriptor::new_without_display_handle();
+        description.backends = wgpu::Backends::PRIMARY;
+        // Validation layers and debug names cost time and change no result.
+        description.flags = wgpu::InstanceFlags::empty();
+        wgpu::Instance::new(description)
+    })
+}
+
+/// What is known of an adapter before it is opened.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// Its number, as in `webgpu:1`.
+    pub index: usize,
+    /// Name, driver and kind.
+    pub info: wgpu::AdapterInfo,
+    /// Sizes and counts that it allows.
+    pub limits: wgpu::Limits,
+    /// What kernels may use.
+    pub features: wgpu::Features,
+}
+
+impl Description {
+    /// Whether the host's processor does its work.
+    pub fn is_software(&self) -> bool {
+        self.info.device_type == wgpu::DeviceType::Cpu
+    }
+
+    /// The tier that is used unless another is forced.
+    pub fn tier(&self) -> Tier {
+        Tier::best(self.features)
+    }
+
+    /// The tiers it cannot have, with the reason.
+    pub fn missing_tiers(&self) -> Vec<(Tier, String)> {
+        TIERS.into_iter().filter_map(|tier| Some((tier, tier.missing(self.features)?))).collect()
+    }
+}
+
+fn all() -> Vec<(wgpu::Adapter, Description)> {
+    let adapters = pollster::block_on(instance().enumerate_adapters(wgpu::Backends::PRIMARY));
+    let described = |(index, adapter): (usize, wgpu::Adapter)| {
+        let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+        (adapter, Description { index, info, limits, features })
+    };
+    adapters.into_iter().enumerate().map(described).collect()
+}
+
+/// All adapters of the machine; empty where no driver is installed.
+pub fn list() -> Vec<Description> {
+    all().into_iter().map(|(_, description)| description).collect()
+}
+
+/// How much is to be expected of an adapter's kind.
+fn rank(kind: wgpu::DeviceType) -> u8 {
+    match kind {
+        wgpu::DeviceType::DiscreteGpu => 4,
+        wgpu::DeviceType::IntegratedGpu => 3,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 1,
+        wgpu::DeviceType::Cpu => 0,
+    }
+}
+
+/// Opens the adapter that `which` means: nothing for the best one, a number of [`list`], or a part of a name. An adapter
+/// is opened once a process.
+pub fn open(which: Option<&str>) -> Result<Gpu> {
+    static OPEN: Mutex<Vec<(usize, Gpu)>> = Mutex::new(Vec::new());
+    let mut open = OPEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let adapters = all();
+    let chosen = choose(&adapters.iter().map(|(_, d)| d.clone()).collect::<Vec<_>>(), which)?;
+    if let Some((_, gpu)) = open.iter().find(|(index, _)| *index == chosen) {
+        return Ok(gpu.clone());
+    }
+    let (adapter, description) = adapters.into_iter().nth(chosen).expect("chosen among them");
+    let gpu = Gpu::open(&adapter, description)?;
+    open.push((chosen, gpu.clone()));
+    Ok(gpu)
+}
+
+/// A device of its own on adapter `index` of [`list`] that runs `tier`.
+pub fn open_tier(index: usize, tier: Tier) -> Result<Gpu> {
+    let adapters = all();
+    let which = index.to_string();
+    let chosen = choose(&adapters.iter().map(|(_, d)| d.clone()).collect::<Vec<_>>(), Some(&which))?;
+    let (adapter, description) = adapters.into_iter().nth(chosen).expect("chosen among them");
+    let gpu = Gpu::open(&adapter, description)?;
+    gpu.set_tier(tier)?;
+    Ok(gpu)
+}
+
+/// The best adapter that is no software.
+pub fn open_hardware() -> Option<Gpu> {
+    let found = list().into_iter().filter(|d| !d.is_software()).max_by_key(|d| rank(d.info.device_type))?;
+    open(Some(&found.index.to_string())).ok()
+}
+
+fn choose(adapters: &[Description], which: Option<&str>) -> Result<usize> {
+    if adapters.is_empty() {
+        return Err(Error::setting(
+            "no WebGPU adapter was found",
+            "install a Vulkan, Metal or Direct3D 12 driver (mesa-vulkan-drivers has one that needs no GPU), or pass \
+             --device cpu",
+        ));
+    }
+    let found = match which {
+        None => {
+            // The first of equals, so that the choice does not depend on how many there are.
+            let best = adapters.iter().map(|d| rank(d.info.device_type)).max();
+            adapters.iter().position(|d| Some(rank(d.info.device_type)) == best)
+        }
+        Some(which) => match which.parse::<usize>() {
+            Ok(number) => (number < adapters.len()).then_some(number),
+            Err(_) => {
+                let name = which.to_lowercase();
+                adapters.iter().position(|d| d.info.name.to_lowercase().contains(&name))
+            }
+        },
+    };
+    found.ok_or_else(|| {
+        let names: Vec<String> =
+            adapters.iter().map(|d| format!("webgpu:{} ({})", d.index, d.info.name)).collect();
+        Error::setting(
+            format!("no WebGPU adapter {:?}", which.unwrap_or_default()),
+            format!("there are {}", names.join(", ")),
+        )
+    })
+}

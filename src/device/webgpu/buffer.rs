@@ -1,0 +1,236 @@
+//! Memory of a tensor on an adapter. Freed buffers wait in a pool of their device: a pass over packs asks for the same
+//! sizes again and again, and a buffer that stays keeps its bind groups.
+
+use super::context::Gpu;
+use crate::Result;
+use crate::device::{DType, Element};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+/// Smallest binding; empty tensors have one too.
+const LEAST_BYTES: u64 = 16;
+/// The pool keeps at most this many bytes.
+const POOL_BYTES: u64 = 1 << 30;
+
+/// A buffer of the adapter, and when it was used last.
+#[derive(Clone, Debug)]
+pub(super) struct Raw {
+    pub buffer: wgpu::Buffer,
+    /// Distinct among all buffers of the device.
+    pub id: u64,
+    /// Number of the last recording that uses it.
+    pub used_in: u64,
+}
+
+/// A flat run of elements of one type on an adapter.
+#[derive(Debug)]
+pub struct Buffer {
+    gpu: Gpu,
+    raw: Option<Raw>,
+    dtype: DType,
+    len: usize,
+    /// All elements of a buffer of ids are below this, where the host knew them.
+    bound: Option<u32>,
+}
+
+impl Buffer {
+    /// `len` elements of arbitrary content.
+    pub fn scratch(gpu: &Gpu, dtype: DType, len: usize) -> Result<Self> {
+        gpu.expect_type(dtype)?;
+        let bytes = size_class((len * dtype.size()) as u64);
+        let raw = match gpu.pool().take(bytes) {
+            Some(raw) => raw,
+            None => gpu.create_buffer(bytes)?,
+        };
+        Ok(Buffer { gpu: gpu.clone(), raw: Some(raw), dtype, len, bound: None })
+    }
+
+    /// `len` zeros.
+    pub fn zeros(gpu: &Gpu, dtype: DType, len: usize) -> Result<Self> {
+        let buffer = Self::scratch(gpu, dtype, len)?;
+        gpu.clear(&buffer.view(0, len))?;
+        Ok(buffer)
+    }
+
+    /// A copy of `data`.
+    pub fn copy_of<T: Element>(gpu: &Gpu, data: &[T]) -> Result<Self> {
+        let mut buffer = Self::scratch(gpu, T::DTYPE, data.len())?;
+        if T::DTYPE == DType::U32 {
+            let ids: &[u32] = bytemuck::cast_slice(data);
+            buffer.bound = Some(ids.iter().max().map_or(0, |id| id.saturating_add(1)));
+        }
+        gpu.upload(buffer.raw(), bytemuck::cast_slice(data))?;
+        Ok(buffer)
+    }
+
+    /// A copy of `len` elements from `offset` on, made on the adapter.
+    pub fn copy_part(&self, offset: usize, len: usize) -> Result<Self> {
+        let mut copy = Self::scratch(&self.gpu, self.dtype, len)?;
+        copy.bound = self.bound;
+        self.gpu.copy(self, offset, &copy, 0, len)?;
+        Ok(copy)
+    }
+
+    /// The elements, on the host. Waits for all work recorded before.
+    pub fn read<T: Element>(&self, offset: usize, len: usize) -> Result<Vec<T>> {
+        assert_eq!(T::DTYPE, self.dtype, "a {} buffer was read as {}", self.dtype, T::DTYPE);
+        let size = self.dtype.size();
+        let bytes = self.gpu.read_back(self.raw(), (offset * size) as u64, (len * size) as u64)?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes[..len * size]))
+    }
+
+    /// Elements `offset..offset + len`, for a kernel. `offset` has been checked by [`Self::is_aligned`].
+    pub fn view(&self, offset: usize, len: usize) -> View<'_> {
+        View { buffer: self, offset, len }
+    }
+
+    /// Whether a kernel can be given a part that starts at this element.
+    pub fn is_aligned(&self, offset: usize) -> bool {
+        ((offset * self.dtype.size()) as u64).is_multiple_of(self.gpu.alignment())
+    }
+
+    /// A bound that all ids of this buffer stay below, where the host knows one.
+    pub fn bound(&self) -> Option<u32> {
+        self.bound
+    }
+
+    /// Says that all ids are below `bound`: for results of kernels that make ids.
+    pub fn set_bound(&mut self, bound: u32) {
+        self.bound = Some(bound);
+    }
+
+    /// Where it lives.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) fn raw(&self) -> &Raw {
+        self.raw.as_ref().expect("present until it is dropped")
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if let Some(mut raw) = self.raw.take() {
+            raw.used_in = self.gpu.recording();
+            self.gpu.pool().give(raw);
+        }
+    }
+}
+
+/// A part of a buffer that a kernel reads.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    pub(super) buffer: &'a Buffer,
+    pub(super) offset: usize,
+    pub(super) len: usize,
+}
+
+/// A part of a buffer that a kernel writes (and may read).
+#[derive(Debug)]
+pub struct ViewMut<'a>(pub View<'a>);
+
+impl<'a> View<'a> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &'a Gpu {
+        &self.buffer.gpu
+    }
+
+    /// Elements `start..start + len` of it; the start must be aligned, see [`Gpu::rows_per_part`].
+    pub fn part(&self, start: usize, len: usize) -> View<'a> {
+        View { buffer: self.buffer, offset: self.offset + start, len }
+    }
+
+    /// First byte and number of bytes to bind.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        let size = self.buffer.dtype.size() as u64;
+        let bytes = (self.len as u64 * size).next_multiple_of(4).max(4);
+        (self.offset as u64 * size, bytes)
+    }
+}
+
+impl<'a> ViewMut<'a> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.0.len
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.0.len == 0
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &'a Gpu {
+        self.0.gpu()
+    }
+
+    /// Elements `start..start + len` of it, see [`View::part`].
+    pub fn part(&self, start: usize, len: usize) -> ViewMut<'a> {
+        ViewMut(self.0.part(start, len))
+    }
+}
+
+/// Free buffers by size.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    free: BTreeMap<u64, Vec<Raw>>,
+    bytes: u64,
+}
+
+impl Pool {
+    /// The smallest free buffer of at least that size, but none of more than twice as much.
+    fn take(&mut self, bytes: u64) -> Option<Raw> {
+        self.pop(bytes..=2 * bytes)
+    }
+
+    fn pop(&mut self, sizes: RangeInclusive<u64>) -> Option<Raw> {
+        let (&size, free) = self.free.range_mut(sizes).find(|(_, free)| !free.is_empty())?;
+        self.bytes -= size;
+        free.pop()
+    }
+
+    fn give(&mut self, raw: Raw) {
+        let bytes = raw.buffer.size();
+        if self.bytes + bytes <= POOL_BYTES {
+            self.bytes += bytes;
+            self.free.entry(bytes).or_default().push(raw);
+        }
+    }
+
+    /// Returns all free buffers to the adapter.
+    pub(super) fn clear(&mut self) {
+        *self = Pool::default();
+    }
+}
+
+/// Rounds up to one of eight steps a power of two, so that packs of slightly different length share buffers.
+fn size_class(bytes: u64) -> u64 {
+    let bytes = bytes.max(LEAST_BYTES);
+    bytes.next_multiple_of((bytes.next_power_of_two() / 16).max(LEAST_BYTES))
+}

@@ -1,0 +1,298 @@
+//! An opened adapter: its queue, its pool of buffers, and the recording that launches go into.
+
+use super::adapter::Description;
+use super::buffer::{Buffer, Pool, Raw, View};
+use super::fault::Fault;
+use super::launch::{Pipelines, Recorder};
+use super::tier::{Tier, forced};
+use crate::device::DType;
+use crate::{Error, Result};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+/// An opened WebGPU adapter. Cheap to clone; clones are the same device.
+///
+/// Launches are recorded and handed to the driver many at a time: when a recording is full, or when the host reads.
+#[derive(Clone)]
+pub struct Gpu(pub(super) Arc<Context>);
+
+pub(super) struct Context {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub description: Description,
+    tier: OnceLock<Tier>,
+    fault: Arc<Fault>,
+    pool: Mutex<Pool>,
+    next_id: AtomicU64,
+    pub recorder: Mutex<Recorder>,
+    pub pipelines: Mutex<Pipelines>,
+    /// Number of the recording under way; the recorder's own, readable without its lock.
+    pub recording: AtomicU64,
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Gpu({self})")
+    }
+}
+
+impl std::fmt::Display for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "webgpu:{}", self.0.description.index)
+    }
+}
+
+impl PartialEq for Gpu {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Gpu {}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Gpu {
+    pub(super) fn open(adapter: &wgpu::Adapter, description: Description) -> Result<Self> {
+        let name = format!("webgpu:{}", description.index);
+        let wanted = wgpu::DeviceDescriptor {
+            label: None,
+            required_features: description.features & description.tier().features(),
+            required_limits: description.limits.clone(),
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&wanted)).map_err(|error| {
+            Error::setting(
+                format!("{name} ({}) cannot be opened: {error}", description.info.name),
+                "pass another --device; `lea doctor` lists them",
+            )
+        })?;
+        let fault = Arc::new(Fault::default());
+        let of_errors = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| of_errors.error(&error)));
+        let of_loss = fault.clone();
+        device.set_device_lost_callback(move |_, why| of_loss.lost(why));
+        let recorder = Recorder::new(&device);
+        Ok(Gpu(Arc::new(Context {
+            device,
+            queue,
+            description,
+            tier: OnceLock::new(),
+            fault,
+            pool: Mutex::default(),
+            next_id: AtomicU64::new(0),
+            recorder: Mutex::new(recorder),
+            pipelines: Mutex::default(),
+            recording: AtomicU64::new(1),
+        })))
+    }
+
+    /// What is known of the adapter.
+    pub fn description(&self) -> &Description {
+        &self.0.description
+    }
+
+    /// The tier in use: the best one, unless another is forced. One that the adapter lacks is an error.
+    pub fn tier(&self) -> Result<Tier> {
+        if let Some(tier) = self.0.tier.get() {
+            return Ok(*tier);
+        }
+        self.set_tier(forced().unwrap_or(self.0.description.tier()))
+    }
+
+    /// Sets the tier before anything ran, and returns the one in use. One that the adapter lacks is an error.
+    pub(super) fn set_tier(&self, tier: Tier) -> Result<Tier> {
+        if let Some(why) = tier.missing(self.0.description.features) {
+            return Err(Error::setting(
+                format!("{self} cannot run tier {tier}: {why}"),
+                format!("pass --webgpu-tier {} or leave the flag out", self.0.description.tier()),
+            ));
+        }
+        Ok(*self.0.tier.get_or_init(|| tier))
+    }
+
+    /// What the bits of its results depend on.
+    pub fn arithmetic(&self) -> String {
+        let info = &self.0.description.info;
+        let tier = self.tier().unwrap_or(self.0.description.tier());
+        format!("webgpu {} {} {} {tier}", info.name, info.driver, info.driver_info)
+    }
+
+    /// An error for types that no kernel computes in.
+    pub(super) fn expect_type(&self, dtype: DType) -> Result<()> {
+        match dtype {
+            DType::F32 | DType::U32 => Ok(()),
+            other => {
+                Err(Error::Unsupported { op: "tensor", device: self.to_string(), detail: other.to_string() })
+            }
+        }
+    }
+
+    pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
+        lock(&self.0.pool)
+    }
+
+    /// Number of the recording under way.
+    pub(super) fn recording(&self) -> u64 {
+        self.0.recording.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that a binding's first byte must be a multiple of.
+    pub(super) fn alignment(&self) -> u64 {
+        u64::from(self.0.description.limits.min_storage_buffer_offset_alignment)
+    }
+
+    /// Most bytes that one binding can show.
+    pub fn binding_bytes(&self) -> u64 {
+        self.0.description.limits.max_storage_buffer_binding_size & !3
+    }
+
+    /// How many rows of `width` elements of 4 bytes a kernel can be given at a time, so that each part fits a binding
+    /// and starts where a binding may: `rows` where all fit.
+    pub fn rows_per_part(&self, rows: usize, width: usize) -> Result<usize> {
+        let row = 4 * width.max(1) as u64;
+        if rows as u64 * row <= self.binding_bytes() {
+            return Ok(rows.max(1));
+        }
+        // Starts of parts are multiples of `step` rows, so multiples of the alignment in bytes.
+        let step = self.alignment() / greatest_common_divisor(self.alignment(), row);
+        let most = self.binding_bytes() / row / step * step;
+        if most == 0 {
+            return Err(Error::shape(
+                "webgpu",
+                format!(
+                    "a row of {row} bytes does not fit a binding of {self}: {} bytes",
+                    self.binding_bytes()
+                ),
+            ));
+        }
+        Ok(most as usize)
+    }
+
+    /// An error if the device was lost or refused something since it was opened.
+    pub(super) fn check(&self) -> Result<()> {
+        self.0.fault.check(&self.to_string())
+    }
+
+    pub(super) fn create_buffer(&self, bytes: u64) -> Result<Raw> {
+        self.check()?;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let shortage = || Error::DeviceMemory { device: self.to_string(), needed: Some(bytes) };
+        if bytes > self.0.description.limits.max_buffer_size {
+            return Err(shortage());
+        }
+        for second in [false, true] {
+            let scope = self.0.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+            let buffer = self.0.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: bytes,
+                usage,
+                mapped_at_creation: false,
+            });
+            if pollster::block_on(scope.pop()).is_none() {
+                let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
+                return Ok(Raw { buffer, id, used_in: 0 });
+            }
+            if !second {
+                // What waits for reuse goes back to the adapter first, together with the bind groups that hold it.
+                self.flush()?;
+                self.pool().clear();
+                lock(&self.0.pipelines).forget_bind_groups();
+                self.wait()?;
+            }
+        }
+        Err(shortage())
+    }
+
+    /// Writes `bytes` to the beginning of a buffer.
+    pub(super) fn upload(&self, to: &Raw, bytes: &[u8]) -> Result<()> {
+        // A write is done before everything that is recorded and not yet handed over: a recording that still uses the
+        // buffer must go first.
+        if to.used_in == self.recording() {
+            self.flush()?;
+        }
+        let whole = bytes.len() & !3;
+        if whole > 0 {
+            self.0.queue.write_buffer(&to.buffer, 0, &bytes[..whole]);
+        }
+        if whole < bytes.len() {
+            let mut last = [0; 4];
+            last[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
+            self.0.queue.write_buffer(&to.buffer, whole as u64, &last);
+        }
+        self.check()
+    }
+
+    /// Zeros in a part of a buffer.
+    pub(super) fn clear(&self, view: &View) -> Result<()> {
+        self.check()?;
+        let (offset, bytes) = view.bytes();
+        let mut recorder = lock(&self.0.recorder);
+        recorder.encoder(self).clear_buffer(&view.buffer.raw().buffer, offset, Some(bytes));
+        Ok(())
+    }
+
+    /// Copies `len` elements of 4 bytes from one buffer to another, on the adapter.
+    pub fn copy(&self, from: &Buffer, start: usize, to: &Buffer, at: usize, len: usize) -> Result<()> {
+        self.check()?;
+        let size = from.dtype().size();
+        let [start, at, bytes] =
+            [start * size, at * size, (len * size).next_multiple_of(4)].map(|x| x as u64);
+        if bytes > 0 {
+            let mut recorder = lock(&self.0.recorder);
+            let (from, to) = (&from.raw().buffer, &to.raw().buffer);
+            recorder.encoder(self).copy_buffer_to_buffer(from, start, to, at, Some(bytes));
+        }
+        Ok(())
+    }
+
+    /// The bytes of a part of a buffer, after all that was recorded before.
+    pub(super) fn read_back(&self, from: &Raw, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        if bytes == 0 {
+            return Ok(Vec::new());
+        }
+        // Copies start and end at multiples of 4.
+        let (start, end) = (offset & !3, (offset + bytes).next_multiple_of(4));
+        let staging = self.0.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: end - start,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.check()?;
+        {
+            let mut recorder = lock(&self.0.recorder);
+            recorder.encoder(self).copy_buffer_to_buffer(&from.buffer, start, &staging, 0, Some(end - start));
+            recorder.counters.read_backs += 1;
+        }
+        self.flush()?;
+        let slice = staging.slice(..);
+        slice.map_async(wgpu::MapMode::Read, |_| {});
+        self.wait()?;
+        let mapped = slice
+            .get_mapped_range()
+            .map_err(|error| Error::DeviceRefused { device: self.to_string(), why: error.to_string() })?;
+        Ok(mapped[(offset - start) as usize..(offset - start + bytes) as usize].to_vec())
+    }
+
+    /// Hands over what is recorded.
+    pub fn flush(&self) -> Result<()> {
+        lock(&self.0.recorder).submit(self);
+        self.check()
+    }
+
+    /// Waits for all work handed over.
+    pub fn wait(&self) -> Result<()> {
+        if let Err(error) = self.0.device.poll(wgpu::PollType::wait_indefinitely()) {
+            self.check()?;
+            return Err(Error::DeviceLost { device: self.to_string(), why: error.to_string() });
+        }
+        self.check()
+    }
+}
+
+fn greatest_common_divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}

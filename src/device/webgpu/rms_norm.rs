@@ -1,0 +1,69 @@
+//! Root-mean-square norm of rows, see `shaders/rms_norm.wgsl`.
+
+use super::shader::{LANES, Part, Shader};
+use super::{Launch, View, ViewMut, grid};
+use crate::Result;
+
+pub(super) static SHADER: Shader = Shader::new("rms_norm", include_str!("../../../shaders/rms_norm.wgsl"))
+    .with(&[Part::Reduce])
+    .defining(&[LANES]);
+
+/// y = x / √(mean(x²) + eps) · weight; `x, y: [rows, d]`, `weight: [d]`, `inverse: [rows]` the reciprocal roots.
+pub fn forward(x: View, weight: View, eps: f32, y: ViewMut, inverse: ViewMut) -> Result<()> {
+    let (rows, d) = (inverse.len(), weight.len());
+    let part = x.gpu().rows_per_part(rows, d)?;
+    for first in (0..rows).step_by(part) {
+        let rows = part.min(rows - first);
+        x.gpu().launch(&Launch {
+            shader: &SHADER,
+            entry: "forward",
+            defines: &[],
+            params: &[rows as u32, d as u32, eps.to_bits()],
+            reads: &[x.part(first * d, rows * d), weight],
+            writes: &[y.part(first * d, rows * d), inverse.part(first, rows)],
+            groups: grid(rows),
+            work: 4 * (rows * d) as u64,
+        })?;
+    }
+    Ok(())
+}
+
+/// dx of [`forward`]: with g = dy·w and s the reciprocal root, dx = s·(g − x·s²·mean(g·x)).
+pub fn backward_input(x: View, weight: View, inverse: View, dy: View, dx: ViewMut) -> Result<()> {
+    let (rows, d) = (inverse.len(), weight.len());
+    let part = x.gpu().rows_per_part(rows, d)?;
+    for first in (0..rows).step_by(part) {
+        let rows = part.min(rows - first);
+        x.gpu().launch(&Launch {
+            shader: &SHADER,
+            entry: "backward_input",
+            defines: &[],
+            params: &[rows as u32, d as u32, 0],
+            reads: &[
+                x.part(first * d, rows * d),
+                weight,
+                inverse.part(first, rows),
+                dy.part(first * d, rows * d),
+            ],
+            writes: &[dx.part(first * d, rows * d)],
+            groups: grid(rows),
+            work: 8 * (rows * d) as u64,
+        })?;
+    }
+    Ok(())
+}
+
+/// dweight of [`forward`]: Σ_rows dy·x·s.
+pub fn backward_weight(x: View, inverse: View, dy: View, dweight: ViewMut) -> Result<()> {
+    let (rows, d) = (inverse.len(), dweight.len());
+    x.gpu().launch(&Launch {
+        shader: &SHADER,
+        entry: "backward_weight",
+        defines: &[],
+        params: &[rows as u32, d as u32, 0],
+        reads: &[x, inverse, dy],
+        writes: &[dweight],
+        groups: grid(d.div_ceil(LANES.1 as usize)),
+        work: 3 * (rows * d) as u64,
+    })
+}

@@ -1,0 +1,83 @@
+//! The WGSL files, and the text that a tier compiles of them.
+
+use super::tier::Tier;
+
+/// The constant `LANES`, invocations of a workgroup that works on one row, and its value.
+pub(super) const LANES: (&str, u32) = ("LANES", 64);
+
+/// A WGSL file with what it needs before its own text.
+#[derive(Debug)]
+pub struct Shader {
+    /// The file's name without its ending: its op's.
+    pub name: &'static str,
+    /// Its text.
+    pub source: &'static str,
+    /// Common parts that it uses.
+    pub parts: &'static [Part],
+    /// Constants that a launch may set, with the values they have otherwise.
+    pub defines: &'static [(&'static str, u32)],
+}
+
+/// A text that several files use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Sums and maxima over a workgroup of `LANES` invocations.
+    Reduce,
+    /// exp, log, tanh and their kin with the accuracy that parity asks for.
+    Math,
+}
+
+impl Part {
+    fn text(self, tier: Tier) -> &'static str {
+        match (self, tier) {
+            (Part::Reduce, Tier::Plain) => include_str!("../../../shaders/common/reduce.wgsl"),
+            (Part::Reduce, _) => include_str!("../../../shaders/common/reduce_subgroups.wgsl"),
+            (Part::Math, _) => include_str!("../../../shaders/common/math.wgsl"),
+        }
+    }
+}
+
+/// Who reads the text: WGSL's compilers differ in which `enable` lines they want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// wgpu's own compiler.
+    Naga,
+    /// Browsers.
+    Browser,
+}
+
+impl Shader {
+    /// A file without common parts or constants.
+    pub const fn new(name: &'static str, source: &'static str) -> Self {
+        Shader { name, source, parts: &[], defines: &[] }
+    }
+
+    /// With common parts before its text.
+    pub const fn with(self, parts: &'static [Part]) -> Self {
+        Shader { parts, ..self }
+    }
+
+    /// With constants that a launch may set.
+    pub const fn defining(self, defines: &'static [(&'static str, u32)]) -> Self {
+        Shader { defines, ..self }
+    }
+
+    /// What is compiled: `enable` lines, constants, common parts, the file.
+    pub fn text(&self, tier: Tier, defines: &[(&'static str, u32)], dialect: Dialect) -> String {
+        let mut text = String::new();
+        if tier >= Tier::Subgroups && dialect == Dialect::Browser && self.parts.contains(&Part::Reduce) {
+            text += "enable subgroups;\n";
+        }
+        for (name, default) in self.defines {
+            let value = defines.iter().find(|(other, _)| other == name).map_or(*default, |(_, value)| *value);
+            text += &format!("const {name}: u32 = {value}u;\n");
+        }
+        for part in self.parts {
+            text += part.text(tier);
+        }
+        text + self.source
+    }
+}
+
+/// Every file, for tests that compile them all.
+pub static SHADERS: &[&Shader] = &[&super::rms_norm::SHADER];

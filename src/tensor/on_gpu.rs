@@ -1,0 +1,61 @@
+//! A tensor as a WebGPU kernel sees it.
+
+use super::Tensor;
+use crate::Result;
+use crate::device::Storage;
+use crate::device::webgpu::{Buffer, View, ViewMut};
+use std::sync::Arc;
+
+/// What a kernel reads: the tensor's own buffer, or a copy where its first element does not stand at a place that a
+/// binding may start at.
+pub(crate) enum Aligned<'a> {
+    Own(View<'a>),
+    Copy(Buffer),
+}
+
+impl Aligned<'_> {
+    pub(crate) fn view(&self) -> View<'_> {
+        match self {
+            Aligned::Own(view) => *view,
+            Aligned::Copy(buffer) => buffer.view(0, buffer.len()),
+        }
+    }
+}
+
+impl Tensor {
+    fn gpu_buffer(&self) -> &Buffer {
+        match &*self.storage {
+            Storage::WebGpu(buffer) => buffer,
+            Storage::Cpu(_) => unreachable!("a WebGPU kernel was given {self:?}"),
+        }
+    }
+
+    /// The elements of a tensor on an adapter, for its kernels: type and device have been checked before.
+    pub(crate) fn gpu(&self) -> Result<Aligned<'_>> {
+        let buffer = self.gpu_buffer();
+        if buffer.is_aligned(self.offset) {
+            return Ok(Aligned::Own(buffer.view(self.offset, self.len())));
+        }
+        buffer.copy_part(self.offset, self.len()).map(Aligned::Copy)
+    }
+
+    /// The same, to be written; copied first where another tensor shares the buffer.
+    pub(crate) fn gpu_mut(&mut self) -> Result<ViewMut<'_>> {
+        let len = self.len();
+        let aligned = self.gpu_buffer().is_aligned(self.offset);
+        if Arc::get_mut(&mut self.storage).is_none() || !aligned {
+            let copy = self.gpu_buffer().copy_part(self.offset, len)?;
+            self.storage = Arc::new(Storage::WebGpu(copy));
+            self.offset = 0;
+        }
+        Ok(ViewMut(self.gpu_buffer().view(self.offset, len)))
+    }
+
+    /// A number that all ids of this tensor stay below: what the host knows of it, else what it reads.
+    pub(crate) fn id_bound(&self) -> Result<u32> {
+        match self.gpu_buffer().bound() {
+            Some(bound) => Ok(bound),
+            None => Ok(self.to_vec::<u32>()?.iter().max().map_or(0, |id| id.saturating_add(1))),
+        }
+    }
+}
