@@ -1,9 +1,8 @@
 //! y = x·Wᵀ (+ bias) (+ residual), the layout of `torch.nn.Linear`. FLOPs 2·rows·in·out; bytes of x, W and y.
 
-use super::matmul::{matmul, matmul_accumulate};
-use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
+use super::matmul::{self, Terms, matmul};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape};
 use crate::Result;
-use crate::device::{Device, cpu};
 use crate::tensor::Tensor;
 
 /// Inputs: x `[rows, in]`, W `[out, in]`, then bias `[out]` if `bias`, then residual `[rows, out]` if `residual`.
@@ -24,25 +23,16 @@ impl Op for Linear {
         let (x, w) = (inputs[0], inputs[1]);
         let (rows, out) = (x.dims2("linear")?.0, w.dims2("linear")?.0);
         expect_alike("linear", inputs)?;
-        let mut y = if self.residual {
-            let residual = inputs[inputs.len() - 1];
+        let residual = if self.residual { inputs.last().copied() } else { None };
+        let bias = self.bias.then(|| inputs[2]);
+        if let Some(residual) = residual {
             expect_shape("linear", "the residual", residual, &[rows, out])?;
-            let mut y = residual.clone();
-            matmul_accumulate(x, w, false, true, &mut y)?;
-            y
-        } else {
-            matmul(x, w, false, true)?
-        };
-        if self.bias {
-            expect_shape("linear", "the bias", inputs[2], &[out])?;
-            match x.device() {
-                Device::WebGpu(_) => return Err(super::unported("linear")),
-                Device::Cpu => float_type!("linear", x, T => {
-                    cpu::elementwise::add_row(y.host_mut::<T>(), inputs[2].host::<T>());
-                    Ok(())
-                })?,
-            }
         }
+        if let Some(bias) = bias {
+            expect_shape("linear", "the bias", bias, &[out])?;
+        }
+        let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, out])?;
+        matmul::run(x, w, false, true, &mut y, Terms { accumulate: false, bias, residual })?;
         Ok(y)
     }
 

@@ -1,7 +1,7 @@
 //! C = op(A)·op(B) with op the identity or the transpose. FLOPs 2·m·n·k; bytes of A, B and C.
 
 use super::{Cost, Op, Saved, bytes_of, expect_alike, float_type};
-use crate::device::{Device, cpu};
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -18,7 +18,7 @@ pub struct Matmul {
 pub fn matmul(a: &Tensor, b: &Tensor, transpose_a: bool, transpose_b: bool) -> Result<Tensor> {
     let (m, n, _) = dims(a, b, transpose_a, transpose_b)?;
     let mut c = Tensor::scratch(a.device(), a.dtype(), &[m, n])?;
-    run(a, b, transpose_a, transpose_b, &mut c, false)?;
+    run(a, b, transpose_a, transpose_b, &mut c, Terms::default())?;
     Ok(c)
 }
 
@@ -33,26 +33,58 @@ pub fn matmul_accumulate(
     let (m, n, _) = dims(a, b, transpose_a, transpose_b)?;
     super::expect_shape("matmul", "the accumulator", c, &[m, n])?;
     expect_alike("matmul", &[a, c])?;
-    run(a, b, transpose_a, transpose_b, c, true)
+    run(a, b, transpose_a, transpose_b, c, Terms { accumulate: true, ..Terms::default() })
 }
 
-fn run(
+/// What is added to a product.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Terms<'a> {
+    /// What the output holds.
+    pub accumulate: bool,
+    /// A row, added to all rows.
+    pub bias: Option<&'a Tensor>,
+    /// A matrix like the output.
+    pub residual: Option<&'a Tensor>,
+}
+
+/// c = op(a)·op(b) and the terms, whose shapes have been checked.
+pub(super) fn run(
     a: &Tensor,
     b: &Tensor,
     transpose_a: bool,
     transpose_b: bool,
     c: &mut Tensor,
-    accumulate: bool,
+    terms: Terms,
 ) -> Result<()> {
     let (m, n, k) = dims(a, b, transpose_a, transpose_b)?;
     match a.device() {
-        Device::WebGpu(_) => return Err(super::unported("matmul")),
+        Device::WebGpu(_) => {
+            use webgpu::matmul::{Epilogue, Matrix};
+            let bias = terms.bias.map(Tensor::gpu).transpose()?;
+            let residual = terms.residual.map(Tensor::gpu).transpose()?;
+            let epilogue = Epilogue {
+                accumulate: terms.accumulate,
+                bias: bias.as_ref().map(|x| x.view()),
+                residual: residual.as_ref().map(|x| x.view()),
+            };
+            let (a, b) = (a.gpu()?, b.gpu()?);
+            let left = Matrix { data: a.view(), transposed: transpose_a };
+            let right = Matrix { data: b.view(), transposed: transpose_b };
+            webgpu::matmul::matmul(left, right, c.gpu_mut()?, [m, n, k], epilogue)
+        }
         Device::Cpu => float_type!("matmul", a, T => {
             use cpu::matmul::Matrix;
             let side = |data, rows, columns, transposed| Matrix::<T> { data, rows, columns, transposed };
             let left = side(a.host(), m, k, transpose_a);
             let right = side(b.host(), k, n, transpose_b);
-            cpu::matmul::matmul(left, right, c.host_mut::<T>(), accumulate);
+            let c = c.host_mut::<T>();
+            if let Some(residual) = terms.residual {
+                c.copy_from_slice(residual.host());
+            }
+            cpu::matmul::matmul(left, right, c, terms.accumulate || terms.residual.is_some());
+            if let Some(bias) = terms.bias {
+                cpu::elementwise::add_row(c, bias.host());
+            }
             Ok(())
         }),
     }

@@ -6,6 +6,7 @@
 #[path = "../skip/mod.rs"]
 mod skip;
 
+mod products;
 mod rows;
 
 use lea::device::webgpu::adapter;

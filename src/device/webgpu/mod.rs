@@ -9,6 +9,7 @@ mod buffer;
 mod context;
 mod fault;
 mod launch;
+pub mod matmul;
 pub mod rms_norm;
 mod shader;
 mod tier;

@@ -80,4 +80,4 @@ impl Shader {
 }
 
 /// Every file, for tests that compile them all.
-pub static SHADERS: &[&Shader] = &[&super::rms_norm::SHADER];
+pub static SHADERS: &[&Shader] = &[&super::matmul::SHADER, &super::rms_norm::SHADER];
