@@ -4,6 +4,7 @@ pub mod bench;
 pub mod config;
 pub mod data;
 pub mod demo;
+pub mod doctor;
 pub mod eval;
 pub mod fit;
 pub mod generate;
@@ -21,6 +22,7 @@ pub mod split;
 pub mod train;
 
 use crate::Result;
+use crate::device::webgpu;
 use clap::{Parser, Subcommand};
 
 /// Offline environments from decoder-only language models, and lean recommenders trained on their labels.
@@ -33,6 +35,9 @@ use clap::{Parser, Subcommand};
     arg_required_else_help = true
 )]
 pub struct Cli {
+    /// Kernels of WebGPU to use: plain or subgroups; the best ones that the adapter has unless given
+    #[arg(long, global = true, value_name = "TIER")]
+    pub webgpu_tier: Option<webgpu::Tier>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -65,6 +70,8 @@ pub enum Command {
     Report(report::ReportCommand),
     /// Tell what a folder holds, and how much memory each step will need
     Inspect(inspect::InspectCommand),
+    /// List the devices of this machine, and what each can do
+    Doctor(doctor::DoctorCommand),
     /// Continue a text with a decoder
     Generate(generate::GenerateCommand),
     /// Measure the speed of a stage beside the machine's own limit
@@ -73,8 +80,21 @@ pub enum Command {
 
 /// Runs what the command line asks for.
 pub fn run(cli: Cli) -> Result<()> {
+    if let Some(tier) = cli.webgpu_tier {
+        webgpu::force_tier(tier);
+    }
+    for gpu in webgpu::adapter::opened() {
+        gpu.tier()?;
+        if gpu.description().is_software() {
+            eprintln!(
+                "{gpu} is a software adapter ({}): its speed is that of the processor at best",
+                gpu.description().info.name
+            );
+        }
+    }
     match cli.command {
         Command::Demo(args) => demo::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Run(args) => run::run(args),
         Command::Data(args) => data::run(args),
         Command::Pretrain(args) => pretrain::run(args),

@@ -6,6 +6,7 @@
 #[path = "../skip/mod.rs"]
 mod skip;
 
+mod files;
 mod products;
 mod rows;
 
@@ -104,24 +105,6 @@ fn parity<O: Op>(test: &str, make: impl Fn(&Device) -> O, inputs: &[Tensor]) {
                 (None, None, None) => {}
                 _ => panic!("{place}: gradient {i} is there on one device only"),
             }
-        }
-    }
-}
-
-#[test]
-fn every_file_is_valid_in_every_tier() {
-    use lea::device::webgpu::{Dialect, SHADERS, TIERS};
-    for shader in SHADERS {
-        for tier in TIERS {
-            let text = shader.text(tier, &[], Dialect::Naga);
-            let module = naga::front::wgsl::parse_str(&text)
-                .unwrap_or_else(|e| panic!("{} {tier}: {}", shader.name, e.emit_to_string(&text)));
-            naga::valid::Validator::new(
-                naga::valid::ValidationFlags::all(),
-                naga::valid::Capabilities::all(),
-            )
-            .validate(&module)
-            .unwrap_or_else(|e| panic!("{} {tier}: {e:?}", shader.name));
         }
     }
 }

@@ -72,10 +72,11 @@ fn rank(kind: wgpu::DeviceType) -> u8 {
     }
 }
 
+static OPEN: Mutex<Vec<(usize, Gpu)>> = Mutex::new(Vec::new());
+
 /// Opens the adapter that `which` means: nothing for the best one, a number of [`list`], or a part of a name. An adapter
 /// is opened once a process.
 pub fn open(which: Option<&str>) -> Result<Gpu> {
-    static OPEN: Mutex<Vec<(usize, Gpu)>> = Mutex::new(Vec::new());
     let mut open = OPEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let adapters = all();
     let chosen = choose(&adapters.iter().map(|(_, d)| d.clone()).collect::<Vec<_>>(), which)?;
@@ -99,10 +100,24 @@ pub fn open_tier(index: usize, tier: Tier) -> Result<Gpu> {
     Ok(gpu)
 }
 
-/// The best adapter that is no software.
+/// The best of `adapters` that is no software.
+pub fn best_hardware(adapters: &[Description]) -> Option<&Description> {
+    let hardware = adapters.iter().filter(|d| !d.is_software());
+    // The first of equals.
+    hardware.rev().max_by_key(|d| rank(d.info.device_type))
+}
+
+/// Opens the best adapter that is no software.
 pub fn open_hardware() -> Option<Gpu> {
-    let found = list().into_iter().filter(|d| !d.is_software()).max_by_key(|d| rank(d.info.device_type))?;
+    let adapters = list();
+    let found = best_hardware(&adapters)?;
     open(Some(&found.index.to_string())).ok()
+}
+
+/// The adapters that this process has opened.
+pub fn opened() -> Vec<Gpu> {
+    let open = OPEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    open.iter().map(|(_, gpu)| gpu.clone()).collect()
 }
 
 fn choose(adapters: &[Description], which: Option<&str>) -> Result<usize> {
@@ -114,13 +129,10 @@ fn choose(adapters: &[Description], which: Option<&str>) -> Result<usize> {
         ));
     }
     let found = match which {
-        None => {
-            // The first of equals, so that the choice does not depend on how many there are.
-            let best = adapters.iter().map(|d| rank(d.info.device_type)).max();
-            adapters.iter().position(|d| Some(rank(d.info.device_type)) == best)
-        }
+        // The first of equals.
+        None => adapters.iter().rev().max_by_key(|d| rank(d.info.device_type)).map(|d| d.index),
         Some(which) => match which.parse::<usize>() {
-            Ok(number) => (number < adapters.len()).then_some(number),
+            Ok(number) => adapters.get(number).map(|d| d.index),
             Err(_) => {
                 let name = which.to_lowercase();
                 adapters.iter().position(|d| d.info.name.to_lowercase().contains(&name))
@@ -135,4 +147,39 @@ fn choose(adapters: &[Description], which: Option<&str>) -> Result<usize> {
             format!("there are {}", names.join(", ")),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(index: usize, name: &str, kind: wgpu::DeviceType) -> Description {
+        let info =
+            wgpu::AdapterInfo { name: name.into(), ..wgpu::AdapterInfo::new(kind, wgpu::Backend::Vulkan) };
+        Description { index, info, limits: wgpu::Limits::default(), features: wgpu::Features::empty() }
+    }
+
+    #[test]
+    fn a_name_means_the_best_adapter_a_number_or_a_part_of_a_name() {
+        use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu};
+        let adapters = [
+            described(0, "Software One", Cpu),
+            described(1, "Maker X Iris", IntegratedGpu),
+            described(2, "Maker Y 4090", DiscreteGpu),
+            described(3, "Maker Y 3060", DiscreteGpu),
+        ];
+        for (which, index) in
+            [(None, 2), (Some("0"), 0), (Some("3060"), 3), (Some("maker y"), 2), (Some("SOFTWARE"), 0)]
+        {
+            assert_eq!(choose(&adapters, which).unwrap(), index, "{which:?}");
+        }
+        for which in ["9", "radeon"] {
+            let message = choose(&adapters, Some(which)).unwrap_err().to_string();
+            assert!(message.contains(which) && message.contains("webgpu:1 (Maker X Iris)"), "{message}");
+        }
+        assert_eq!(best_hardware(&adapters).unwrap().index, 2);
+        assert!(best_hardware(&adapters[..1]).is_none(), "software is never taken by itself");
+        assert_eq!(choose(&adapters[..1], None).unwrap(), 0);
+        assert!(choose(&[], None).unwrap_err().to_string().contains("no WebGPU adapter"));
+    }
 }

@@ -4,7 +4,7 @@ use super::adapter::Description;
 use super::buffer::{Buffer, Pool, Raw, View};
 use super::fault::Fault;
 use super::launch::{Pipelines, Recorder};
-use super::tier::{Tier, forced};
+use super::tier::{Tier, forced_tier};
 use crate::device::DType;
 use crate::{Error, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,7 +99,7 @@ impl Gpu {
         if let Some(tier) = self.0.tier.get() {
             return Ok(*tier);
         }
-        self.set_tier(forced().unwrap_or(self.0.description.tier()))
+        self.set_tier(forced_tier().unwrap_or(self.0.description.tier()))
     }
 
     /// Sets the tier before anything ran, and returns the one in use. One that the adapter lacks is an error.

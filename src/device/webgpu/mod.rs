@@ -18,4 +18,4 @@ pub use buffer::{Buffer, View, ViewMut};
 pub use context::Gpu;
 pub use launch::{Counters, Launch, grid};
 pub use shader::{Dialect, Part, SHADERS, Shader};
-pub use tier::{TIERS, Tier, force_tier};
+pub use tier::{TIERS, Tier, force_tier, forced_tier};

@@ -23,7 +23,8 @@ pub fn force_tier(tier: Tier) {
     let _ = FORCED.set(tier);
 }
 
-pub(super) fn forced() -> Option<Tier> {
+/// The tier that the whole process was told to use.
+pub fn forced_tier() -> Option<Tier> {
     FORCED.get().copied()
 }
 

@@ -1,0 +1,118 @@
+//! `lea doctor`: what this machine can compute on.
+
+use super::output;
+use crate::Result;
+use crate::device::webgpu::{Tier, adapter};
+use crate::device::{cpu, webgpu};
+use clap::Args;
+use serde_json::{Value, json};
+
+/// Arguments of `lea doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorCommand {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: DoctorCommand) -> Result<()> {
+    let adapters = adapter::list();
+    let chosen = choice(&adapters);
+    if args.json {
+        let adapters: Vec<Value> = adapters.iter().map(to_json).collect();
+        return output::line(json!({"cpu": cpu::describe(), "webgpu": adapters, "auto": chosen}));
+    }
+    output::line(format_args!("cpu        {}", cpu::describe()))?;
+    for found in &adapters {
+        describe(found)?;
+    }
+    if adapters.is_empty() {
+        output::line(
+            "webgpu     no adapter: no Vulkan, Metal or Direct3D 12 driver is installed (mesa-vulkan-drivers has one \
+             that needs no GPU)",
+        )?;
+    }
+    output::line(format_args!("--device auto takes {chosen}"))
+}
+
+/// What `--device auto` takes.
+fn choice(adapters: &[adapter::Description]) -> String {
+    match adapter::best_hardware(adapters) {
+        Some(found) => format!("webgpu:{}", found.index),
+        None => "cpu".into(),
+    }
+}
+
+/// Limits that decide how work is cut, in the units that their names tell.
+fn limits(found: &adapter::Description) -> [(&'static str, u64); 6] {
+    let limits = &found.limits;
+    [
+        ("buffer_bytes", limits.max_buffer_size),
+        ("binding_bytes", limits.max_storage_buffer_binding_size),
+        ("binding_alignment", u64::from(limits.min_storage_buffer_offset_alignment)),
+        ("storage_buffers", u64::from(limits.max_storage_buffers_per_shader_stage)),
+        ("workgroup_invocations", u64::from(limits.max_compute_invocations_per_workgroup)),
+        ("workgroup_bytes", u64::from(limits.max_compute_workgroup_storage_size)),
+    ]
+}
+
+/// Features that tiers ask for, and whether it has them.
+fn features(found: &adapter::Description) -> [(&'static str, bool); 3] {
+    let has = |feature| found.features.contains(feature);
+    [
+        ("subgroups", has(wgpu::Features::SUBGROUP)),
+        ("f16", has(wgpu::Features::SHADER_F16)),
+        ("cooperative_matrix", has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)),
+    ]
+}
+
+/// The tier in use, or the reason why the forced one is not to be had.
+fn tier(found: &adapter::Description) -> Result<Tier, String> {
+    let tier = webgpu::forced_tier().unwrap_or(found.tier());
+    match tier.missing(found.features) {
+        None => Ok(tier),
+        Some(why) => Err(why),
+    }
+}
+
+fn describe(found: &adapter::Description) -> Result<()> {
+    let info = &found.info;
+    let kind = if found.is_software() { "software" } else { "hardware" };
+    output::line(format_args!("webgpu:{}   {} ({kind}, {:?})", found.index, info.name, info.backend))?;
+    output::line(format_args!("           driver {} {}", info.driver, info.driver_info))?;
+    let limits: Vec<String> = limits(found).iter().map(|(name, value)| format!("{name} {value}")).collect();
+    output::line(format_args!("           {}", limits.join(", ")))?;
+    let features: Vec<String> = features(found)
+        .iter()
+        .map(|(name, has)| format!("{name} {}", if *has { "yes" } else { "no" }))
+        .collect();
+    output::line(format_args!("           {}", features.join(", ")))?;
+    match tier(found) {
+        Ok(tier) => output::line(format_args!("           tier {tier}"))?,
+        Err(why) => output::line(format_args!("           the forced tier cannot run: {why}"))?,
+    }
+    for (tier, why) in found.missing_tiers() {
+        output::line(format_args!("           no tier {tier}: {why}"))?;
+    }
+    Ok(())
+}
+
+fn to_json(found: &adapter::Description) -> Value {
+    let missing: Vec<Value> = found
+        .missing_tiers()
+        .iter()
+        .map(|(tier, why)| json!({"tier": tier.to_string(), "reason": why}))
+        .collect();
+    json!({
+        "device": format!("webgpu:{}", found.index),
+        "name": found.info.name,
+        "software": found.is_software(),
+        "backend": format!("{:?}", found.info.backend),
+        "driver": format!("{} {}", found.info.driver, found.info.driver_info),
+        "limits": limits(found).into_iter().map(|(name, value)| (name.into(), value.into())).collect::<serde_json::Map<_, _>>(),
+        "features": features(found).into_iter().map(|(name, has)| (name.into(), has.into())).collect::<serde_json::Map<_, _>>(),
+        "tier": tier(found).map_or(Value::Null, |tier| tier.to_string().into()),
+        "missing_tiers": missing,
+    })
+}

@@ -1,0 +1,105 @@
+//! The WGSL files themselves: valid in every tier, and translated to what Vulkan, Metal and Direct3D 12 take. Browsers'
+//! compiler judges them too, where its command `tint` is at hand.
+
+use super::skip::skipped;
+use lea::device::webgpu::{Dialect, SHADERS, Shader, TIERS, Tier};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use std::process::Command;
+
+/// A shader's module, valid.
+fn module(shader: &Shader, tier: Tier) -> (naga::Module, ModuleInfo) {
+    let text = shader.text(tier, &[], Dialect::Naga);
+    let place = format!("{} {tier}", shader.name);
+    let module = naga::front::wgsl::parse_str(&text)
+        .unwrap_or_else(|e| panic!("{place}: {}", e.emit_to_string(&text)));
+    let mut capabilities = Capabilities::empty();
+    if tier >= Tier::Subgroups {
+        capabilities |= Capabilities::SUBGROUP;
+    }
+    let info = Validator::new(ValidationFlags::all(), capabilities)
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{place}: {}", e.emit_to_string(&text)));
+    (module, info)
+}
+
+fn each(check: impl Fn(&str, &naga::Module, &ModuleInfo)) {
+    for shader in SHADERS {
+        for tier in TIERS {
+            let (module, info) = module(shader, tier);
+            assert!(!module.entry_points.is_empty(), "{} has no kernel", shader.name);
+            check(&format!("{} {tier}", shader.name), &module, &info);
+        }
+    }
+}
+
+#[test]
+fn every_file_becomes_spir_v() {
+    let options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
+    each(|place, module, info| {
+        let words = naga::back::spv::write_vec(module, info, &options, None);
+        let words = words.unwrap_or_else(|e| panic!("{place}: {e}"));
+        assert_eq!(words[0], 0x0723_0203, "{place} is no SPIR-V");
+    });
+}
+
+#[test]
+fn every_file_becomes_metal() {
+    let options =
+        naga::back::msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
+    each(|place, module, info| {
+        let (text, _) = naga::back::msl::write_string(module, info, &options, &Default::default())
+            .unwrap_or_else(|e| panic!("{place}: {e}"));
+        assert_eq!(text.matches("kernel void").count(), module.entry_points.len(), "{place}");
+    });
+}
+
+#[test]
+fn every_file_becomes_hlsl() {
+    let options = naga::back::hlsl::Options {
+        shader_model: naga::back::hlsl::ShaderModel::V6_0,
+        fake_missing_bindings: true,
+        ..Default::default()
+    };
+    each(|place, module, info| {
+        let mut text = String::new();
+        naga::back::hlsl::Writer::new(&mut text, &options, &Default::default())
+            .write(module, info, None)
+            .unwrap_or_else(|e| panic!("{place}: {e}"));
+        assert_eq!(text.matches("[numthreads(").count(), module.entry_points.len(), "{place}");
+    });
+}
+
+#[test]
+fn every_file_is_taken_by_the_compiler_of_browsers() {
+    if Command::new("tint").arg("--help").output().is_err() {
+        return skipped("tint is not at hand");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for shader in SHADERS {
+        for tier in TIERS {
+            let path = folder.path().join(format!("{}-{tier}.wgsl", shader.name));
+            std::fs::write(&path, shader.text(tier, &[], Dialect::Browser)).unwrap();
+            let out =
+                Command::new("tint").args(["-f", "wgsl", "-o", "/dev/null"]).arg(&path).output().unwrap();
+            assert!(out.status.success(), "{} {tier}: {}", shader.name, String::from_utf8_lossy(&out.stderr));
+        }
+    }
+}
+
+#[test]
+fn every_file_of_the_folder_is_in_the_list_and_tells_what_it_is() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "wgsl"))
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    let mut listed: Vec<&str> = SHADERS.iter().map(|s| s.name).collect();
+    listed.sort_unstable();
+    assert_eq!(names, listed);
+    for shader in SHADERS {
+        assert!(shader.source.starts_with("// "), "{} has no head comment", shader.name);
+    }
+}
