@@ -1,6 +1,7 @@
 //! Which keys each query row of forest attention sees: the launch parameters of that kernel, built on the host so
 //! that no device ever scans for boundaries.
 
+use super::webgpu::forest_attention::Uploads;
 use crate::{Error, Result};
 use std::ops::Range;
 
@@ -87,6 +88,7 @@ pub struct AttentionIndex {
     root: Range<usize>,
     tiles: Vec<Tile>,
     trees: Vec<Tree>,
+    uploads: Uploads,
 }
 
 /// Most query rows of a tile.
@@ -99,7 +101,7 @@ impl AttentionIndex {
         let root = check(&ranges, keys)?;
         let tiles = cut_tiles(&ranges);
         let trees = cut_trees(&ranges, &tiles, keys);
-        Ok(AttentionIndex { ranges, keys, root, tiles, trees })
+        Ok(AttentionIndex { ranges, keys, root, tiles, trees, uploads: Uploads::default() })
     }
 
     /// Packed causal sequences of the given lengths: queries and keys are the same rows.
@@ -152,6 +154,11 @@ impl AttentionIndex {
     /// Trees, in the order of their rows and of their keys; together all rows.
     pub fn trees(&self) -> &[Tree] {
         &self.trees
+    }
+
+    /// The adapters that it has been uploaded to.
+    pub(in crate::device) fn uploads(&self) -> &Uploads {
+        &self.uploads
     }
 
     /// Number of (query, key) pairs.

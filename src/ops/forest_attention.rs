@@ -3,10 +3,10 @@
 //! FLOPs 4·head_dim·heads a (query, key) pair; bytes of q, k, v and the output.
 
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
-use crate::device::Device;
 use crate::device::cpu::forest_attention as kernel;
 pub use crate::device::cpu::forest_attention::Heads;
 pub use crate::device::{AttentionIndex, RowRanges};
+use crate::device::{Device, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -56,6 +56,13 @@ fn cpu_inputs<'a, T: crate::device::cpu::Float>(
     kernel::Inputs { q, k, v, heads: op.heads, scale: T::of(op.scale) }
 }
 
+fn gpu_inputs<'a>(
+    op: &ForestAttention,
+    [q, k, v]: [webgpu::View<'a>; 3],
+) -> webgpu::forest_attention::Inputs<'a> {
+    webgpu::forest_attention::Inputs { q, k, v, heads: op.heads, scale: op.scale as f32 }
+}
+
 impl Op for ForestAttention {
     fn name(&self) -> &'static str {
         "forest_attention"
@@ -67,7 +74,11 @@ impl Op for ForestAttention {
         let mut out = Tensor::scratch(q.device(), q.dtype(), q.shape())?;
         let mut lse = Tensor::scratch(q.device(), q.dtype(), &[self.index.rows(), self.heads.heads])?;
         match q.device() {
-            Device::WebGpu(_) => return Err(super::unported("forest_attention")),
+            Device::WebGpu(_) => {
+                let [q, k, v] = [q.gpu()?, inputs[1].gpu()?, inputs[2].gpu()?];
+                let inputs = gpu_inputs(self, [q.view(), k.view(), v.view()]);
+                webgpu::forest_attention::forward(inputs, &self.index, out.gpu_mut()?, lse.gpu_mut()?)?;
+            }
             Device::Cpu => float_type!("forest_attention", q, T => {
                 let inputs = cpu_inputs::<T>(self, [inputs[0], inputs[1], inputs[2]]);
                 kernel::forward(inputs, &self.index, out.host_mut(), lse.host_mut());
@@ -84,7 +95,16 @@ impl Op for ForestAttention {
         let like = |x: &Tensor| Tensor::scratch(x.device(), x.dtype(), x.shape());
         let (mut dq, mut dk, mut dv) = (like(inputs[0])?, like(inputs[1])?, like(inputs[2])?);
         match grad.device() {
-            Device::WebGpu(_) => return Err(super::unported("forest_attention")),
+            Device::WebGpu(_) => {
+                let [q, k, v] = [inputs[0].gpu()?, inputs[1].gpu()?, inputs[2].gpu()?];
+                let [out, lse, dout] = [saved.output().gpu()?, lse.gpu()?, grad.gpu()?];
+                let (out, lse, dout) = (out.view(), lse.view(), dout.view());
+                let outputs = webgpu::forest_attention::Outputs { out, lse, dout };
+                let (dq, dk, dv) = (dq.gpu_mut()?, dk.gpu_mut()?, dv.gpu_mut()?);
+                let grads = webgpu::forest_attention::Grads { dq, dk, dv };
+                let inputs = gpu_inputs(self, [q.view(), k.view(), v.view()]);
+                webgpu::forest_attention::backward(inputs, outputs, &self.index, grads)?;
+            }
             Device::Cpu => float_type!("forest_attention", grad, T => {
                 let (out, lse, dout) = (saved.output().host::<T>(), lse.host(), grad.host());
                 let outputs = kernel::Outputs { out, lse, dout };

@@ -3,7 +3,7 @@
 
 use super::mul::mul;
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
-use crate::device::{Device, cpu};
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -40,7 +40,11 @@ impl Op for NormScore {
         let mut scores = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         let mut inverse = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         match x.device() {
-            Device::WebGpu(_) => return Err(super::unported("norm_score")),
+            Device::WebGpu(_) => {
+                let (x, head) = (x.gpu()?, head.gpu()?);
+                let (scores, inverse) = (scores.gpu_mut()?, inverse.gpu_mut()?);
+                webgpu::norm_score::forward(x.view(), head.view(), self.eps as f32, scores, inverse)?;
+            }
             Device::Cpu => float_type!("norm_score", x, T => {
                 let (scores, inverse) = (scores.host_mut::<T>(), inverse.host_mut::<T>());
                 cpu::norm_score::forward::<T>(x.host(), head.host(), self.eps as T, scores, inverse);
@@ -59,7 +63,21 @@ impl Op for NormScore {
         let mut dboth = Tensor::scratch(x.device(), x.dtype(), weight.shape())?;
         let parameters = saved.needs[1] || saved.needs[2];
         match x.device() {
-            Device::WebGpu(_) => return Err(super::unported("norm_score")),
+            Device::WebGpu(_) => {
+                let (x, both, scores) = (x.gpu()?, both.gpu()?, saved.output().gpu()?);
+                let (inverse, dscores) = (inverse.gpu()?, grad.gpu()?);
+                let rows = webgpu::norm_score::Rows {
+                    scores: scores.view(),
+                    inverse: inverse.view(),
+                    dscores: dscores.view(),
+                };
+                if saved.needs[0] {
+                    webgpu::norm_score::backward_input(x.view(), both.view(), rows, dx.gpu_mut()?)?;
+                }
+                if parameters {
+                    webgpu::norm_score::backward_head(x.view(), rows, dboth.gpu_mut()?)?;
+                }
+            }
             Device::Cpu => float_type!("norm_score", x, T => {
                 let scores = saved.output().host::<T>();
                 let rows = cpu::norm_score::Rows { scores, inverse: inverse.host(), dscores: grad.host() };

@@ -2,7 +2,7 @@
 //! pair (xᵢ, xᵢ₊ₕ), h = head_dim/2, turns by position · frequencyᵢ. 3 FLOPs an element; bytes of x and y.
 
 use super::{Cost, Op, Saved, bytes_of, expect_ids, float_type};
-use crate::device::{DType, Device, cpu};
+use crate::device::{DType, Device, cpu, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::sync::{Arc, Mutex};
@@ -86,13 +86,19 @@ impl Rope {
         expect_ids("rope", &self.positions, x, MAX_POSITIONS)?;
         super::expect_shape("rope", "x", x, &[rows, self.heads * self.table.head_dim()])?;
         let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
+        let half = self.table.head_dim() / 2;
         match x.device() {
-            Device::WebGpu(_) => return Err(super::unported("rope")),
+            Device::WebGpu(_) => {
+                let known = self.positions.id_bound()? as usize;
+                let CosSin { cos, sin } = self.table.cos_sin(x.device(), x.dtype(), known)?;
+                let (x, positions, cos, sin) = (x.gpu()?, self.positions.gpu()?, cos.gpu()?, sin.gpu()?);
+                let angles = webgpu::rope::Angles { cos: cos.view(), sin: sin.view(), half, back };
+                webgpu::rope::rotate(x.view(), positions.view(), angles, y.gpu_mut()?)?;
+            }
             Device::Cpu => float_type!("rope", x, T => {
                 let positions = self.positions.host::<u32>();
                 let largest = positions.iter().max().map_or(0, |&p| p as usize);
                 let CosSin { cos, sin } = self.table.cos_sin(x.device(), x.dtype(), largest + 1)?;
-                let half = self.table.head_dim() / 2;
                 let angles = cpu::rope::Angles::<T> { cos: cos.host(), sin: sin.host(), half, back };
                 cpu::rope::rotate(x.host(), positions, angles, y.host_mut());
                 Ok(())

@@ -6,6 +6,7 @@
 #[path = "../skip/mod.rs"]
 mod skip;
 
+mod attention;
 mod files;
 mod products;
 mod rows;

@@ -156,8 +156,9 @@ impl Gpu {
         if rows as u64 * row <= self.binding_bytes() {
             return Ok(rows.max(1));
         }
-        // Starts of parts are multiples of `step` rows, so multiples of the alignment in bytes.
-        let step = self.alignment() / greatest_common_divisor(self.alignment(), row);
+        // Starts of parts are multiples of `step` rows: multiples of the alignment in bytes, also where a row of another
+        // binding is a single element.
+        let step = (self.alignment() / 4).max(1);
         let most = self.binding_bytes() / row / step * step;
         if most == 0 {
             return Err(Error::shape(
@@ -291,8 +292,4 @@ impl Gpu {
         }
         self.check()
     }
-}
-
-fn greatest_common_divisor(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }

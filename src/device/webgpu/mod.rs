@@ -8,9 +8,12 @@ pub mod adapter;
 mod buffer;
 mod context;
 mod fault;
+pub mod forest_attention;
 mod launch;
 pub mod matmul;
+pub mod norm_score;
 pub mod rms_norm;
+pub mod rope;
 mod shader;
 mod tier;
 

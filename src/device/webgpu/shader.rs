@@ -80,4 +80,10 @@ impl Shader {
 }
 
 /// Every file, for tests that compile them all.
-pub static SHADERS: &[&Shader] = &[&super::matmul::SHADER, &super::rms_norm::SHADER];
+pub static SHADERS: &[&Shader] = &[
+    &super::forest_attention::SHADER,
+    &super::matmul::SHADER,
+    &super::norm_score::SHADER,
+    &super::rms_norm::SHADER,
+    &super::rope::SHADER,
+];

@@ -1,0 +1,288 @@
+//! Forest attention, see `shaders/forest_attention.wgsl`.
+
+mod index;
+
+pub use index::Uploads;
+
+use super::shader::Shader;
+use super::{Buffer, Gpu, Launch, View, ViewMut, grid};
+use crate::device::cpu::forest_attention::Heads;
+use crate::device::{AttentionIndex, DType};
+use crate::{Error, Result};
+use std::ops::Range;
+
+/// Query rows (or keys) of a workgroup.
+const ROWS: usize = 32;
+/// Floating-point operations of one dispatch, about: each leaves the adapter free for others soon.
+const MOST_WORK: u64 = 1 << 30;
+/// Most blocks of keys whose parts stand in memory at a time.
+const MOST_PARTS: usize = 4096;
+
+pub(super) static SHADER: Shader =
+    Shader::new("forest_attention", include_str!("../../../../shaders/forest_attention.wgsl"))
+        .defining(&[("ROWS", ROWS as u32), ("VECS", 12)]);
+
+/// Inputs of one call: q `[rows, heads·head_dim]`, k and v `[keys, kv_heads·head_dim]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// Queries.
+    pub q: View<'a>,
+    /// Keys.
+    pub k: View<'a>,
+    /// Values.
+    pub v: View<'a>,
+    /// Head layout.
+    pub heads: Heads,
+    /// Factor of the scores, usually 1/√head_dim.
+    pub scale: f32,
+}
+
+/// What forward left, and the gradient of its output; `out, dout: [rows, heads·head_dim]`, `lse: [rows, heads]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Outputs<'a> {
+    /// Output of forward.
+    pub out: View<'a>,
+    /// Log-sum-exp of every row and head.
+    pub lse: View<'a>,
+    /// Gradient of the output.
+    pub dout: View<'a>,
+}
+
+/// Gradients, all written in full; shapes of q, k, v.
+#[derive(Debug)]
+pub struct Grads<'a> {
+    /// Of the queries.
+    pub dq: ViewMut<'a>,
+    /// Of the keys.
+    pub dk: ViewMut<'a>,
+    /// Of the values.
+    pub dv: ViewMut<'a>,
+}
+
+/// Launch settings that all entry points of a call share.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    gpu: &'a Gpu,
+    heads: Heads,
+    scale: f32,
+}
+
+impl Call<'_> {
+    fn vecs(&self) -> usize {
+        self.heads.head_dim.div_ceil(4)
+    }
+
+    /// Runs jobs `jobs` of an entry point, `groups` workgroups a job.
+    fn launch(
+        &self,
+        entry: &'static str,
+        jobs: Range<usize>,
+        groups: usize,
+        [at, more, ranges]: [usize; 3],
+        (reads, writes): (&[View], &[ViewMut]),
+        work: u64,
+    ) -> Result<()> {
+        let params = [
+            jobs.start as u32,
+            jobs.len() as u32,
+            self.heads.heads as u32,
+            self.heads.group() as u32,
+            self.scale.to_bits(),
+            at as u32,
+            more as u32,
+            ranges as u32,
+        ];
+        self.gpu.launch(&Launch {
+            shader: &SHADER,
+            entry,
+            defines: &[("VECS", self.vecs() as u32)],
+            params: &params,
+            reads,
+            writes,
+            groups: grid(jobs.len() * groups),
+            work,
+        })
+    }
+}
+
+/// Cuts jobs into runs of at most `MOST_WORK` operations (or of one job), and of at most `most` jobs.
+fn runs(work: impl Iterator<Item = u64>, most: usize) -> Vec<(Range<usize>, u64)> {
+    let mut runs: Vec<(Range<usize>, u64)> = Vec::new();
+    for (job, own) in work.enumerate() {
+        match runs.last_mut() {
+            Some((jobs, sum)) if *sum + own <= MOST_WORK && jobs.len() < most => {
+                jobs.end = job + 1;
+                *sum += own;
+            }
+            _ => runs.push((job..job + 1, own)),
+        }
+    }
+    runs
+}
+
+/// Copies heads of width `from` to width `to`.
+fn set_width(call: Call, x: View, y: ViewMut, from: usize, to: usize) -> Result<()> {
+    let heads = y.len() / to;
+    let params = [from as u32, heads as u32, 0, 0, 0, 0, to as u32, 0];
+    call.gpu.launch(&Launch {
+        shader: &SHADER,
+        entry: "set_width",
+        defines: &[],
+        params: &params,
+        reads: &[x],
+        writes: &[y],
+        groups: grid((heads * to).div_ceil(ROWS)),
+        work: (heads * to) as u64,
+    })
+}
+
+/// Heads of a width that is no multiple of four, with zeros behind.
+fn widened(call: Call, x: View) -> Result<Buffer> {
+    let (from, to) = (call.heads.head_dim, 4 * call.vecs());
+    let wide = Buffer::scratch(call.gpu, DType::F32, x.len() / from * to)?;
+    set_width(call, x, ViewMut(wide.view(0, wide.len())), from, to)?;
+    Ok(wide)
+}
+
+fn all(buffer: &Buffer) -> View<'_> {
+    buffer.view(0, buffer.len())
+}
+
+fn expect_bound(gpu: &Gpu, heads: Heads, longest: usize) -> Result<()> {
+    let width = heads.heads * heads.head_dim.next_multiple_of(4);
+    let bytes = 4 * longest as u64 * width as u64;
+    if bytes > gpu.binding_bytes() {
+        let most = gpu.binding_bytes() / (4 * width as u64);
+        return Err(Error::shape(
+            "forest_attention",
+            format!(
+                "{longest} rows of {width} elements do not fit a binding of {gpu}: a pack holds at most {most} rows"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Forward. `out: [rows, heads·head_dim]`, `lse: [rows, heads]` the log-sum-exp of every row's scaled scores.
+pub fn forward(inputs: Inputs, index: &AttentionIndex, out: ViewMut, lse: ViewMut) -> Result<()> {
+    let Inputs { q, k, v, heads, scale } = inputs;
+    let call = Call { gpu: q.gpu(), heads, scale };
+    let hd = heads.head_dim;
+    expect_bound(call.gpu, heads, index.rows().max(index.keys()))?;
+    if index.rows() == 0 {
+        return Ok(());
+    }
+    if !hd.is_multiple_of(4) {
+        let [wide_q, wide_k, wide_v] = [widened(call, q)?, widened(call, k)?, widened(call, v)?];
+        let wide_out = Buffer::scratch(call.gpu, DType::F32, wide_q.len())?;
+        let inputs = Inputs { q: all(&wide_q), k: all(&wide_k), v: all(&wide_v), ..inputs };
+        forward_whole(call, inputs, index, &ViewMut(all(&wide_out)), &lse)?;
+        return set_width(call, all(&wide_out), out, 4 * call.vecs(), hd);
+    }
+    forward_whole(call, inputs, index, &out, &lse)
+}
+
+fn forward_whole(
+    call: Call,
+    inputs: Inputs,
+    index: &AttentionIndex,
+    out: &ViewMut,
+    lse: &ViewMut,
+) -> Result<()> {
+    let Inputs { q, k, v, heads, .. } = inputs;
+    let (rows, uploaded) = (out.len(), index.uploads().on(call.gpu));
+    let tiles = uploaded.queries(index, call.gpu)?;
+    let per_pair = 4 * (heads.heads * heads.head_dim) as u64;
+    for (jobs, work) in runs(tiles.pairs.iter().map(|pairs| pairs * per_pair), usize::MAX) {
+        let writes = [out.part(0, rows), lse.part(0, lse.len())];
+        let bindings: (&[View], &[ViewMut]) = (&[all(&tiles.index), q, k, v], &writes);
+        call.launch("forward", jobs, heads.heads, [0, tiles.rows_at, 0], bindings, work)?;
+    }
+    Ok(())
+}
+
+/// Backward.
+pub fn backward(inputs: Inputs, outputs: Outputs, index: &AttentionIndex, grads: Grads) -> Result<()> {
+    let Inputs { q, k, v, heads, scale } = inputs;
+    let call = Call { gpu: q.gpu(), heads, scale };
+    let hd = heads.head_dim;
+    expect_bound(call.gpu, heads, index.rows().max(index.keys()))?;
+    if index.rows() == 0 {
+        call.gpu.clear(&grads.dk.0)?;
+        return call.gpu.clear(&grads.dv.0);
+    }
+    if hd.is_multiple_of(4) {
+        return backward_whole(call, inputs, outputs, index, grads);
+    }
+    let wide = |x| widened(call, x);
+    let [wide_q, wide_k, wide_v, out, dout] =
+        [wide(q)?, wide(k)?, wide(v)?, wide(outputs.out)?, wide(outputs.dout)?];
+    let like = |x: &Buffer| Buffer::scratch(call.gpu, DType::F32, x.len());
+    let [dq, dk, dv] = [like(&wide_q)?, like(&wide_k)?, like(&wide_v)?];
+    let inputs = Inputs { q: all(&wide_q), k: all(&wide_k), v: all(&wide_v), ..inputs };
+    let outputs = Outputs { out: all(&out), dout: all(&dout), ..outputs };
+    let [wide_dq, wide_dk, wide_dv] = [&dq, &dk, &dv].map(|x| ViewMut(all(x)));
+    backward_whole(call, inputs, outputs, index, Grads { dq: wide_dq, dk: wide_dk, dv: wide_dv })?;
+    set_width(call, all(&dq), grads.dq, 4 * call.vecs(), hd)?;
+    set_width(call, all(&dk), grads.dk, 4 * call.vecs(), hd)?;
+    set_width(call, all(&dv), grads.dv, 4 * call.vecs(), hd)
+}
+
+fn backward_whole(
+    call: Call,
+    inputs: Inputs,
+    outputs: Outputs,
+    index: &AttentionIndex,
+    grads: Grads,
+) -> Result<()> {
+    let Inputs { q, k, v, heads, .. } = inputs;
+    let Outputs { out, lse, dout } = outputs;
+    let uploaded = index.uploads().on(call.gpu);
+    let stats = Buffer::scratch(call.gpu, DType::F32, 2 * lse.len())?;
+    call.gpu.launch(&Launch {
+        shader: &SHADER,
+        entry: "backward_stats",
+        defines: &[("VECS", call.vecs() as u32)],
+        params: &[0, lse.len() as u32, 0, 0, 0, 0, 0, 0],
+        reads: &[out, dout, lse],
+        writes: &[ViewMut(all(&stats))],
+        groups: grid(lse.len().div_ceil(ROWS)),
+        work: 2 * out.len() as u64,
+    })?;
+    let tiles = uploaded.queries(index, call.gpu)?;
+    let per_pair = 6 * (heads.heads * heads.head_dim) as u64;
+    for (jobs, work) in runs(tiles.pairs.iter().map(|pairs| pairs * per_pair), usize::MAX) {
+        let reads = [all(&tiles.index), q, k, v, dout, all(&stats)];
+        let writes = [grads.dq.part(0, grads.dq.len())];
+        call.launch("backward_queries", jobs, heads.heads, [0, tiles.rows_at, 0], (&reads, &writes), work)?;
+    }
+    key_grads(call, inputs, (dout, all(&stats)), uploaded.keys(index, call.gpu)?, grads)
+}
+
+/// dk and dv. `of` is the gradient of the output and the statistics of its rows.
+fn key_grads(call: Call, inputs: Inputs, of: (View, View), keys: &index::Keys, grads: Grads) -> Result<()> {
+    let Inputs { q, k, v, heads, .. } = inputs;
+    let reads = [all(&keys.index), q, k, v, of.0, of.1];
+    let per_row = 8 * (ROWS * heads.heads * heads.head_dim) as u64;
+    let width = heads.kv_heads * 4 * call.vecs();
+    let block_work = |parts: &Range<usize>| keys.part_rows[parts.clone()].iter().sum::<u64>() * per_row;
+    for (blocks, work) in runs(keys.blocks.iter().map(block_work), MOST_PARTS) {
+        let parts = keys.blocks[blocks.start].start..keys.blocks[blocks.end - 1].end;
+        let sums = || Buffer::scratch(call.gpu, DType::F32, parts.len() * ROWS * width);
+        let (dk, dv) = (sums()?, sums()?);
+        let writes = [ViewMut(all(&dk)), ViewMut(all(&dv))];
+        let places = [keys.parts_at, keys.spans_at, 0];
+        call.launch("backward_shared_keys", parts.clone(), heads.kv_heads, places, (&reads, &writes), work)?;
+        let writes = [grads.dk.part(0, grads.dk.len()), grads.dv.part(0, grads.dv.len())];
+        let sums = [all(&keys.index), all(&dk), all(&dv)];
+        let added = 2 * (parts.len() * ROWS * width) as u64;
+        call.launch("sum_parts", blocks, 1, [keys.blocks_at, parts.start, 0], (&sums, &writes), added)?;
+    }
+    let work = std::iter::repeat_n(per_row, keys.own_blocks);
+    for (blocks, work) in runs(work, usize::MAX) {
+        let writes = [grads.dk.part(0, grads.dk.len()), grads.dv.part(0, grads.dv.len())];
+        let places = [keys.own_at, keys.own_rows_at, 0];
+        call.launch("backward_own_keys", blocks, heads.kv_heads, places, (&reads, &writes), work)?;
+    }
+    Ok(())
+}

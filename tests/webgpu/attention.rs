@@ -1,0 +1,103 @@
+//! The ops of an attention block and the score head behind it.
+
+use super::{devices, parity, random};
+use lea::device::DType;
+use lea::ops::forest_attention::{AttentionIndex, RowRanges};
+use lea::ops::{ForestAttention, Op, Rope, RopeTable};
+use lea::tensor::Tensor;
+use std::sync::Arc;
+
+#[test]
+fn rope() {
+    let many: Vec<u32> = (0..131).map(|i| i * 7 % 300).collect();
+    for (positions, heads, head_dim) in
+        [(&[7][..], 1, 2), (&[0, 3, 3, 90], 3, 6), (&[], 2, 4), (&many[..], 6, 48)]
+    {
+        let table =
+            Arc::new(RopeTable::new((0..head_dim / 2).map(|i| 0.7 / (1.0 + i as f64)).collect(), 1.3));
+        let make = |device: &_| Rope::new(Tensor::from_ids(device, positions).unwrap(), table.clone(), heads);
+        parity("rope", make, &[random(&[positions.len(), heads * head_dim], 1)]);
+    }
+}
+
+/// Two trees under a root of three rows: trunks, stems of two rows, leaves of one and of three rows.
+fn forest(trunks: &[u32]) -> AttentionIndex {
+    let root = (0, 3);
+    let mut rows: Vec<RowRanges> = (0..3).map(|i| RowRanges([(0, i + 1), (0, 0), (0, 0), (0, 0)])).collect();
+    for &trunk in trunks {
+        let start = rows.len() as u32;
+        rows.extend((0..trunk).map(|t| RowRanges([root, (start, start + t + 1), (0, 0), (0, 0)])));
+        for t in [0, trunk / 2, trunk - 1] {
+            let stem = rows.len() as u32;
+            let seen = (start, start + t + 1);
+            rows.extend((0..2).map(|i| RowRanges([root, seen, (stem, stem + i + 1), (0, 0)])));
+            for length in [1u32, 1, 3, 1, 20, 1].into_iter().chain([1; 40]) {
+                let leaf = rows.len() as u32;
+                let own = |i| RowRanges([root, seen, (stem, stem + 2), (leaf, leaf + i + 1)]);
+                rows.extend((0..length).map(own));
+            }
+        }
+    }
+    let keys = rows.len();
+    AttentionIndex::new(rows, keys).unwrap()
+}
+
+#[test]
+fn forest_attention() {
+    let whole = forest(&[70, 2]);
+    let windowed = whole.windowed(7).unwrap().unwrap();
+    let causal = AttentionIndex::causal(&[3, 1, 70, 300]).unwrap();
+    let one = AttentionIndex::causal(&[1]).unwrap();
+    // Query rows that are not key rows; the last keys are seen by none.
+    let ranges = |i: u32| RowRanges([(4, 6), (0, 0), (10 + i, 60 + i), (3, 4)]);
+    let apart = AttentionIndex::new((0..5).map(ranges).collect(), 70).unwrap();
+    let none = AttentionIndex::new(Vec::new(), 3).unwrap();
+    let shapes: [(&str, &AttentionIndex, usize, usize, usize); 9] = [
+        ("forest", &whole, 6, 3, 48),
+        ("forest", &whole, 2, 2, 16),
+        ("forest", &whole, 4, 1, 5),
+        ("window", &windowed, 4, 2, 24),
+        ("causal", &causal, 2, 1, 33),
+        ("causal", &causal, 3, 3, 64),
+        ("one row", &one, 1, 1, 1),
+        ("rows apart from keys", &apart, 2, 1, 12),
+        ("no row", &none, 1, 1, 4),
+    ];
+    for (name, index, heads, kv_heads, head_dim) in shapes {
+        let index = Arc::new(index.clone());
+        let inputs = [
+            random(&[index.rows(), heads * head_dim], 1),
+            random(&[index.keys(), kv_heads * head_dim], 2),
+            random(&[index.keys(), kv_heads * head_dim], 3),
+        ];
+        let make = |_: &_| ForestAttention::new(index.clone(), heads, kv_heads, head_dim, 0.7);
+        parity(&format!("forest_attention of a {name}"), make, &inputs);
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_in_any_forest() {
+    // The last tree of the forest alone under the same root: its rows must not notice.
+    let whole = Arc::new(forest(&[70, 40]));
+    let last = whole.trees().last().unwrap().clone();
+    let alone = Arc::new(forest(&[40]));
+    assert_eq!(last.rows.len() + 3, alone.rows());
+    let (heads, kv_heads, head_dim) = (4, 2, 24);
+    for device in devices("a_row_has_the_same_bits_in_any_forest") {
+        let run = |index: &Arc<AttentionIndex>, part: bool| {
+            let inputs = [(1, heads), (2, kv_heads), (3, kv_heads)].map(|(seed, heads)| {
+                let width = heads * head_dim;
+                let mut x = random(&[whole.rows(), width], seed).to_f64_vec().unwrap();
+                if part {
+                    x.drain(3 * width..last.rows.start * width);
+                }
+                Tensor::from_f64(&device, DType::F32, &x, &[x.len() / width, width]).unwrap()
+            });
+            let mut op = ForestAttention::new(index.clone(), heads, kv_heads, head_dim, 0.3);
+            op.forward(&[&inputs[0], &inputs[1], &inputs[2]], false).unwrap()
+        };
+        let all = run(&whole, false).rows(last.rows.clone()).unwrap().to_vec::<f32>().unwrap();
+        let own = run(&alone, true).rows(3..alone.rows()).unwrap().to_vec::<f32>().unwrap();
+        assert!(all == own, "{}: rows differ in bits", device.describe());
+    }
+}
