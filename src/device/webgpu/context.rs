@@ -5,6 +5,7 @@ use super::buffer::{Buffer, Pool, Raw, View};
 use super::fault::Fault;
 use super::launch::{Pipelines, Recorder};
 use super::tier::{Tier, forced_tier};
+use super::trace::Trace;
 use crate::device::DType;
 use crate::{Error, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +29,7 @@ pub(super) struct Context {
     pub pipelines: Mutex<Pipelines>,
     /// Number of the recording under way; the recorder's own, readable without its lock.
     pub recording: AtomicU64,
+    pub trace: Trace,
 }
 
 impl std::fmt::Debug for Gpu {
@@ -86,6 +88,7 @@ impl Gpu {
             recorder: Mutex::new(recorder),
             pipelines: Mutex::default(),
             recording: AtomicU64::new(1),
+            trace: Trace::default(),
         })))
     }
 

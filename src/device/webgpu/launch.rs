@@ -227,6 +227,7 @@ impl Gpu {
             return Ok(());
         }
         self.check()?;
+        self.trace(launch)?;
         assert!(launch.params.len() * 4 <= SLOT, "{} has too many parameters", launch.shader.name);
         let context = &*self.0;
         let mut recorder = context.recorder.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -16,9 +16,11 @@ pub mod rms_norm;
 pub mod rope;
 mod shader;
 mod tier;
+mod trace;
 
 pub use buffer::{Buffer, View, ViewMut};
 pub use context::Gpu;
 pub use launch::{Counters, Launch, grid};
 pub use shader::{Dialect, Part, SHADERS, Shader};
 pub use tier::{TIERS, Tier, force_tier, forced_tier};
+pub use trace::Traced;
