@@ -13,10 +13,10 @@ pub fn catalogue() -> usize {
     12
 }
 
-fn random(seed: u64, shape: &[usize], size: f64, dtype: DType) -> Tensor {
+fn random(device: &Device, seed: u64, shape: &[usize], size: f64, dtype: DType) -> Tensor {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let data: Vec<f64> = (0..shape.iter().product()).map(|_| rng.random_range(-size..size)).collect();
-    Tensor::from_f64(&Device::Cpu, dtype, &data, shape).unwrap()
+    Tensor::from_f64(device, dtype, &data, shape).unwrap()
 }
 
 /// Grouped-query, two layers, width 24; prompt parts of the given lengths.
@@ -28,9 +28,21 @@ pub fn environment(dtype: DType, lengths: (usize, usize, usize), seed: u64) -> E
 pub fn environment_of(
     like: DecoderConfig,
     dtype: DType,
+    lengths: (usize, usize, usize),
+    seed: u64,
+) -> Environment {
+    environment_on(&Device::Cpu, like, dtype, lengths, seed)
+}
+
+/// The same, on `device`.
+pub fn environment_on(
+    device: &Device,
+    like: DecoderConfig,
+    dtype: DType,
     (root, stem, closing): (usize, usize, usize),
     seed: u64,
 ) -> Environment {
+    let random = |seed, shape: &[usize], size| random(device, seed, shape, size, dtype);
     let config = DecoderConfig {
         hidden_size: 24,
         intermediate_size: 40,
@@ -42,21 +54,21 @@ pub fn environment_of(
         max_position_embeddings: 64,
         ..like
     };
-    let mut decoder = Decoder::random(config, seed, &Device::Cpu, dtype, false).unwrap();
+    let mut decoder = Decoder::random(config, seed, device, dtype, false).unwrap();
     let targets = ["q_proj", "v_proj", "o_proj", "down_proj"].map(String::from).to_vec();
     let lora = LoraConfig { targets, rank: 3, alpha: 6.0, ..LoraConfig::default() };
     decoder.add_lora(&lora, seed).unwrap();
     for (i, param) in decoder.lora_params().iter().enumerate() {
-        param.set(random(seed + 100 + i as u64, param.value().shape(), 0.5, dtype));
+        param.set(random(seed + 100 + i as u64, param.value().shape(), 0.5));
     }
     for (i, param) in decoder.params().iter().enumerate().filter(|(_, p)| p.value().shape().len() == 2) {
-        param.set(random(seed + 500 + i as u64, param.value().shape(), 0.4, dtype));
+        param.set(random(seed + 500 + i as u64, param.value().shape(), 0.4));
     }
     let text = |len: usize, from: u32| (0..len as u32).map(|i| (from + 5 * i) % 31).collect();
     Environment {
         decoder,
-        items: Param::trainable("item_tokens", random(seed + 1, &[catalogue(), 24], 1.0, dtype)),
-        head: Param::trainable("score.weight", random(seed + 2, &[24], 1.0, dtype)),
+        items: Param::trainable("item_tokens", random(seed + 1, &[catalogue(), 24], 1.0)),
+        head: Param::trainable("score.weight", random(seed + 2, &[24], 1.0)),
         prompt: Prompt { root: text(root, 1), stem: text(stem, 2), closing: text(closing, 3) },
         history: 50,
     }

@@ -7,6 +7,11 @@
 mod skip;
 
 mod attention;
+#[path = "../le_fixture/mod.rs"]
+#[allow(dead_code)]
+mod le_fixture;
+
+mod environment;
 mod files;
 mod products;
 mod rows;
