@@ -1,12 +1,13 @@
 // Root-mean-square norm of rows: y = x / sqrt(mean(x^2) + eps) * weight, and its gradients.
-//   x, y, dy, dx [rows, d]; weight, dweight [d]; inverse [rows], the reciprocal roots.
-// forward, backward_input: one workgroup a row. backward_weight: one invocation a column, rows in order.
+//   x, y, dy, dx [rows, d]; weight [d]; dweight [blocks, d], by blocks of rows; inverse [rows], the reciprocal roots.
+// forward, backward_input: one workgroup a row. backward_weight: common/columns.wgsl.
 // Bound by memory: one read of x (and dy), one write.
 
 struct Params {
     rows: u32,
     d: u32,
     eps: f32,
+    block: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -69,17 +70,23 @@ fn backward_input(
 
 @group(0) @binding(2) var<storage, read> roots: array<f32>; // inverse of forward, [rows]
 @group(0) @binding(3) var<storage, read> dout: array<f32>; // [rows, d]
-@group(0) @binding(4) var<storage, read_write> dweight: array<f32>; // [d]
+@group(0) @binding(4) var<storage, read_write> dweight: array<f32>; // [blocks, d]
 
-@compute @workgroup_size(LANES)
-fn backward_weight(@builtin(global_invocation_id) id: vec3u) {
-    let column = id.x;
-    if column >= params.d {
-        return;
-    }
+@compute @workgroup_size(COLUMNS * ROW_LANES)
+fn backward_weight(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = column_block(group.y * groups.x + group.x, lane, params.rows, params.d);
     var sum = 0.0;
-    for (var row = 0u; row < params.rows; row++) {
-        sum += dout[row * params.d + column] * x[row * params.d + column] * roots[row];
+    if at.column < params.d {
+        for (var row = at.row; row < at.end; row += ROW_LANES) {
+            sum += dout[row * params.d + at.column] * x[row * params.d + at.column] * roots[row];
+        }
     }
-    dweight[column] = sum;
+    sum = column_sum(sum, lane);
+    if lane < COLUMNS && at.column < params.d && at.block * ROW_BLOCK < max(params.rows, 1u) {
+        dweight[(params.block + at.block) * params.d + at.column] = sum;
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::autograd::{Gradients, Param};
 use crate::device::DType;
-use crate::ops::adamw::{AdamWStep, adamw_step, squared_norm};
+use crate::ops::adamw::{AdamWStep, adamw_step, squared_norms};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -108,13 +108,10 @@ impl AdamW {
     pub fn step(&mut self, mut grads: Gradients, lr_scale: f64) -> Result<StepInfo> {
         let grads: Vec<Option<Tensor>> =
             self.slots.iter().map(|slot| grads.take_param(&slot.param)).collect();
-        let mut square = 0.0;
-        for grad in grads.iter().flatten() {
-            square += squared_norm(grad)?;
-        }
-        let grad_norm = square.sqrt();
+        let squares = squared_norms(&grads.iter().flatten().collect::<Vec<_>>())?;
+        let grad_norm = squares.iter().sum::<f64>().sqrt();
         if !grad_norm.is_finite() {
-            return Err(self.diverged(&grads, grad_norm));
+            return Err(self.diverged(&grads, &squares));
         }
         let clip = self.config.clip_norm.filter(|&limit| grad_norm > limit);
         self.step += 1;
@@ -137,11 +134,12 @@ impl AdamW {
         Ok(StepInfo { grad_norm, clipped: clip.is_some() })
     }
 
-    fn diverged(&self, grads: &[Option<Tensor>], norm: f64) -> Error {
-        let finite = |grad: &Tensor| squared_norm(grad).is_ok_and(f64::is_finite);
-        let culprit =
-            self.slots.iter().zip(grads).find(|(_, grad)| grad.as_ref().is_some_and(|g| !finite(g)));
-        let name = culprit.map_or("the parameters together", |(slot, _)| slot.param.name());
+    /// `squares` are the squared norms of those gradients that there are.
+    fn diverged(&self, grads: &[Option<Tensor>], squares: &[f64]) -> Error {
+        let with_grad = self.slots.iter().zip(grads).filter(|(_, grad)| grad.is_some());
+        let culprit = with_grad.zip(squares).find(|(_, square)| !square.is_finite());
+        let name = culprit.map_or("the parameters together", |((slot, _), _)| slot.param.name());
+        let norm = squares.iter().sum::<f64>().sqrt();
         Error::setting(
             format!(
                 "training diverged at step {}: the gradient norm is {norm}, first in {name}",
@@ -203,7 +201,7 @@ impl AdamW {
 mod tests {
     use super::*;
     use crate::autograd::{Var, apply, backward, gradcheck};
-    use crate::ops::Matmul;
+    use crate::ops::{Matmul, adamw::squared_norm};
 
     /// Gradients of the loss a·W·b: each parameter's gradient is fixed by the other factors.
     fn gradients(a: &Param, w: &Param, scale: f64) -> Gradients {

@@ -1,11 +1,11 @@
 //! Activation functions, element by element. From 1 FLOP (ReLU) to about 30 (GELU), counted as 4; bytes of x and y.
 
-use super::{Cost, Op, Saved, bytes_of, float_type};
+use super::{Cost, Op, Saved, bytes_of, expect_float, float_type};
 use crate::Result;
-use crate::device::{Device, cpu, cpu::Float, cpu::activation as kernel};
+use crate::device::{Device, cpu, cpu::Float, cpu::activation as kernel, webgpu};
 use crate::tensor::Tensor;
 
-/// Input: x of any shape; output of that shape.
+/// Input: x of any shape; output of that shape. WebGPU's kernel knows them by their order here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// max(x, 0), slope 0 at 0.
@@ -73,7 +73,11 @@ impl Op for Activation {
         let x = inputs[0];
         let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         match x.device() {
-            Device::WebGpu(_) => return Err(super::unported("activation")),
+            Device::WebGpu(_) => {
+                expect_float("activation", x)?;
+                webgpu::activation::forward(*self as u32, x.gpu()?.view(), y.gpu_mut()?)?;
+                Ok(y)
+            }
             Device::Cpu => float_type!("activation", x, T => {
                 self.values::<T>(x.host(), y.host_mut());
                 Ok(y)
@@ -85,7 +89,11 @@ impl Op for Activation {
         let x = saved.input(0);
         let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         match x.device() {
-            Device::WebGpu(_) => return Err(super::unported("activation")),
+            Device::WebGpu(_) => {
+                let (x, dy) = (x.gpu()?, grad.gpu()?);
+                webgpu::activation::backward(*self as u32, x.view(), dy.view(), dx.gpu_mut()?)?;
+                Ok(vec![Some(dx)])
+            }
             Device::Cpu => float_type!("activation", x, T => {
                 self.gradients::<T>(x.host(), grad.host(), dx.host_mut());
                 Ok(vec![Some(dx)])

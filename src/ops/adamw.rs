@@ -1,10 +1,10 @@
 //! AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2) on one tensor, and squared norms for clipping. About
 //! 14 FLOPs an element; bytes of parameter, both moments (read and written) and gradient.
 
-use super::{Cost, expect_alike, expect_shape, float_type};
-use crate::Result;
-use crate::device::{Device, cpu};
+use super::{Cost, expect_alike, expect_float, expect_shape, float_type};
+use crate::device::{DType, Device, cpu, webgpu};
 use crate::tensor::Tensor;
+use crate::{Error, Result};
 
 /// Constants of one update.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,22 @@ pub fn adamw_step(
     }
     let correction = |beta: f64| 1.0 - beta.powf(step.step as f64);
     match grad.device() {
-        Device::WebGpu(_) => return Err(super::unported("adamw")),
+        Device::WebGpu(_) => {
+            expect_float("adamw", grad)?;
+            let update = webgpu::adamw::Update {
+                grad_scale: step.grad_scale as f32,
+                beta1: step.beta1 as f32,
+                beta1_rest: (1.0 - step.beta1) as f32,
+                beta2: step.beta2 as f32,
+                beta2_rest: (1.0 - step.beta2) as f32,
+                rate: (step.lr / correction(step.beta1)) as f32,
+                second_scale: (1.0 / correction(step.beta2)) as f32,
+                eps: step.eps as f32,
+                keep: (1.0 - step.lr * step.weight_decay) as f32,
+            };
+            let moments = [m.gpu_mut()?, v.gpu_mut()?];
+            webgpu::adamw::step(update, param.gpu_mut()?, moments, grad.gpu()?.view())
+        }
         Device::Cpu => float_type!("adamw", grad, T => {
             let update = cpu::adamw::Update {
                 grad_scale: step.grad_scale as T,
@@ -57,11 +72,33 @@ pub fn adamw_step(
     }
 }
 
-/// Σ x² with f64 accumulation, in an order that depends on the length alone.
+/// Σ x², in an order that depends on the length alone; accumulated in f64 on the CPU, in f32 elsewhere.
 pub fn squared_norm(x: &Tensor) -> Result<f64> {
-    match x.device() {
-        Device::WebGpu(_) => return Err(super::unported("adamw")),
-        Device::Cpu => float_type!("squared_norm", x, T => Ok(cpu::adamw::squared_norm(x.host::<T>()))),
+    Ok(squared_norms(&[x])?[0])
+}
+
+/// [`squared_norm`] of each of the tensors, which are on one device; the host waits for it once.
+pub fn squared_norms(tensors: &[&Tensor]) -> Result<Vec<f64>> {
+    let Some(first) = tensors.first() else { return Ok(Vec::new()) };
+    if let Some(other) = tensors.iter().find(|x| x.device() != first.device()) {
+        return Err(Error::shape(
+            "squared_norm",
+            format!("{first:?} and {other:?} are on different devices"),
+        ));
+    }
+    match first.device() {
+        Device::WebGpu(_) => {
+            let mut squares = Tensor::scratch(first.device(), DType::F32, &[tensors.len()])?;
+            for (i, x) in tensors.iter().enumerate() {
+                expect_float("squared_norm", x)?;
+                webgpu::reduce::squares(x.gpu()?.view(), squares.gpu_mut()?, i)?;
+            }
+            squares.to_f64_vec()
+        }
+        Device::Cpu => {
+            let square = |x: &&Tensor| float_type!("squared_norm", x, T => Ok(cpu::adamw::squared_norm(x.host::<T>())));
+            tensors.iter().map(square).collect()
+        }
     }
 }
 
@@ -74,7 +111,6 @@ pub fn cost(len: usize, element: usize) -> Cost {
 mod tests {
     use super::*;
     use crate::autograd::gradcheck;
-    use crate::device::DType;
 
     const STEP: AdamWStep = AdamWStep {
         lr: 0.1,

@@ -1,8 +1,8 @@
 //! Sums: a + b, a += b, the sum over rows. One FLOP an element; bound by memory.
 
-use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, expect_shape, float_type};
 use crate::Result;
-use crate::device::{Device, cpu};
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 
 /// Sum of two tensors of one shape.
@@ -14,7 +14,11 @@ pub fn add_assign(a: &mut Tensor, b: &Tensor) -> Result<()> {
     expect_alike("add", &[a, b])?;
     expect_shape("add", "the second term", b, a.shape())?;
     match b.device() {
-        Device::WebGpu(_) => return Err(super::unported("add")),
+        Device::WebGpu(_) => {
+            expect_float("add", b)?;
+            let b = b.gpu()?;
+            webgpu::add::assign(a.gpu_mut()?, b.view())
+        }
         Device::Cpu => float_type!("add", b, T => {
             cpu::elementwise::add_assign(a.host_mut::<T>(), b.host::<T>());
             Ok(())
@@ -27,7 +31,11 @@ pub fn sum_rows(x: &Tensor) -> Result<Tensor> {
     let (_, columns) = x.dims2("sum_rows")?;
     let mut y = Tensor::scratch(x.device(), x.dtype(), &[columns])?;
     match x.device() {
-        Device::WebGpu(_) => return Err(super::unported("add")),
+        Device::WebGpu(_) => {
+            expect_float("sum_rows", x)?;
+            webgpu::sum_rows::forward(x.gpu()?.view(), y.gpu_mut()?)?;
+            Ok(y)
+        }
         Device::Cpu => float_type!("sum_rows", x, T => {
             cpu::elementwise::sum_rows(x.host::<T>(), y.host_mut::<T>());
             Ok(y)

@@ -1,7 +1,7 @@
 //! Matrices laid one below the other. No FLOPs; bytes of inputs and output.
 
-use super::{Cost, Op, Saved, bytes_of, expect_alike, float_type};
-use crate::device::{Device, cpu};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, float_type};
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -41,7 +41,12 @@ impl Op for ConcatRows {
         }
         let mut y = Tensor::scratch(first.device(), first.dtype(), &[self.rows.iter().sum(), d])?;
         match first.device() {
-            Device::WebGpu(_) => return Err(super::unported("concat_rows")),
+            Device::WebGpu(_) => {
+                expect_float("concat_rows", first)?;
+                let parts: Vec<_> = inputs.iter().map(|t| t.gpu()).collect::<Result<_>>()?;
+                let parts: Vec<_> = parts.iter().map(|part| part.view()).collect();
+                webgpu::concat_rows::forward(&parts, y.gpu_mut()?)?;
+            }
             Device::Cpu => float_type!("concat_rows", first, T => {
                 let parts: Vec<&[T]> = inputs.iter().map(|t| t.host()).collect();
                 cpu::concat::rows(&parts, y.host_mut());

@@ -2,8 +2,8 @@
 //! function of (seed, counter, place of the element), so it is the same for any number of threads and backward
 //! makes it again. About 12 integer operations an element, counted as FLOPs; bytes of x and y.
 
-use super::{Cost, Op, Saved, bytes_of, float_type};
-use crate::device::{Device, cpu};
+use super::{Cost, Op, Saved, bytes_of, expect_float, float_type};
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -31,7 +31,12 @@ impl Dropout {
         let scale = 1.0 / (1.0 - self.p);
         let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         match x.device() {
-            Device::WebGpu(_) => return Err(super::unported("dropout")),
+            Device::WebGpu(_) => {
+                expect_float("dropout", x)?;
+                let mask = webgpu::dropout::Mask { seed: self.seed, counter: self.counter, threshold };
+                webgpu::dropout::forward(x.gpu()?.view(), mask, scale as f32, y.gpu_mut()?)?;
+                Ok(y)
+            }
             Device::Cpu => float_type!("dropout", x, T => {
                 let mask = cpu::dropout::Mask { seed: self.seed, counter: self.counter, threshold };
                 cpu::dropout::dropout::<T>(x.host(), mask, scale as T, y.host_mut());

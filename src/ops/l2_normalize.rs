@@ -1,7 +1,7 @@
 //! Rows of length 1, for cosine similarity: y = x / max(‖x‖, eps). 3 FLOPs an element; bytes of x and y.
 
-use super::{Cost, Op, Saved, bytes_of, float_type};
-use crate::device::{Device, cpu};
+use super::{Cost, Op, Saved, bytes_of, expect_float, float_type};
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -35,7 +35,11 @@ impl Op for L2Normalize {
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, d])?;
         let mut inverse = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         match x.device() {
-            Device::WebGpu(_) => return Err(super::unported("l2_normalize")),
+            Device::WebGpu(_) => {
+                expect_float("l2_normalize", x)?;
+                let (x, eps) = (x.gpu()?, self.eps as f32);
+                webgpu::l2_normalize::forward(x.view(), eps, y.gpu_mut()?, inverse.gpu_mut()?)?;
+            }
             Device::Cpu => float_type!("l2_normalize", x, T => {
                 let (y, inverse) = (y.host_mut::<T>(), inverse.host_mut::<T>());
                 cpu::l2_normalize::forward::<T>(x.host(), self.eps as T, y, inverse);
@@ -51,7 +55,11 @@ impl Op for L2Normalize {
         let inverse = self.inverse.as_ref().expect("forward was recorded");
         let mut dx = Tensor::scratch(y.device(), y.dtype(), y.shape())?;
         match y.device() {
-            Device::WebGpu(_) => return Err(super::unported("l2_normalize")),
+            Device::WebGpu(_) => {
+                let (y, inverse, dy, eps) = (y.gpu()?, inverse.gpu()?, grad.gpu()?, self.eps as f32);
+                webgpu::l2_normalize::backward(y.view(), inverse.view(), eps, dy.view(), dx.gpu_mut()?)?;
+                Ok(vec![Some(dx)])
+            }
             Device::Cpu => float_type!("l2_normalize", y, T => {
                 let (y, inverse, dy) = (y.host::<T>(), inverse.host::<T>(), grad.host::<T>());
                 cpu::l2_normalize::backward(y, inverse, self.eps as T, dy, dx.host_mut());

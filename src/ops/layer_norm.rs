@@ -1,9 +1,9 @@
 //! Layer norm (Ba et al., arXiv 1607.06450): y = (x − mean) / √(variance + eps) · weight + bias, row by row, the
 //! variance over d. About 8 FLOPs an element; bytes of x and y.
 
-use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, expect_shape, float_type};
 use crate::Result;
-use crate::device::{Device, cpu};
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 
 /// Inputs: x `[rows, d]`, weight `[d]`, bias `[d]`.
@@ -35,7 +35,13 @@ impl Op for LayerNorm {
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, d])?;
         let mut moments = Tensor::scratch(x.device(), x.dtype(), &[rows, 2])?;
         match x.device() {
-            Device::WebGpu(_) => return Err(super::unported("layer_norm")),
+            Device::WebGpu(_) => {
+                expect_float("layer_norm", x)?;
+                let (x, weight, bias) = (x.gpu()?, weight.gpu()?, bias.gpu()?);
+                let parameters = [weight.view(), bias.view()];
+                let (y, moments) = (y.gpu_mut()?, moments.gpu_mut()?);
+                webgpu::layer_norm::forward(x.view(), parameters, self.eps as f32, y, moments)?;
+            }
             Device::Cpu => float_type!("layer_norm", x, T => {
                 let (y, moments) = (y.host_mut::<T>(), moments.host_mut::<T>());
                 let parameters = [weight.host(), bias.host()];
@@ -56,7 +62,11 @@ impl Op for LayerNorm {
             let weight = saved.input(1);
             let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
             match x.device() {
-                Device::WebGpu(_) => return Err(super::unported("layer_norm")),
+                Device::WebGpu(_) => {
+                    let (x, weight, moments, dy) = (x.gpu()?, weight.gpu()?, moments.gpu()?, grad.gpu()?);
+                    let (x, weight, moments, dy) = (x.view(), weight.view(), moments.view(), dy.view());
+                    webgpu::layer_norm::backward_input(x, weight, moments, dy, dx.gpu_mut()?)?;
+                }
                 Device::Cpu => float_type!("layer_norm", x, T => {
                     let (moments, dy) = (moments.host::<T>(), grad.host::<T>());
                     cpu::layer_norm::backward_input(x.host(), weight.host(), moments, dy, dx.host_mut());
@@ -68,7 +78,11 @@ impl Op for LayerNorm {
         if saved.needs[1] || saved.needs[2] {
             let mut sums = Tensor::scratch(x.device(), x.dtype(), &[2, d])?;
             match x.device() {
-                Device::WebGpu(_) => return Err(super::unported("layer_norm")),
+                Device::WebGpu(_) => {
+                    let (x, moments, dy) = (x.gpu()?, moments.gpu()?, grad.gpu()?);
+                    let (x, moments, dy) = (x.view(), moments.view(), dy.view());
+                    webgpu::layer_norm::backward_parameters(x, moments, dy, sums.gpu_mut()?)?;
+                }
                 Device::Cpu => float_type!("layer_norm", x, T => {
                     let (moments, dy) = (moments.host::<T>(), grad.host::<T>());
                     cpu::layer_norm::backward_parameters(x.host(), moments, dy, sums.host_mut());

@@ -1,8 +1,8 @@
 //! Pairwise loss −log σ(p − q − margin): the reward loss, and the pairwise form of the state loss (as in BPR, Rendle
 //! et al., arXiv 1205.2618, and reward models with a margin). About 20 FLOPs a pair; bytes of the scores.
 
-use super::{Cost, Op, Saved, bytes_of, expect_alike, float_type};
-use crate::device::{Device, cpu};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, float_type};
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use cpu::log_sigmoid::Pairs;
@@ -42,10 +42,15 @@ impl Op for PairLogSigmoid {
 
     fn forward(&mut self, inputs: &[&Tensor], _record: bool) -> Result<Tensor> {
         let (positive, negative) = (inputs[0], inputs[1]);
-        Self::negatives(positive, negative)?;
+        let k = Self::negatives(positive, negative)?;
         let mut losses = Tensor::scratch(negative.device(), negative.dtype(), &[negative.len()])?;
         match negative.device() {
-            Device::WebGpu(_) => return Err(super::unported("log_sigmoid")),
+            Device::WebGpu(_) => {
+                expect_float("log_sigmoid", negative)?;
+                let (p, q, margin) = (positive.gpu()?, negative.gpu()?, self.margin as f32);
+                webgpu::log_sigmoid::forward(p.view(), q.view(), k, margin, losses.gpu_mut()?)?;
+                Ok(losses)
+            }
             Device::Cpu => float_type!("log_sigmoid", negative, T => {
                 cpu::log_sigmoid::forward(self.pairs::<T>(positive, negative)?, losses.host_mut());
                 Ok(losses)
@@ -58,7 +63,16 @@ impl Op for PairLogSigmoid {
         let mut dpositive = Tensor::scratch(positive.device(), positive.dtype(), positive.shape())?;
         let mut dnegative = Tensor::scratch(negative.device(), negative.dtype(), negative.shape())?;
         match negative.device() {
-            Device::WebGpu(_) => return Err(super::unported("log_sigmoid")),
+            Device::WebGpu(_) => {
+                let k = Self::negatives(positive, negative)?;
+                let (p, q, grad) = (positive.gpu()?, negative.gpu()?, grad.gpu()?);
+                let (p, q, grad, margin) = (p.view(), q.view(), grad.view(), self.margin as f32);
+                webgpu::log_sigmoid::backward(p, q, grad, k, margin, dnegative.gpu_mut()?)?;
+                if saved.needs[0] {
+                    let dq = dnegative.gpu()?;
+                    webgpu::log_sigmoid::backward_positive(dq.view(), k, dpositive.gpu_mut()?)?;
+                }
+            }
             Device::Cpu => float_type!("log_sigmoid", negative, T => {
                 let (dp, dq) = (dpositive.host_mut(), dnegative.host_mut());
                 cpu::log_sigmoid::backward(self.pairs::<T>(positive, negative)?, grad.host(), dp, dq);

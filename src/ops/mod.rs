@@ -176,6 +176,14 @@ pub(crate) fn expect_ids(op: &'static str, ids: &Tensor, beside: &Tensor, limit:
     }
 }
 
+/// An error for what is no f32 on an adapter, which computes in nothing else.
+fn expect_float(op: &'static str, x: &Tensor) -> Result<()> {
+    match x.dtype() {
+        DType::F32 => Ok(()),
+        other => Err(Error::Unsupported { op, device: x.device().to_string(), detail: other.to_string() }),
+    }
+}
+
 /// The error of an op that has no WebGPU kernel yet.
 fn unported(op: &'static str) -> Error {
     Error::Unsupported { op, device: "webgpu".into(), detail: "f32".into() }

@@ -1,8 +1,8 @@
 //! a·b, element by element. One FLOP an element; bytes of a, b and the product.
 
-use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, expect_shape, float_type};
 use crate::Result;
-use crate::device::{Device, cpu};
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 
 /// Inputs: a and b of one shape.
@@ -15,7 +15,11 @@ pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     expect_shape("mul", "the second factor", b, a.shape())?;
     let mut y = Tensor::scratch(a.device(), a.dtype(), a.shape())?;
     match a.device() {
-        Device::WebGpu(_) => return Err(super::unported("mul")),
+        Device::WebGpu(_) => {
+            expect_float("mul", a)?;
+            webgpu::mul::forward(a.gpu()?.view(), b.gpu()?.view(), y.gpu_mut()?)?;
+            Ok(y)
+        }
         Device::Cpu => float_type!("mul", a, T => {
             let (a, b) = (a.host::<T>(), b.host::<T>());
             cpu::map::map(cpu::elementwise::Product, [a, b], y.host_mut());

@@ -2,8 +2,8 @@
 //! (two with weights); bytes of the inputs.
 
 use super::scale::scale;
-use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
-use crate::device::{Device, cpu};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, expect_shape, float_type};
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -45,7 +45,11 @@ impl Mean {
 fn scaled_sum(op: &'static str, x: &Tensor, factor: f64) -> Result<Tensor> {
     let mut y = Tensor::scratch(x.device(), x.dtype(), &[1])?;
     match x.device() {
-        Device::WebGpu(_) => return Err(super::unported("reduce")),
+        Device::WebGpu(_) => {
+            expect_float(op, x)?;
+            webgpu::reduce::sum(x.gpu()?.view(), factor as f32, y.gpu_mut()?)?;
+            Ok(y)
+        }
         Device::Cpu => float_type!(op, x, T => {
             y.host_mut::<T>()[0] = (factor * cpu::reduce::sum(x.host::<T>())) as T;
             Ok(y)
@@ -57,7 +61,10 @@ fn scaled_sum(op: &'static str, x: &Tensor, factor: f64) -> Result<Tensor> {
 fn spread(op: &'static str, grad: &Tensor, factor: f64, shape: &[usize]) -> Result<Tensor> {
     let mut dx = Tensor::scratch(grad.device(), grad.dtype(), shape)?;
     match grad.device() {
-        Device::WebGpu(_) => return Err(super::unported("reduce")),
+        Device::WebGpu(_) => {
+            webgpu::reduce::spread(grad.gpu()?.view(), factor as f32, dx.gpu_mut()?)?;
+            Ok(dx)
+        }
         Device::Cpu => float_type!(op, grad, T => {
             dx.host_mut::<T>().fill(grad.host::<T>()[0] * factor as T);
             Ok(dx)
@@ -128,7 +135,11 @@ impl Op for DotWeights {
         expect_shape("dot_weights", "the vector of weights", &self.weights, &[len])?;
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[1])?;
         match x.device() {
-            Device::WebGpu(_) => return Err(super::unported("reduce")),
+            Device::WebGpu(_) => {
+                expect_float("dot_weights", x)?;
+                webgpu::reduce::dot(x.gpu()?.view(), self.weights.gpu()?.view(), y.gpu_mut()?)?;
+                Ok(y)
+            }
             Device::Cpu => float_type!("dot_weights", x, T => {
                 y.host_mut::<T>()[0] = cpu::reduce::dot::<T>(self.weights.host(), x.host()) as T;
                 Ok(y)
@@ -138,7 +149,13 @@ impl Op for DotWeights {
 
     fn backward(&self, _saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         match grad.device() {
-            Device::WebGpu(_) => return Err(super::unported("reduce")),
+            Device::WebGpu(_) => {
+                let weights = &self.weights;
+                let mut dx = Tensor::scratch(weights.device(), weights.dtype(), weights.shape())?;
+                let (grad, weights) = (grad.gpu()?, weights.gpu()?);
+                webgpu::reduce::spread_weights(grad.view(), weights.view(), dx.gpu_mut()?)?;
+                Ok(vec![Some(dx)])
+            }
             Device::Cpu => Ok(vec![Some(scale(&self.weights, grad.item()?)?)]),
         }
     }

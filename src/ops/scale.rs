@@ -1,8 +1,8 @@
 //! y = c·x for a constant c. One FLOP an element; bytes of x and y.
 
-use super::{Cost, Op, Saved, bytes_of, float_type};
+use super::{Cost, Op, Saved, bytes_of, expect_float, float_type};
 use crate::Result;
-use crate::device::{Device, cpu};
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 
 /// Input of any shape; the factor.
@@ -13,7 +13,11 @@ pub struct Scale(pub f64);
 pub fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
     let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
     match x.device() {
-        Device::WebGpu(_) => return Err(super::unported("scale")),
+        Device::WebGpu(_) => {
+            expect_float("scale", x)?;
+            webgpu::scale::forward(x.gpu()?.view(), factor as f32, y.gpu_mut()?)?;
+            Ok(y)
+        }
         Device::Cpu => float_type!("scale", x, T => {
             use cpu::Float;
             cpu::map::map::<T, 1>(cpu::scale::Scale(T::of(factor)), [x.host()], y.host_mut());

@@ -2,9 +2,9 @@
 
 use super::add::sum_rows;
 use super::scale::scale;
-use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, expect_shape, float_type};
 use crate::Result;
-use crate::device::{Device, cpu};
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 
 /// Inputs: x `[n, d]`, row `[d]`; both get gradients.
@@ -21,10 +21,15 @@ impl Op for SubRow {
         let (_, d) = x.dims2("sub_row")?;
         expect_alike("sub_row", inputs)?;
         expect_shape("sub_row", "the row", row, &[d])?;
-        let (mut y, negated) = (x.clone(), scale(row, -1.0)?);
         match x.device() {
-            Device::WebGpu(_) => return Err(super::unported("sub_row")),
+            Device::WebGpu(_) => {
+                expect_float("sub_row", x)?;
+                let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
+                webgpu::sub_row::forward(x.gpu()?.view(), row.gpu()?.view(), y.gpu_mut()?)?;
+                Ok(y)
+            }
             Device::Cpu => float_type!("sub_row", x, T => {
+                let (mut y, negated) = (x.clone(), scale(row, -1.0)?);
                 cpu::elementwise::add_row::<T>(y.host_mut(), negated.host());
                 Ok(y)
             }),

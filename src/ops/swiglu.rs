@@ -1,9 +1,9 @@
 //! SwiGLU (Shazeer, arXiv 2002.05202): silu(gate)·up with silu(x) = x·σ(x). About 5 FLOPs an element, eˣ counted
 //! as one; bytes of gate, up and the output.
 
-use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, expect_shape, float_type};
 use crate::Result;
-use crate::device::{Device, cpu};
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 
 /// Inputs: gate and up, of one shape (`[rows, ffn]` in a decoder).
@@ -21,7 +21,10 @@ impl Op for SwiGlu {
         expect_shape("swiglu", "up", up, gate.shape())?;
         let mut y = Tensor::scratch(gate.device(), gate.dtype(), gate.shape())?;
         match gate.device() {
-            Device::WebGpu(_) => return Err(super::unported("swiglu")),
+            Device::WebGpu(_) => {
+                expect_float("swiglu", gate)?;
+                webgpu::swiglu::forward(gate.gpu()?.view(), up.gpu()?.view(), y.gpu_mut()?)?;
+            }
             Device::Cpu => float_type!("swiglu", gate, T => {
                 cpu::map::map::<T, 2>(cpu::swiglu::SwiGlu, [gate.host(), up.host()], y.host_mut());
                 Ok(())
@@ -35,7 +38,11 @@ impl Op for SwiGlu {
         let mut dgate = Tensor::scratch(gate.device(), gate.dtype(), gate.shape())?;
         let mut dup = Tensor::scratch(gate.device(), gate.dtype(), gate.shape())?;
         match gate.device() {
-            Device::WebGpu(_) => return Err(super::unported("swiglu")),
+            Device::WebGpu(_) => {
+                let (gate, up, dy) = (gate.gpu()?, up.gpu()?, grad.gpu()?);
+                let (dgate, dup) = (dgate.gpu_mut()?, dup.gpu_mut()?);
+                webgpu::swiglu::backward(gate.view(), up.view(), dy.view(), dgate, dup)?;
+            }
             Device::Cpu => float_type!("swiglu", gate, T => {
                 let (gate, up, dy) = (gate.host::<T>(), up.host::<T>(), grad.host::<T>());
                 cpu::swiglu::backward(gate, up, dy, dgate.host_mut(), dup.host_mut());

@@ -1,8 +1,8 @@
 //! Temporal-difference loss ½(target − q)² of Q-learning; the target carries no gradient. Four FLOPs an element;
 //! bytes of q, target and loss.
 
-use super::{Cost, Op, Saved, bytes_of, expect_alike, float_type};
-use crate::device::{Device, cpu};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, float_type};
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -27,7 +27,11 @@ impl Op for TdLoss {
         }
         let mut losses = Tensor::scratch(q.device(), q.dtype(), &[q.len()])?;
         match q.device() {
-            Device::WebGpu(_) => return Err(super::unported("td_loss")),
+            Device::WebGpu(_) => {
+                expect_float("td_loss", q)?;
+                webgpu::td_loss::forward(q.gpu()?.view(), self.targets.gpu()?.view(), losses.gpu_mut()?)?;
+                Ok(losses)
+            }
             Device::Cpu => float_type!("td_loss", q, T => {
                 cpu::td_loss::forward(q.host::<T>(), self.targets.host(), losses.host_mut());
                 Ok(losses)
@@ -39,7 +43,10 @@ impl Op for TdLoss {
         let q = saved.input(0);
         let mut dq = Tensor::scratch(q.device(), q.dtype(), q.shape())?;
         match q.device() {
-            Device::WebGpu(_) => return Err(super::unported("td_loss")),
+            Device::WebGpu(_) => {
+                let (q, targets, grad) = (q.gpu()?, self.targets.gpu()?, grad.gpu()?);
+                webgpu::td_loss::backward(q.view(), targets.view(), grad.view(), dq.gpu_mut()?)?;
+            }
             Device::Cpu => float_type!("td_loss", q, T => {
                 cpu::td_loss::backward(q.host::<T>(), self.targets.host(), grad.host(), dq.host_mut());
                 Ok(())

@@ -11,6 +11,7 @@ mod attention;
 #[allow(dead_code)]
 mod le_fixture;
 
+mod elements;
 mod environment;
 mod files;
 mod products;

@@ -4,17 +4,35 @@
 //! parameters and grid. Launches are recorded into one command buffer and handed over many at a time, see [`Gpu`].
 //! Everything is computed in f32.
 
+pub mod activation;
+pub mod adamw;
 pub mod adapter;
+pub mod add;
 mod buffer;
+mod column_sums;
+pub mod concat_rows;
 mod context;
+pub mod dropout;
+mod each;
 mod fault;
 pub mod forest_attention;
+pub mod l2_normalize;
 mod launch;
+pub mod layer_norm;
+pub mod log_sigmoid;
 pub mod matmul;
+pub mod mean_rows;
+pub mod mul;
 pub mod norm_score;
+pub mod reduce;
 pub mod rms_norm;
 pub mod rope;
+pub mod scale;
 mod shader;
+pub mod sub_row;
+pub mod sum_rows;
+pub mod swiglu;
+pub mod td_loss;
 mod tier;
 mod trace;
 

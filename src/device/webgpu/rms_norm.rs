@@ -1,12 +1,13 @@
 //! Root-mean-square norm of rows, see `shaders/rms_norm.wgsl`.
 
+use super::column_sums::{ROW_BLOCK, column_sums};
 use super::shader::{LANES, Part, Shader};
 use super::{Launch, View, ViewMut, grid};
 use crate::Result;
 
 pub(super) static SHADER: Shader = Shader::new("rms_norm", include_str!("../../../shaders/rms_norm.wgsl"))
-    .with(&[Part::Reduce])
-    .defining(&[LANES]);
+    .with(&[Part::Reduce, Part::Columns])
+    .defining(&[LANES, ROW_BLOCK]);
 
 /// y = x / √(mean(x²) + eps) · weight; `x, y: [rows, d]`, `weight: [d]`, `inverse: [rows]` the reciprocal roots.
 pub fn forward(x: View, weight: View, eps: f32, y: ViewMut, inverse: ViewMut) -> Result<()> {
@@ -18,7 +19,7 @@ pub fn forward(x: View, weight: View, eps: f32, y: ViewMut, inverse: ViewMut) ->
             shader: &SHADER,
             entry: "forward",
             defines: &[],
-            params: &[rows as u32, d as u32, eps.to_bits()],
+            params: &[rows as u32, d as u32, eps.to_bits(), 0],
             reads: &[x.part(first * d, rows * d), weight],
             writes: &[y.part(first * d, rows * d), inverse.part(first, rows)],
             groups: grid(rows),
@@ -38,7 +39,7 @@ pub fn backward_input(x: View, weight: View, inverse: View, dy: View, dx: ViewMu
             shader: &SHADER,
             entry: "backward_input",
             defines: &[],
-            params: &[rows as u32, d as u32, 0],
+            params: &[rows as u32, d as u32, 0, 0],
             reads: &[
                 x.part(first * d, rows * d),
                 weight,
@@ -55,15 +56,20 @@ pub fn backward_input(x: View, weight: View, inverse: View, dy: View, dx: ViewMu
 
 /// dweight of [`forward`]: Σ_rows dy·x·s.
 pub fn backward_weight(x: View, inverse: View, dy: View, dweight: ViewMut) -> Result<()> {
-    let (rows, d) = (inverse.len(), dweight.len());
-    x.gpu().launch(&Launch {
-        shader: &SHADER,
-        entry: "backward_weight",
-        defines: &[],
-        params: &[rows as u32, d as u32, 0],
-        reads: &[x, inverse, dy],
-        writes: &[dweight],
-        groups: grid(d.div_ceil(LANES.1 as usize)),
-        work: 3 * (rows * d) as u64,
+    let d = dweight.len();
+    column_sums(inverse.len(), d, dweight, |part| {
+        part.launch(
+            d,
+            Launch {
+                shader: &SHADER,
+                entry: "backward_weight",
+                defines: &[],
+                params: &[part.rows.len() as u32, d as u32, 0, part.block as u32],
+                reads: &[part.of(x, d), part.of(inverse, 1), part.of(dy, d)],
+                writes: &[part.sums()],
+                groups: [0; 3],
+                work: 3,
+            },
+        )
     })
 }

@@ -23,6 +23,10 @@ pub struct Shader {
 pub enum Part {
     /// Sums and maxima over a workgroup of `LANES` invocations.
     Reduce,
+    /// The place of an invocation, for kernels of one invocation an element.
+    Each,
+    /// Sums over the rows of a matrix in blocks of `ROW_BLOCK`.
+    Columns,
     /// exp, log, tanh and their kin with the accuracy that parity asks for.
     Math,
 }
@@ -32,6 +36,8 @@ impl Part {
         match (self, tier) {
             (Part::Reduce, Tier::Plain) => include_str!("../../../shaders/common/reduce.wgsl"),
             (Part::Reduce, _) => include_str!("../../../shaders/common/reduce_subgroups.wgsl"),
+            (Part::Each, _) => include_str!("../../../shaders/common/each.wgsl"),
+            (Part::Columns, _) => include_str!("../../../shaders/common/columns.wgsl"),
             (Part::Math, _) => include_str!("../../../shaders/common/math.wgsl"),
         }
     }
@@ -81,9 +87,24 @@ impl Shader {
 
 /// Every file, for tests that compile them all.
 pub static SHADERS: &[&Shader] = &[
+    &super::activation::SHADER,
+    &super::adamw::SHADER,
+    &super::add::SHADER,
+    &super::dropout::SHADER,
     &super::forest_attention::SHADER,
+    &super::l2_normalize::SHADER,
+    &super::layer_norm::SHADER,
+    &super::log_sigmoid::SHADER,
     &super::matmul::SHADER,
+    &super::mean_rows::SHADER,
+    &super::mul::SHADER,
     &super::norm_score::SHADER,
+    &super::reduce::SHADER,
     &super::rms_norm::SHADER,
     &super::rope::SHADER,
+    &super::scale::SHADER,
+    &super::sub_row::SHADER,
+    &super::sum_rows::SHADER,
+    &super::swiglu::SHADER,
+    &super::td_loss::SHADER,
 ];

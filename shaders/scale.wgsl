@@ -1,0 +1,25 @@
+// y = factor * x; x, y [len]. One invocation an element. Bound by memory: one read, one write.
+
+struct Params {
+    len: u32,
+    first: u32,
+    factor: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+
+@group(0) @binding(1) var<storage, read> x: array<f32>; // [len]
+@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [len]
+
+@compute @workgroup_size(LANES)
+fn forward(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = element_of(group, groups, lane);
+    if i >= params.len {
+        return;
+    }
+    y[i] = params.factor * x[i];
+}

@@ -1,0 +1,14 @@
+//! Sums of tensors of one shape, see `shaders/add.wgsl`.
+
+use super::each::Each;
+use super::shader::{LANES, Part, Shader};
+use super::{View, ViewMut};
+use crate::Result;
+
+pub(super) static SHADER: Shader =
+    Shader::new("add", include_str!("../../../shaders/add.wgsl")).with(&[Part::Each]).defining(&[LANES]);
+
+/// a += b.
+pub fn assign(a: ViewMut, b: View) -> Result<()> {
+    Each { shader: &SHADER, entry: "assign", reads: &[b], writes: &[a], ..Each::default() }.launch()
+}

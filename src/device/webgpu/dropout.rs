@@ -1,0 +1,33 @@
+//! Dropout, see `shaders/dropout.wgsl`.
+
+use super::each::Each;
+use super::shader::{LANES, Part, Shader};
+use super::{View, ViewMut};
+use crate::Result;
+
+pub(super) static SHADER: Shader = Shader::new("dropout", include_str!("../../../shaders/dropout.wgsl"))
+    .with(&[Part::Each])
+    .defining(&[LANES]);
+
+/// Which elements are dropped: those of the CPU's mask.
+#[derive(Clone, Copy, Debug)]
+pub struct Mask {
+    /// Key of the generator.
+    pub seed: u64,
+    /// Upper half of the generator's counter: one value a call.
+    pub counter: u64,
+    /// An element is dropped when its 32-bit word is below: p·2³².
+    pub threshold: u32,
+}
+
+/// Elements that share blocks of the generator.
+const GROUP: usize = 64;
+
+/// yᵢ = 0 where the mask drops i, else scale·xᵢ.
+pub fn forward(x: View, mask: Mask, scale: f32, y: ViewMut) -> Result<()> {
+    let halves = |word: u64| [word as u32, (word >> 32) as u32];
+    let ([seed_low, seed_high], [counter_low, counter_high]) = (halves(mask.seed), halves(mask.counter));
+    let params = &[scale.to_bits(), mask.threshold, seed_low, seed_high, counter_low, counter_high];
+    Each { shader: &SHADER, params, reads: &[x], writes: &[y], row: GROUP, work: 100, ..Each::default() }
+        .launch()
+}
