@@ -5,6 +5,7 @@
 
 mod attention_index;
 pub mod cpu;
+pub mod destinations;
 mod dtype;
 pub mod webgpu;
 

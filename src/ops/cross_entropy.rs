@@ -3,7 +3,7 @@
 
 use super::{Cost, Op, Saved, bytes_of, expect_ids, expect_shape, float_type};
 use crate::Result;
-use crate::device::{Device, cpu};
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 use cpu::cross_entropy::Logits;
 
@@ -73,7 +73,9 @@ impl Rows<'_> {
         let mut losses = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         let mut log_sums = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         match x.device() {
-            Device::WebGpu(_) => return Err(super::unported("cross_entropy")),
+            Device::WebGpu(_) => self.on_gpu(x, |logits| {
+                webgpu::cross_entropy::forward(logits, losses.gpu_mut()?, log_sums.gpu_mut()?)
+            })?,
             Device::Cpu => float_type!(self.op, x, T => {
                 let (targets, losses) = (self.targets.host(), losses.host_mut::<T>());
                 cpu::cross_entropy::forward(self.logits::<T>(x), targets, losses, log_sums.host_mut());
@@ -87,7 +89,10 @@ impl Rows<'_> {
     pub fn backward(&self, x: &Tensor, log_sums: &Tensor, grad: &Tensor) -> Result<Tensor> {
         let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         match x.device() {
-            Device::WebGpu(_) => return Err(super::unported("cross_entropy")),
+            Device::WebGpu(_) => self.on_gpu(x, |logits| {
+                let (log_sums, grad) = (log_sums.gpu()?, grad.gpu()?);
+                webgpu::cross_entropy::backward(logits, log_sums.view(), grad.view(), dx.gpu_mut()?)
+            })?,
             Device::Cpu => float_type!(self.op, x, T => {
                 let (targets, log_sums, grad) = (self.targets.host(), log_sums.host::<T>(), grad.host::<T>());
                 cpu::cross_entropy::backward(self.logits::<T>(x), targets, log_sums, grad, dx.host_mut());
@@ -95,6 +100,24 @@ impl Rows<'_> {
             })?,
         }
         Ok(dx)
+    }
+
+    /// Runs a kernel on logits of an adapter.
+    fn on_gpu(
+        &self,
+        x: &Tensor,
+        kernel: impl FnOnce(webgpu::cross_entropy::Logits) -> Result<()>,
+    ) -> Result<()> {
+        let columns = x.shape()[1];
+        let (x, targets) = (x.gpu()?, self.targets.gpu()?);
+        let mask = self.mask.map(|mask| mask.gpu()).transpose()?;
+        kernel(webgpu::cross_entropy::Logits {
+            x: x.view(),
+            mask: mask.as_ref().map(|mask| mask.view()),
+            targets: targets.view(),
+            scale: self.scale as f32,
+            columns,
+        })
     }
 
     fn logits<'a, T: cpu::Float>(&'a self, x: &'a Tensor) -> Logits<'a, T> {

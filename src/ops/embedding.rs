@@ -2,7 +2,8 @@
 //! ids, of the rows read and of y.
 
 use super::{Cost, Op, Saved, expect_alike, expect_ids, float_type};
-use crate::device::{Device, cpu, cpu::destinations::Destinations};
+use crate::device::destinations::Destinations;
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -53,7 +54,12 @@ impl Op for Embedding {
         expect_ids("embedding", &self.ids, inputs[0], self.rows.iter().sum())?;
         let mut y = Tensor::scratch(inputs[0].device(), inputs[0].dtype(), &[n, d])?;
         match inputs[0].device() {
-            Device::WebGpu(_) => return Err(super::unported("embedding")),
+            Device::WebGpu(_) => {
+                let (ids, tables) =
+                    (self.ids.gpu()?, inputs.iter().map(|t| t.gpu()).collect::<Result<Vec<_>>>()?);
+                let tables: Vec<_> = tables.iter().map(|table| table.view()).collect();
+                webgpu::embedding::gather(ids.view(), &tables, d, y.gpu_mut()?)?;
+            }
             Device::Cpu => float_type!("embedding", inputs[0], T => {
                 let tables: Vec<&[T]> = inputs.iter().map(|t| t.host()).collect();
                 cpu::embedding::gather(self.ids.host(), &tables, d, y.host_mut());
@@ -70,10 +76,24 @@ impl Op for Embedding {
             let table_grad = || Tensor::scratch(grad.device(), grad.dtype(), &[rows, d]);
             grads.push(if needed { Some(table_grad()?) } else { None });
         }
+        if !grads.iter().any(Option::is_some) {
+            return Ok(grads);
+        }
+        let destinations = Destinations::new(&self.ids.ids_on_host()?, self.rows.iter().sum());
         match grad.device() {
-            Device::WebGpu(_) => return Err(super::unported("embedding")),
+            Device::WebGpu(gpu) => {
+                let destinations = webgpu::destinations::Uploaded::new(gpu, &destinations)?;
+                let dy = grad.gpu()?;
+                let mut first = 0;
+                for (table_grad, &rows) in grads.iter_mut().zip(&self.rows) {
+                    if let Some(sum) = table_grad {
+                        webgpu::embedding::scatter_add(&destinations, first, dy.view(), d, sum.gpu_mut()?)?;
+                    }
+                    first += rows;
+                }
+                Ok(grads)
+            }
             Device::Cpu => float_type!("embedding", grad, T => {
-                let destinations = Destinations::new(self.ids.host(), self.rows.iter().sum());
                 let mut first = 0;
                 for (table_grad, &rows) in grads.iter_mut().zip(&self.rows) {
                     if let Some(sum) = table_grad {

@@ -2,10 +2,10 @@
 //! similarities to sampled items, without the product with the complete table. FLOPs 2·n·k·d; bytes of the chosen rows.
 
 use super::{Cost, Op, Saved, expect_alike, expect_ids, expect_shape, float_type};
-use crate::device::{Device, cpu};
+use crate::device::destinations::Destinations;
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
-use cpu::destinations::Destinations;
 use cpu::gather_dot::Choice;
 
 /// Inputs: x `[n, d]`, table `[v, d]` and optionally a bias `[v]`; output `[n, k]`.
@@ -49,7 +49,7 @@ impl Op for GatherDot {
     }
 
     fn forward(&mut self, inputs: &[&Tensor], _record: bool) -> Result<Tensor> {
-        let [n, k, v, _] = self.dims(inputs)?;
+        let [n, k, v, d] = self.dims(inputs)?;
         let (x, table) = (inputs[0], inputs[1]);
         expect_alike("gather_dot", inputs)?;
         expect_ids("gather_dot", &self.ids, x, v)?;
@@ -58,7 +58,17 @@ impl Op for GatherDot {
         }
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[n, k])?;
         match x.device() {
-            Device::WebGpu(_) => return Err(super::unported("gather_dot")),
+            Device::WebGpu(_) => {
+                let (x, table, ids) = (x.gpu()?, table.gpu()?, self.ids.gpu()?);
+                let bias = inputs.get(2).map(|bias| bias.gpu()).transpose()?;
+                let choice = webgpu::gather_dot::Choice {
+                    x: x.view(),
+                    table: table.view(),
+                    ids: ids.view(),
+                    dims: [n, d, k, v],
+                };
+                webgpu::gather_dot::forward(choice, bias.as_ref().map(|bias| bias.view()), y.gpu_mut()?)?;
+            }
             Device::Cpu => float_type!("gather_dot", x, T => {
                 let bias = inputs.get(2).map(|b| b.host::<T>());
                 cpu::gather_dot::forward(self.choice(x, table), bias, y.host_mut::<T>());
@@ -75,20 +85,41 @@ impl Op for GatherDot {
         let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         let mut dtable = Tensor::scratch(x.device(), x.dtype(), table.shape())?;
         let mut dbias = Tensor::scratch(x.device(), x.dtype(), &[v])?;
+        let destinations = match saved.needs[1] || needs_bias {
+            true => Some(Destinations::new(&self.ids.ids_on_host()?, v)),
+            false => None,
+        };
         match x.device() {
-            Device::WebGpu(_) => return Err(super::unported("gather_dot")),
+            Device::WebGpu(gpu) => {
+                let [n, k, v, d] = self.dims(&[x, table])?;
+                let (x, table, ids, grad) = (x.gpu()?, table.gpu()?, self.ids.gpu()?, grad.gpu()?);
+                let dims = [n, d, k, v];
+                let of =
+                    webgpu::gather_dot::Choice { x: x.view(), table: table.view(), ids: ids.view(), dims };
+                if saved.needs[0] {
+                    webgpu::gather_dot::backward_x(of, grad.view(), dx.gpu_mut()?)?;
+                }
+                if let Some(destinations) = &destinations {
+                    let places = webgpu::destinations::Uploaded::new(gpu, destinations)?;
+                    if saved.needs[1] {
+                        webgpu::gather_dot::backward_table(of, grad.view(), &places, dtable.gpu_mut()?)?;
+                    }
+                    if needs_bias {
+                        webgpu::gather_dot::backward_bias(of, grad.view(), &places, dbias.gpu_mut()?)?;
+                    }
+                }
+            }
             Device::Cpu => float_type!("gather_dot", x, T => {
                 let (of, grad) = (self.choice::<T>(x, table), grad.host::<T>());
                 if saved.needs[0] {
                     cpu::gather_dot::backward_x(of, grad, dx.host_mut());
                 }
-                if saved.needs[1] || needs_bias {
-                    let destinations = Destinations::new(of.ids, v);
+                if let Some(destinations) = &destinations {
                     if saved.needs[1] {
-                        cpu::gather_dot::backward_table(of, grad, &destinations, dtable.host_mut());
+                        cpu::gather_dot::backward_table(of, grad, destinations, dtable.host_mut());
                     }
                     if needs_bias {
-                        cpu::gather_dot::backward_bias(grad, &destinations, dbias.host_mut());
+                        cpu::gather_dot::backward_bias(grad, destinations, dbias.host_mut());
                     }
                 }
                 Ok(())

@@ -4,6 +4,7 @@ use super::Tensor;
 use crate::Result;
 use crate::device::Storage;
 use crate::device::webgpu::{Buffer, View, ViewMut};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What a kernel reads: the tensor's own buffer, or a copy where its first element does not stand at a place that a
@@ -48,6 +49,9 @@ impl Tensor {
             self.storage = Arc::new(Storage::WebGpu(copy));
             self.offset = 0;
         }
+        if let Some(Storage::WebGpu(buffer)) = Arc::get_mut(&mut self.storage) {
+            buffer.forget_ids();
+        }
         Ok(ViewMut(self.gpu_buffer().view(self.offset, len)))
     }
 
@@ -56,6 +60,22 @@ impl Tensor {
         match self.gpu_buffer().bound() {
             Some(bound) => Ok(bound),
             None => Ok(self.to_vec::<u32>()?.iter().max().map_or(0, |id| id.saturating_add(1))),
+        }
+    }
+
+    /// The ids of this tensor on the host. Those that came from there need no read-back; those that a kernel made do.
+    pub(crate) fn ids_on_host(&self) -> Result<Cow<'_, [u32]>> {
+        match self.known_ids() {
+            Some(ids) => Ok(Cow::Borrowed(ids)),
+            None => self.to_vec().map(Cow::Owned),
+        }
+    }
+
+    /// The ids of this tensor, where the host has them.
+    pub(crate) fn known_ids(&self) -> Option<&[u32]> {
+        match &*self.storage {
+            Storage::Cpu(_) => Some(self.host()),
+            Storage::WebGpu(buffer) => Some(&buffer.host_ids()?[self.offset..self.offset + self.len()]),
         }
     }
 }

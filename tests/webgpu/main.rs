@@ -14,6 +14,7 @@ mod le_fixture;
 mod elements;
 mod environment;
 mod files;
+mod lookup;
 mod products;
 mod rows;
 
@@ -33,6 +34,21 @@ fn devices(test: &str) -> Vec<Device> {
         skip::skipped(format_args!(
             "{test}: there is no WebGPU adapter; mesa-vulkan-drivers has one that needs no GPU"
         ));
+    }
+    devices.clone()
+}
+
+/// Every adapter with bindings so small that tensors of a few thousand elements come in parts.
+fn limited_devices(test: &str) -> Vec<Device> {
+    static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
+    let devices = DEVICES.get_or_init(|| {
+        let open = |found: adapter::Description| {
+            Device::WebGpu(adapter::open_limited(found.index, found.tier(), 4096).unwrap())
+        };
+        adapter::list().into_iter().map(open).collect()
+    });
+    if devices.is_empty() {
+        skip::skipped(format_args!("{test}: there is no WebGPU adapter"));
     }
     devices.clone()
 }
@@ -92,6 +108,11 @@ fn run(op: &mut dyn Op, inputs: &[Tensor], needs: &[bool]) -> (Tensor, Vec<Optio
 
 /// Forward and backward of `make(device)` on every device against the CPU.
 fn parity<O: Op>(test: &str, make: impl Fn(&Device) -> O, inputs: &[Tensor]) {
+    parity_on(&devices(test), test, make, inputs);
+}
+
+/// The same on `devices`.
+fn parity_on<O: Op>(devices: &[Device], test: &str, make: impl Fn(&Device) -> O, inputs: &[Tensor]) {
     let needs = vec![true; inputs.len()];
     let on = |device: &Device, dtype| {
         let inputs: Vec<Tensor> = inputs.iter().map(|x| to(device, dtype, x)).collect();
@@ -99,8 +120,8 @@ fn parity<O: Op>(test: &str, make: impl Fn(&Device) -> O, inputs: &[Tensor]) {
     };
     let (want, want_grads) = on(&Device::Cpu, DType::F64);
     let (plain, plain_grads) = on(&Device::Cpu, DType::F32);
-    for device in devices(test) {
-        let (found, grads) = on(&device, DType::F32);
+    for device in devices {
+        let (found, grads) = on(device, DType::F32);
         let place = format!("{test} on {} with {:?}", device.describe(), inputs);
         expect_near(&format!("{place}: output"), &found, &plain, &want);
         assert_eq!(grads.len(), want_grads.len(), "{place}");

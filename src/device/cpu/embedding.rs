@@ -1,8 +1,8 @@
 //! Gather of table rows by id, and its transpose, the scatter-add. Bound by memory.
 
-use super::destinations::Destinations;
 use super::simd::{self, Kernel};
 use super::{Float, rows_per_task};
+use crate::device::destinations::Destinations;
 use rayon::prelude::*;
 
 /// yᵢ = row idᵢ of the tables laid one after another; `tables: [v, d]` each, `y: [ids, d]`. Ids are in range.

@@ -1,9 +1,9 @@
 //! Dot products of rows of x with chosen rows of a table, forward and backward. Bound by memory: every chosen row
 //! is read once a choice.
 
-use super::destinations::Destinations;
 use super::simd::{self, Kernel};
 use super::{Float, rows_per_task};
+use crate::device::destinations::Destinations;
 use rayon::prelude::*;
 
 /// x `[n, d]`, table `[v, d]` and the choice `ids: [n, k]`, all below v.

@@ -10,7 +10,6 @@ mod buffer;
 pub mod column_sums;
 pub mod concat;
 pub mod cross_entropy;
-pub mod destinations;
 pub mod dropout;
 pub mod elementwise;
 pub mod embedding;

@@ -91,13 +91,25 @@ pub fn open(which: Option<&str>) -> Result<Gpu> {
 
 /// A device of its own on adapter `index` of [`list`] that runs `tier`.
 pub fn open_tier(index: usize, tier: Tier) -> Result<Gpu> {
-    let adapters = all();
-    let which = index.to_string();
-    let chosen = choose(&adapters.iter().map(|(_, d)| d.clone()).collect::<Vec<_>>(), Some(&which))?;
-    let (adapter, description) = adapters.into_iter().nth(chosen).expect("chosen among them");
+    let (adapter, description) = chosen(&index.to_string())?;
     let gpu = Gpu::open(&adapter, description)?;
     gpu.set_tier(tier)?;
     Ok(gpu)
+}
+
+/// The same with bindings of at most `binding_bytes`: so a test splits small tensors as large ones are split.
+pub fn open_limited(index: usize, tier: Tier, binding_bytes: u64) -> Result<Gpu> {
+    let (adapter, mut description) = chosen(&index.to_string())?;
+    description.limits.max_storage_buffer_binding_size = binding_bytes;
+    let gpu = Gpu::open(&adapter, description)?;
+    gpu.set_tier(tier)?;
+    Ok(gpu)
+}
+
+fn chosen(which: &str) -> Result<(wgpu::Adapter, Description)> {
+    let adapters = all();
+    let chosen = choose(&adapters.iter().map(|(_, d)| d.clone()).collect::<Vec<_>>(), Some(which))?;
+    Ok(adapters.into_iter().nth(chosen).expect("chosen among them"))
 }
 
 /// The best of `adapters` that is no software.

@@ -6,6 +6,7 @@ use crate::Result;
 use crate::device::{DType, Element};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 /// Smallest binding; empty tensors have one too.
 const LEAST_BYTES: u64 = 16;
@@ -31,6 +32,8 @@ pub struct Buffer {
     len: usize,
     /// All elements of a buffer of ids are below this, where the host knew them.
     bound: Option<u32>,
+    /// The elements of a buffer of ids that came from the host, and so need not be read back.
+    host_ids: Option<Arc<[u32]>>,
 }
 
 impl Buffer {
@@ -42,7 +45,7 @@ impl Buffer {
             Some(raw) => raw,
             None => gpu.create_buffer(bytes)?,
         };
-        Ok(Buffer { gpu: gpu.clone(), raw: Some(raw), dtype, len, bound: None })
+        Ok(Buffer { gpu: gpu.clone(), raw: Some(raw), dtype, len, bound: None, host_ids: None })
     }
 
     /// `len` zeros.
@@ -58,6 +61,7 @@ impl Buffer {
         if T::DTYPE == DType::U32 {
             let ids: &[u32] = bytemuck::cast_slice(data);
             buffer.bound = Some(ids.iter().max().map_or(0, |id| id.saturating_add(1)));
+            buffer.host_ids = Some(ids.into());
         }
         gpu.upload(buffer.raw(), bytemuck::cast_slice(data))?;
         Ok(buffer)
@@ -67,6 +71,7 @@ impl Buffer {
     pub fn copy_part(&self, offset: usize, len: usize) -> Result<Self> {
         let mut copy = Self::scratch(&self.gpu, self.dtype, len)?;
         copy.bound = self.bound;
+        copy.host_ids = self.host_ids.as_ref().map(|ids| ids[offset..offset + len].into());
         self.gpu.copy(self, offset, &copy, 0, len)?;
         Ok(copy)
     }
@@ -97,6 +102,17 @@ impl Buffer {
     /// Says that all ids are below `bound`: for results of kernels that make ids.
     pub fn set_bound(&mut self, bound: u32) {
         self.bound = Some(bound);
+    }
+
+    /// The ids, where they came from the host.
+    pub fn host_ids(&self) -> Option<&[u32]> {
+        self.host_ids.as_deref()
+    }
+
+    /// Forgets what the host knew of the elements: a kernel is about to write them.
+    pub fn forget_ids(&mut self) {
+        self.bound = None;
+        self.host_ids = None;
     }
 
     /// Where it lives.
@@ -164,6 +180,21 @@ impl<'a> View<'a> {
     /// Elements `start..start + len` of it; the start must be aligned, see [`Gpu::rows_per_part`].
     pub fn part(&self, start: usize, len: usize) -> View<'a> {
         View { buffer: self.buffer, offset: self.offset + start, len }
+    }
+
+    /// Whether a part may start at this element of it.
+    pub(super) fn starts_at(&self, start: usize) -> bool {
+        self.buffer.is_aligned(self.offset + start)
+    }
+
+    /// A copy of a part that may start anywhere.
+    pub(super) fn copy_part(&self, start: usize, len: usize) -> Result<Buffer> {
+        self.buffer.copy_part(self.offset + start, len)
+    }
+
+    /// Writes the first `len` elements of `from` into it from element `start` on, which may be any.
+    pub(super) fn copy_from(&self, from: &Buffer, start: usize, len: usize) -> Result<()> {
+        self.buffer.gpu.copy(from, 0, self.buffer, self.offset + start, len)
     }
 
     /// First byte and number of bytes to bind.

@@ -29,6 +29,11 @@ impl Destinations {
         Destinations { starts, positions }
     }
 
+    /// Where the positions of each row begin, and at last their number; and the positions.
+    pub fn parts(&self) -> (&[u32], &[u32]) {
+        (&self.starts, &self.positions)
+    }
+
     /// Positions of `row`, ascending.
     #[inline(always)]
     pub fn of(&self, row: usize) -> &[u32] {

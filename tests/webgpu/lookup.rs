@@ -1,0 +1,115 @@
+//! Ops that look rows up by id, and losses over rows of scores.
+
+use super::{devices, limited_devices, parity, parity_on, random, to};
+use lea::device::{DType, Device};
+use lea::ops::{CrossEntropy, Embedding, GatherDot, InfoNce, Op};
+use lea::tensor::Tensor;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+fn ids(n: usize, below: u32, seed: u64) -> Vec<u32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..n).map(|_| rng.random_range(0..below)).collect()
+}
+
+fn put(device: &Device, ids: &[u32], shape: &[usize]) -> Tensor {
+    Tensor::from_slice(device, ids, shape).unwrap()
+}
+
+#[test]
+fn embedding() {
+    for (tables, n, d) in
+        [(&[5][..], 7, 3), (&[1], 1, 1), (&[4, 3], 0, 2), (&[700, 2, 31], 333, 65), (&[3, 40, 1], 90, 16)]
+    {
+        let list = ids(n, tables.iter().sum::<usize>() as u32, 3);
+        let inputs: Vec<Tensor> = tables.iter().map(|&v| random(&[v, d], v as u64)).collect();
+        parity("embedding", |device| Embedding::new(put(device, &list, &[n])), &inputs);
+    }
+}
+
+#[test]
+fn embedding_of_tables_beyond_a_binding() {
+    // Tables of 9 columns come in parts of 64 rows, and so do 300 looked up rows.
+    let list = ids(300, 211, 4);
+    let inputs = [random(&[200, 9], 1), random(&[11, 9], 2)];
+    let devices = limited_devices("embedding of tables beyond a binding");
+    parity_on(&devices, "embedding in parts", |device| Embedding::new(put(device, &list, &[300])), &inputs);
+}
+
+#[test]
+fn gather_dot() {
+    for (n, k, v, d) in [(1, 1, 1, 1), (3, 2, 5, 4), (7, 33, 90, 37), (0, 2, 3, 4), (4, 1, 3, 300)] {
+        let list = ids(n * k, v as u32, 5);
+        let make = |device: &Device| GatherDot::new(put(device, &list, &[n, k]));
+        let (x, table) = (random(&[n, d], 1), random(&[v, d], 2));
+        parity("gather_dot", make, &[x.clone(), table.clone()]);
+        parity("gather_dot with a bias", make, &[x, table, random(&[v], 3)]);
+    }
+}
+
+#[test]
+fn gather_dot_with_tables_and_rows_beyond_a_binding() {
+    let (n, k, v, d) = (150, 3, 200, 11);
+    let list = ids(n * k, v as u32, 6);
+    let make = |device: &Device| GatherDot::new(put(device, &list, &[n, k]));
+    let inputs = [random(&[n, d], 1), random(&[v, d], 2), random(&[v], 3)];
+    let devices = limited_devices("gather_dot with tables and rows beyond a binding");
+    parity_on(&devices, "gather_dot in parts", make, &inputs);
+}
+
+#[test]
+fn cross_entropy() {
+    for (rows, columns) in [(1, 1), (3, 5), (70, 131), (0, 4), (2, 1025), (3, 5000)] {
+        let targets = ids(rows, columns as u32, 7);
+        let make = |device: &Device| CrossEntropy::new(put(device, &targets, &[rows]));
+        parity("cross_entropy", make, &[random(&[rows, columns], 1)]);
+    }
+}
+
+#[test]
+fn cross_entropy_of_rows_beyond_a_binding() {
+    let targets = ids(150, 13, 8);
+    let devices = limited_devices("cross_entropy of rows beyond a binding");
+    let make = |device: &Device| CrossEntropy::new(put(device, &targets, &[150]));
+    parity_on(&devices, "cross_entropy in parts", make, &[random(&[150, 13], 1)]);
+}
+
+#[test]
+fn logits_of_any_size_give_finite_losses() {
+    for device in devices("logits of any size") {
+        let x = Tensor::from_slice(&device, &[3e38f32, -3e38, 0.0, 1e4], &[2, 2]).unwrap();
+        let losses = CrossEntropy::new(put(&device, &[0, 0], &[2])).forward(&[&x], false).unwrap();
+        assert_eq!(losses.to_vec::<f32>().unwrap(), [0.0, 1e4], "{}", device.describe());
+    }
+}
+
+#[test]
+fn info_nce() {
+    for (n, m) in [(1, 1), (3, 5), (33, 150), (2, 1500)] {
+        let targets = ids(n, m as u32, 9);
+        let mask: Vec<u32> =
+            (0..n * m).map(|p| u32::from(p % 3 != 0 || targets[p / m] as usize == p % m)).collect();
+        let x = [random(&[n, m], 1)];
+        let make = |device: &Device, mask| InfoNce::new(put(device, &targets, &[n]), 0.1, mask);
+        parity("info_nce", |device| make(device, None), &x);
+        parity("info_nce with a mask", |device| make(device, Some(put(device, &mask, &[n, m]))), &x);
+    }
+}
+
+#[test]
+fn ids_out_of_range_and_masked_targets_are_errors() {
+    for device in devices("ids out of range") {
+        let x = to(&device, DType::F32, &random(&[2, 3], 1));
+        let message =
+            |op: &mut dyn Op, inputs: &[&Tensor]| op.forward(inputs, false).unwrap_err().to_string();
+        let embedding = message(&mut Embedding::new(put(&device, &[1, 2], &[2])), &[&x]);
+        assert!(embedding.contains("an id is 2, ids must be below 2"), "{embedding}");
+        let dot = message(&mut GatherDot::new(put(&device, &[0, 2], &[2, 1])), &[&x, &x]);
+        assert!(dot.contains("below 2"), "{dot}");
+        let entropy = message(&mut CrossEntropy::new(put(&device, &[0, 3], &[2])), &[&x]);
+        assert!(entropy.contains("below 3"), "{entropy}");
+        let mask = put(&device, &[1, 1, 1, 1, 1, 0], &[2, 3]);
+        let masked = message(&mut InfoNce::new(put(&device, &[0, 2], &[2]), 0.1, Some(mask)), &[&x]);
+        assert!(masked.contains("the mask excludes the target of row 1"), "{masked}");
+    }
+}
