@@ -3,7 +3,7 @@
 //! never stored.
 
 use super::{Cost, bytes_of, expect_alike, expect_shape, float_type};
-use crate::device::{DType, Device, cpu};
+use crate::device::{DType, Device, cpu, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -31,7 +31,22 @@ pub fn retrieve(
     let mut values = Tensor::scratch(x.device(), x.dtype(), &[n, k])?;
     let mut ids = Tensor::scratch(x.device(), DType::U32, &[n, k])?;
     match x.device() {
-        Device::WebGpu(_) => return Err(super::unported("retrieve")),
+        Device::WebGpu(_) => {
+            let (x, table, bias) = (x.gpu()?, table.gpu()?, bias.map(|bias| bias.gpu()).transpose()?);
+            let search = webgpu::retrieve::Search {
+                x: x.view(),
+                table: table.view(),
+                bias: bias.as_ref().map(|bias| bias.view()),
+                exclude,
+                dims: [n, d, v, k],
+            };
+            webgpu::retrieve::retrieve(search, values.gpu_mut()?, ids.gpu_mut()?)?;
+            // Where ids can run out, the host does not know whether they are in range. NaN scores can make a row run out
+            // too: kernels that look up such an id give NaN again.
+            if k + exclude.iter().map(Vec::len).max().unwrap_or(0) <= v {
+                ids.set_id_bound(v);
+            }
+        }
         Device::Cpu => float_type!("retrieve", x, T => {
             let bias = bias.map(|b| b.host::<T>());
             let search = cpu::retrieve::Search { x: x.host::<T>(), table: table.host(), bias, exclude, d, v, k };

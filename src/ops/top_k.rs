@@ -2,7 +2,7 @@
 //! and the results.
 
 use super::{Cost, bytes_of, float_type};
-use crate::device::{DType, Device, cpu};
+use crate::device::{DType, Device, cpu, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -17,7 +17,10 @@ pub fn top_k(scores: &Tensor, k: usize) -> Result<(Tensor, Tensor)> {
     let mut values = Tensor::scratch(scores.device(), scores.dtype(), &[n, k])?;
     let mut ids = Tensor::scratch(scores.device(), DType::U32, &[n, k])?;
     match scores.device() {
-        Device::WebGpu(_) => return Err(super::unported("top_k")),
+        Device::WebGpu(_) => {
+            webgpu::top_k::top_k(scores.gpu()?.view(), m, k, values.gpu_mut()?, ids.gpu_mut()?)?;
+            ids.set_id_bound(m);
+        }
         Device::Cpu => float_type!("top_k", scores, T => {
             cpu::top_k::top_k::<T>(scores.host(), m, k, values.host_mut(), ids.host_mut());
             Ok(())

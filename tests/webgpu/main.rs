@@ -17,6 +17,7 @@ mod files;
 mod lookup;
 mod products;
 mod rows;
+mod search;
 
 use lea::device::webgpu::adapter;
 use lea::device::{DType, Device};

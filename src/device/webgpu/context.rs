@@ -163,16 +163,21 @@ impl Gpu {
         // binding is a single element.
         let step = (self.alignment() / 4).max(1);
         let most = self.binding_bytes() / row / step * step;
-        if most == 0 {
-            return Err(Error::shape(
-                "webgpu",
-                format!(
-                    "a row of {row} bytes does not fit a binding of {self}: {} bytes",
-                    self.binding_bytes()
-                ),
-            ));
+        if most == 0 { Err(self.row_too_wide(row)) } else { Ok(most as usize) }
+    }
+
+    /// The same where parts need not start where a binding may, for they have buffers of their own.
+    pub fn rows_per_buffer(&self, rows: usize, width: usize) -> Result<usize> {
+        let row = 4 * width.max(1) as u64;
+        match self.binding_bytes() / row {
+            0 => Err(self.row_too_wide(row)),
+            most => Ok((most as usize).min(rows.max(1))),
         }
-        Ok(most as usize)
+    }
+
+    fn row_too_wide(&self, row: u64) -> Error {
+        let most = self.binding_bytes();
+        Error::shape("webgpu", format!("a row of {row} bytes does not fit a binding of {self}: {most} bytes"))
     }
 
     /// An error if the device was lost or refused something since it was opened.

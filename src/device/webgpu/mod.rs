@@ -29,6 +29,7 @@ pub mod mean_rows;
 pub mod mul;
 pub mod norm_score;
 pub mod reduce;
+pub mod retrieve;
 pub mod rms_norm;
 pub mod rope;
 pub mod scale;
@@ -38,6 +39,7 @@ pub mod sum_rows;
 pub mod swiglu;
 pub mod td_loss;
 mod tier;
+pub mod top_k;
 mod trace;
 
 pub use buffer::{Buffer, View, ViewMut};

@@ -103,6 +103,7 @@ pub static SHADERS: &[&Shader] = &[
     &super::mul::SHADER,
     &super::norm_score::SHADER,
     &super::reduce::SHADER,
+    &super::retrieve::SHADER,
     &super::rms_norm::SHADER,
     &super::rope::SHADER,
     &super::scale::SHADER,
@@ -110,4 +111,5 @@ pub static SHADERS: &[&Shader] = &[
     &super::sum_rows::SHADER,
     &super::swiglu::SHADER,
     &super::td_loss::SHADER,
+    &super::top_k::SHADER,
 ];
