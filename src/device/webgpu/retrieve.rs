@@ -33,7 +33,7 @@ pub struct Search<'a> {
 pub fn retrieve(search: Search, values: ViewMut, ids: ViewMut) -> Result<()> {
     let [n, d, v, k] = search.dims;
     let gpu = search.x.gpu();
-    let part = gpu.rows_per_buffer(n, v.max(k))?.min((SCORES / v.max(1)).max(1));
+    let part = gpu.rows_per_buffer(n, v.max(k).max(d))?.min((SCORES / v.max(1)).max(1));
     for first in (0..n).step_by(part) {
         let rows = part.min(n - first);
         let copy;
