@@ -10,7 +10,7 @@
 use super::add::sum_rows;
 use super::sequence_layout::SequenceLayout;
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
-use crate::device::{Device, cpu};
+use crate::device::{Device, cpu, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use cpu::gru::{KEPT, Recurrence, Trace};
@@ -68,7 +68,17 @@ impl Op for Gru {
         let (mut y, mut history) = (scratch(&[rows, h])?, scratch(&[rows, h])?);
         let mut kept = scratch(&[kept_rows, KEPT * h])?;
         match gates.device() {
-            Device::WebGpu(_) => return Err(super::unported("gru")),
+            Device::WebGpu(_) => {
+                let (gates, w, bias) = (gates.gpu()?, inputs[1].gpu()?, inputs[2].gpu()?);
+                let (steps, rows) = (self.layout.steps(), self.layout.rows_by_step());
+                webgpu::gru::Recurrence::new(w.view(), h, steps, rows)?.forward(
+                    gates.view(),
+                    bias.view(),
+                    history.gpu_mut()?,
+                    kept.gpu_mut()?,
+                    y.gpu_mut()?,
+                )?;
+            }
             Device::Cpu => float_type!("gru", gates, T => {
                 let of = self.recurrence::<T>(inputs[1], inputs[2].host());
                 cpu::gru::forward(of, gates.host(), history.host_mut(), kept.host_mut(), y.host_mut());
@@ -87,7 +97,20 @@ impl Op for Gru {
         let (mut dhidden, mut dn) = (scratch(&[rows, 3 * h])?, scratch(&[rows, h])?);
         let (mut dgates, mut dw) = (scratch(&[rows, 3 * h])?, scratch(&[3 * h, h])?);
         match grad.device() {
-            Device::WebGpu(_) => return Err(super::unported("gru")),
+            Device::WebGpu(_) => {
+                let (w, history, kept, dy) = (w.gpu()?, history.gpu()?, kept.gpu()?, grad.gpu()?);
+                let (steps, rows) = (self.layout.steps(), self.layout.rows_by_step());
+                let of = webgpu::gru::Recurrence::new(w.view(), h, steps, rows)?;
+                let trace = webgpu::gru::Trace { history: history.view(), kept: kept.view() };
+                of.backward(trace, dy.view(), dhidden.gpu_mut()?, dn.gpu_mut()?)?;
+                let (dhidden, dn) = (dhidden.gpu()?, dn.gpu()?);
+                if saved.needs[0] {
+                    of.input_gradient(dhidden.view(), dn.view(), dgates.gpu_mut()?)?;
+                }
+                if saved.needs[1] {
+                    of.backward_weight(history.view(), dhidden.view(), dw.gpu_mut()?)?;
+                }
+            }
             Device::Cpu => float_type!("gru", grad, T => {
                 let of = self.recurrence::<T>(w, &[]);
                 let trace = Trace { history: history.host::<T>(), kept: kept.host(), dy: grad.host() };

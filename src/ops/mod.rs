@@ -184,11 +184,6 @@ fn expect_float(op: &'static str, x: &Tensor) -> Result<()> {
     }
 }
 
-/// The error of an op that has no WebGPU kernel yet.
-fn unported(op: &'static str) -> Error {
-    Error::Unsupported { op, device: "webgpu".into(), detail: "f32".into() }
-}
-
 /// Runs `$body` with `$T` bound to the float type of `$dtype`; other types are `Error::Unsupported`.
 macro_rules! float_type {
     ($op:expr, $tensor:expr, $T:ident => $body:expr) => {

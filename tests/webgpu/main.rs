@@ -16,6 +16,7 @@ mod environment;
 mod files;
 mod lookup;
 mod products;
+mod recurrence;
 mod rows;
 mod search;
 

@@ -20,6 +20,7 @@ pub mod embedding;
 mod fault;
 pub mod forest_attention;
 pub mod gather_dot;
+pub mod gru;
 pub mod l2_normalize;
 mod launch;
 pub mod layer_norm;

@@ -95,6 +95,7 @@ pub static SHADERS: &[&Shader] = &[
     &super::embedding::SHADER,
     &super::forest_attention::SHADER,
     &super::gather_dot::SHADER,
+    &super::gru::SHADER,
     &super::l2_normalize::SHADER,
     &super::layer_norm::SHADER,
     &super::log_sigmoid::SHADER,
