@@ -3,7 +3,7 @@
 use super::{devices, parity, random};
 use lea::device::DType;
 use lea::ops::forest_attention::{AttentionIndex, RowRanges};
-use lea::ops::{ForestAttention, Op, Rope, RopeTable};
+use lea::ops::{ForestAttention, NormScore, Op, Rope, RopeTable};
 use lea::tensor::Tensor;
 use std::sync::Arc;
 
@@ -17,6 +17,14 @@ fn rope() {
             Arc::new(RopeTable::new((0..head_dim / 2).map(|i| 0.7 / (1.0 + i as f64)).collect(), 1.3));
         let make = |device: &_| Rope::new(Tensor::from_ids(device, positions).unwrap(), table.clone(), heads);
         parity("rope", make, &[random(&[positions.len(), heads * head_dim], 1)]);
+    }
+}
+
+#[test]
+fn norm_score() {
+    for (rows, d) in [(1, 1), (3, 16), (5, 77), (0, 3), (130, 288)] {
+        let inputs = [random(&[rows, d], 1), random(&[d], 2), random(&[d], 3)];
+        parity("norm_score", |_| NormScore::new(1e-5), &inputs);
     }
 }
 
