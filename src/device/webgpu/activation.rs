@@ -16,19 +16,17 @@ pub(super) static SHADER: Shader =
 /// y = f(x); `function` is the number of f in the file.
 pub fn forward(function: u32, x: View, y: ViewMut) -> Result<()> {
     let defines = &[(FUNCTION.0, function)];
-    Each { shader: &SHADER, defines, reads: &[x], writes: &[y], work: 4, ..Each::default() }.launch()
+    Each { defines, reads: &[x], writes: &[y], work: 4, ..Each::of(&SHADER, "forward") }.launch()
 }
 
 /// dx = f′(x)·dy.
 pub fn backward(function: u32, x: View, dy: View, dx: ViewMut) -> Result<()> {
     let each = Each {
-        shader: &SHADER,
-        entry: "backward",
         defines: &[(FUNCTION.0, function)],
         reads: &[x, dy],
         writes: &[dx],
         work: 8,
-        ..Each::default()
+        ..Each::of(&SHADER, "backward")
     };
     each.launch()
 }

@@ -36,13 +36,11 @@ pub fn step(u: Update, param: ViewMut, [m, v]: [ViewMut; 2], grad: View) -> Resu
     let params =
         [u.grad_scale, u.beta1, u.beta1_rest, u.beta2, u.beta2_rest, u.rate, u.second_scale, u.eps, u.keep];
     let each = Each {
-        shader: &SHADER,
-        entry: "step",
         params: &params.map(f32::to_bits),
         reads: &[grad],
         writes: &[param, m, v],
         work: 14,
-        ..Each::default()
+        ..Each::of(&SHADER, "step")
     };
     each.launch()
 }

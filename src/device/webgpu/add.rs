@@ -10,5 +10,5 @@ pub(super) static SHADER: Shader =
 
 /// a += b.
 pub fn assign(a: ViewMut, b: View) -> Result<()> {
-    Each { shader: &SHADER, entry: "assign", reads: &[b], writes: &[a], ..Each::default() }.launch()
+    Each { reads: &[b], writes: &[a], ..Each::of(&SHADER, "assign") }.launch()
 }

@@ -28,6 +28,5 @@ pub fn forward(x: View, mask: Mask, scale: f32, y: ViewMut) -> Result<()> {
     let halves = |word: u64| [word as u32, (word >> 32) as u32];
     let ([seed_low, seed_high], [counter_low, counter_high]) = (halves(mask.seed), halves(mask.counter));
     let params = &[scale.to_bits(), mask.threshold, seed_low, seed_high, counter_low, counter_high];
-    Each { shader: &SHADER, params, reads: &[x], writes: &[y], row: GROUP, work: 100, ..Each::default() }
-        .launch()
+    Each { params, reads: &[x], writes: &[y], row: GROUP, work: 100, ..Each::of(&SHADER, "forward") }.launch()
 }

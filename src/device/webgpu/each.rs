@@ -24,11 +24,12 @@ pub(super) struct Each<'a> {
     pub work: u64,
 }
 
-impl Default for Each<'_> {
-    fn default() -> Self {
+impl Each<'_> {
+    /// A kernel without operands yet.
+    pub const fn of(shader: &'static Shader, entry: &'static str) -> Self {
         Each {
-            shader: &super::scale::SHADER,
-            entry: "forward",
+            shader,
+            entry,
             defines: &[],
             params: &[],
             whole: &[],
@@ -38,9 +39,7 @@ impl Default for Each<'_> {
             work: 1,
         }
     }
-}
 
-impl Each<'_> {
     /// Records it, in as many parts as bindings need.
     pub fn launch(&self) -> Result<()> {
         let (gpu, len, row) = (self.writes[0].gpu(), self.writes[0].len(), self.row.max(1));

@@ -13,14 +13,13 @@ pub(super) static SHADER: Shader =
 /// lossᵢⱼ = −log σ(pᵢ − qᵢⱼ − margin); `positive: [n]`, `negative, losses: [n, k]`.
 pub fn forward(positive: View, negative: View, k: usize, margin: f32, losses: ViewMut) -> Result<()> {
     let each = Each {
-        shader: &SHADER,
         params: &[k as u32, margin.to_bits()],
         whole: &[positive],
         reads: &[negative],
         writes: &[losses],
         row: k,
         work: 20,
-        ..Each::default()
+        ..Each::of(&SHADER, "forward")
     };
     each.launch()
 }
@@ -35,15 +34,13 @@ pub fn backward(
     dnegative: ViewMut,
 ) -> Result<()> {
     let each = Each {
-        shader: &SHADER,
-        entry: "backward",
         params: &[k as u32, margin.to_bits()],
         whole: &[positive],
         reads: &[negative, grad],
         writes: &[dnegative],
         row: k,
         work: 10,
-        ..Each::default()
+        ..Each::of(&SHADER, "backward")
     };
     each.launch()
 }

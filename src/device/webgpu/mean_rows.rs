@@ -12,14 +12,7 @@ pub(super) static SHADER: Shader = Shader::new("mean_rows", include_str!("../../
 /// Every row of `dx: [rows, d]` becomes `row: [d]`.
 pub fn backward(row: View, dx: ViewMut) -> Result<()> {
     let d = row.len();
-    let each = Each {
-        shader: &SHADER,
-        entry: "backward",
-        params: &[d as u32],
-        whole: &[row],
-        writes: &[dx],
-        row: d,
-        ..Each::default()
-    };
+    let each =
+        Each { params: &[d as u32], whole: &[row], writes: &[dx], row: d, ..Each::of(&SHADER, "backward") };
     each.launch()
 }

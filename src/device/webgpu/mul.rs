@@ -10,5 +10,5 @@ pub(super) static SHADER: Shader =
 
 /// y = a·b, element by element.
 pub fn forward(a: View, b: View, y: ViewMut) -> Result<()> {
-    Each { shader: &SHADER, reads: &[a, b], writes: &[y], ..Each::default() }.launch()
+    Each { reads: &[a, b], writes: &[y], ..Each::of(&SHADER, "forward") }.launch()
 }

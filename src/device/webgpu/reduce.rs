@@ -81,20 +81,13 @@ fn pass(
 /// Every element of dx = factor · grad; `grad: [1]`.
 pub fn spread(grad: View, factor: f32, dx: ViewMut) -> Result<()> {
     let params = &[factor.to_bits()];
-    let each =
-        Each { shader: &SHADER, entry: "spread", params, whole: &[grad], writes: &[dx], ..Each::default() };
+    let each = Each { params, whole: &[grad], writes: &[dx], ..Each::of(&SHADER, "spread") };
     each.launch()
 }
 
 /// dx = grad · weights; `grad: [1]`.
 pub fn spread_weights(grad: View, weights: View, dx: ViewMut) -> Result<()> {
-    let each = Each {
-        shader: &SHADER,
-        entry: "spread_weights",
-        whole: &[grad],
-        reads: &[weights],
-        writes: &[dx],
-        ..Each::default()
-    };
+    let each =
+        Each { whole: &[grad], reads: &[weights], writes: &[dx], ..Each::of(&SHADER, "spread_weights") };
     each.launch()
 }

@@ -11,5 +11,5 @@ pub(super) static SHADER: Shader =
 /// y = factor · x.
 pub fn forward(x: View, factor: f32, y: ViewMut) -> Result<()> {
     let params = &[factor.to_bits()];
-    Each { shader: &SHADER, params, reads: &[x], writes: &[y], ..Each::default() }.launch()
+    Each { params, reads: &[x], writes: &[y], ..Each::of(&SHADER, "forward") }.launch()
 }

@@ -13,6 +13,5 @@ pub(super) static SHADER: Shader = Shader::new("sub_row", include_str!("../../..
 pub fn forward(x: View, row: View, y: ViewMut) -> Result<()> {
     let d = row.len();
     let params = &[d as u32];
-    Each { shader: &SHADER, params, whole: &[row], reads: &[x], writes: &[y], row: d, ..Each::default() }
-        .launch()
+    Each { params, whole: &[row], reads: &[x], writes: &[y], row: d, ..Each::of(&SHADER, "forward") }.launch()
 }

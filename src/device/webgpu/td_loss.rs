@@ -11,18 +11,11 @@ pub(super) static SHADER: Shader = Shader::new("td_loss", include_str!("../../..
 
 /// loss = ½(target − q)².
 pub fn forward(q: View, targets: View, losses: ViewMut) -> Result<()> {
-    Each { shader: &SHADER, reads: &[q, targets], writes: &[losses], work: 3, ..Each::default() }.launch()
+    Each { reads: &[q, targets], writes: &[losses], work: 3, ..Each::of(&SHADER, "forward") }.launch()
 }
 
 /// dq = grad·(q − target).
 pub fn backward(q: View, targets: View, grad: View, dq: ViewMut) -> Result<()> {
-    let each = Each {
-        shader: &SHADER,
-        entry: "backward",
-        reads: &[q, targets, grad],
-        writes: &[dq],
-        work: 2,
-        ..Each::default()
-    };
+    let each = Each { reads: &[q, targets, grad], writes: &[dq], work: 2, ..Each::of(&SHADER, "backward") };
     each.launch()
 }
