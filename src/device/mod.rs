@@ -63,6 +63,22 @@ impl Device {
         }
     }
 
+    /// Waits until everything asked of it is done, for measurements.
+    pub fn synchronize(&self) -> Result<()> {
+        match self {
+            Device::Cpu => Ok(()),
+            Device::WebGpu(gpu) => gpu.flush().and_then(|()| gpu.wait()),
+        }
+    }
+
+    /// What was launched on it so far; `None` where kernels are plain calls.
+    pub fn launches(&self) -> Option<webgpu::Counters> {
+        match self {
+            Device::Cpu => None,
+            Device::WebGpu(gpu) => Some(gpu.counters()),
+        }
+    }
+
     /// Make and instruction set of the device, for run records: "AMD EPYC (avx512)".
     pub fn describe(&self) -> String {
         match self {

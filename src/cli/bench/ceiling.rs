@@ -28,6 +28,7 @@ impl Ceiling {
         };
         let (a, b) = (random()?, random()?);
         matmul(&a, &b, false, true)?;
+        device.synchronize()?;
         Ok(Ceiling { a, b, rates: Vec::new() })
     }
 
@@ -35,6 +36,7 @@ impl Ceiling {
     pub fn measure(&mut self) -> Result<()> {
         let start = Instant::now();
         matmul(&self.a, &self.b, false, true)?;
+        self.a.device().synchronize()?;
         self.rates.push(2.0 * (EXTENT as f64).powi(3) / start.elapsed().as_secs_f64() / 1e9);
         Ok(())
     }

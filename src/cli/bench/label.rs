@@ -5,6 +5,7 @@ use crate::autograd::Param;
 use crate::autograd::counter;
 use crate::cli::output;
 use crate::decoder::{Decoder, DecoderConfig};
+use crate::device::webgpu::Counters;
 use crate::device::{DType, Device};
 use crate::le::score::rewards;
 use crate::le::separate::separate_rewards;
@@ -80,19 +81,29 @@ pub fn run(args: &LabelBench) -> Result<()> {
     let mut ceiling = Ceiling::new(&args.device)?;
     label_user(&env, args, 0)?;
     let (mut seconds, mut flops, mut rows) = (Vec::new(), 0, 0);
+    let mut launches = Vec::new();
     for user in 0..args.users {
         ceiling.measure()?;
+        let before = args.device.launches();
         let start = Instant::now();
         let (user_rows, cost) = counter::count(|| label_user(&env, args, user));
         seconds.push(start.elapsed().as_secs_f64());
         flops = cost.flops;
         rows = user_rows?;
+        launches.extend(args.device.launches().zip(before).map(|(after, before)| after.since(before)));
     }
     ceiling.measure()?;
-    report(args, &seconds, rows, flops, ceiling.gflops())
+    report(args, &seconds, rows, flops, ceiling.gflops(), launches.last().copied())
 }
 
-fn report(args: &LabelBench, seconds: &[f64], rows: u64, flops: u64, ceiling: f64) -> Result<()> {
+fn report(
+    args: &LabelBench,
+    seconds: &[f64],
+    rows: u64,
+    flops: u64,
+    ceiling: f64,
+    launches: Option<Counters>,
+) -> Result<()> {
     let labels = (args.history * args.actions) as f64;
     let middle = median(seconds);
     let gflops = flops as f64 / middle / 1e9;
@@ -116,6 +127,9 @@ fn report(args: &LabelBench, seconds: &[f64], rows: u64, flops: u64, ceiling: f6
         "seconds_min": seconds.iter().copied().fold(f64::INFINITY, f64::min),
         "seconds_max": seconds.iter().copied().fold(0.0, f64::max),
         "peak_rss_mb": peak_rss_mb(),
+        "dispatches": launches.map(|l| l.dispatches),
+        "submits": launches.map(|l| l.submits),
+        "read_backs": launches.map(|l| l.read_backs),
     });
     if args.json {
         return output::line(&record);
@@ -128,7 +142,14 @@ fn report(args: &LabelBench, seconds: &[f64], rows: u64, flops: u64, ceiling: f6
         rows as f64 / labels
     ))?;
     let share = 100.0 * gflops / ceiling;
-    output::line(format_args!("{gflops:.1} GFLOP/s, {share:.0} % of the {ceiling:.1} of a 2048³ product"))
+    output::line(format_args!("{gflops:.1} GFLOP/s, {share:.0} % of the {ceiling:.1} of a 2048³ product"))?;
+    match launches {
+        None => Ok(()),
+        Some(l) => output::line(format_args!(
+            "{} dispatches in {} submits and {} read-backs a user",
+            l.dispatches, l.submits, l.read_backs
+        )),
+    }
 }
 
 fn environment(args: &LabelBench) -> Result<Environment> {

@@ -143,13 +143,13 @@ fn choose(adapters: &[Description], which: Option<&str>) -> Result<usize> {
     let found = match which {
         // The first of equals.
         None => adapters.iter().rev().max_by_key(|d| rank(d.info.device_type)).map(|d| d.index),
-        Some(which) => match which.parse::<usize>() {
-            Ok(number) => adapters.get(number).map(|d| d.index),
-            Err(_) => {
-                let name = which.to_lowercase();
-                adapters.iter().position(|d| d.info.name.to_lowercase().contains(&name))
-            }
-        },
+        // Names hold numbers too: one that counts no adapter is a part of a name.
+        Some(which) => {
+            let by_number = which.parse::<usize>().ok().and_then(|number| adapters.get(number));
+            let name = which.to_lowercase();
+            let named = || adapters.iter().find(|d| d.info.name.to_lowercase().contains(&name));
+            by_number.or_else(named).map(|d| d.index)
+        }
     };
     found.ok_or_else(|| {
         let names: Vec<String> =

@@ -63,6 +63,18 @@ pub struct Counters {
     pub bind_groups: u64,
 }
 
+impl Counters {
+    /// What was launched since `before` was read.
+    pub fn since(self, before: Counters) -> Counters {
+        Counters {
+            dispatches: self.dispatches - before.dispatches,
+            submits: self.submits - before.submits,
+            read_backs: self.read_backs - before.read_backs,
+            bind_groups: self.bind_groups - before.bind_groups,
+        }
+    }
+}
+
 /// Bytes of one launch's parameters; the alignment of dynamic uniform offsets everywhere.
 const SLOT: usize = 256;
 
