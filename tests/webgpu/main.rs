@@ -58,6 +58,9 @@ fn limited_devices(test: &str) -> Vec<Device> {
 fn open_all() -> Vec<Device> {
     let mut devices = Vec::new();
     for found in adapter::list() {
+        if found.is_software() {
+            devices.push(Device::WebGpu(adapter::open_as_hardware(found.index, found.tier()).unwrap()));
+        }
         for tier in lea::device::webgpu::TIERS {
             if tier.missing(found.features).is_none() {
                 let gpu = adapter::open_tier(found.index, tier).unwrap();

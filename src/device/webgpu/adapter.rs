@@ -97,6 +97,15 @@ pub fn open_tier(index: usize, tier: Tier) -> Result<Gpu> {
     Ok(gpu)
 }
 
+/// The same, with the kernels that hardware gets even where the adapter is software: those that no test would run otherwise.
+pub fn open_as_hardware(index: usize, tier: Tier) -> Result<Gpu> {
+    let (adapter, mut description) = chosen(&index.to_string())?;
+    description.info.device_type = wgpu::DeviceType::Other;
+    let gpu = Gpu::open(&adapter, description)?;
+    gpu.set_tier(tier)?;
+    Ok(gpu)
+}
+
 /// The same with bindings of at most `binding_bytes`: so a test splits small tensors as large ones are split.
 pub fn open_limited(index: usize, tier: Tier, binding_bytes: u64) -> Result<Gpu> {
     let (adapter, mut description) = chosen(&index.to_string())?;

@@ -41,7 +41,9 @@ impl Buffer {
     pub fn scratch(gpu: &Gpu, dtype: DType, len: usize) -> Result<Self> {
         gpu.expect_type(dtype)?;
         let bytes = size_class((len * dtype.size()) as u64);
-        let raw = match gpu.pool().take(bytes) {
+        // The lock is let go before a buffer is made: making one may have to empty the pool.
+        let free = gpu.pool().take(bytes);
+        let raw = match free {
             Some(raw) => raw,
             None => gpu.create_buffer(bytes)?,
         };
@@ -144,7 +146,9 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(mut raw) = self.raw.take() {
             raw.used_in = self.gpu.recording();
-            self.gpu.pool().give(raw);
+            if self.gpu.pool().give(raw) {
+                self.gpu.bind_groups_are_stale();
+            }
         }
     }
 }
@@ -246,12 +250,17 @@ impl Pool {
         free.pop()
     }
 
-    fn give(&mut self, raw: Raw) {
+    /// Takes a buffer back. Where there are too many, all those before it go to the adapter, so that the sizes of today
+    /// replace those of yesterday; whether they did.
+    fn give(&mut self, raw: Raw) -> bool {
         let bytes = raw.buffer.size();
-        if self.bytes + bytes <= POOL_BYTES {
-            self.bytes += bytes;
-            self.free.entry(bytes).or_default().push(raw);
+        let full = self.bytes + bytes > POOL_BYTES;
+        if full {
+            self.clear();
         }
+        self.bytes += bytes;
+        self.free.entry(bytes).or_default().push(raw);
+        full
     }
 
     /// Returns all free buffers to the adapter.

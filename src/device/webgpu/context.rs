@@ -8,7 +8,7 @@ use super::tier::{Tier, forced_tier};
 use super::trace::Trace;
 use crate::device::DType;
 use crate::{Error, Result};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// An opened WebGPU adapter. Cheap to clone; clones are the same device.
@@ -30,7 +30,14 @@ pub(super) struct Context {
     /// Number of the recording under way; the recorder's own, readable without its lock.
     pub recording: AtomicU64,
     pub trace: Trace,
+    /// Bind groups may hold buffers that nobody else has any more.
+    pub stale: AtomicBool,
+    /// Bytes uploaded since the driver was last told to go on: it keeps a copy of them until then.
+    uploaded: AtomicU64,
 }
+
+/// Most bytes of uploads that the driver may keep copies of.
+const UPLOAD_BYTES: usize = 64 << 20;
 
 impl std::fmt::Debug for Gpu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -89,6 +96,8 @@ impl Gpu {
             pipelines: Mutex::default(),
             recording: AtomicU64::new(1),
             trace: Trace::default(),
+            stale: AtomicBool::new(false),
+            uploaded: AtomicU64::new(0),
         })))
     }
 
@@ -135,6 +144,11 @@ impl Gpu {
 
     pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
         lock(&self.0.pool)
+    }
+
+    /// Says that buffers went back to the adapter which bind groups may still hold.
+    pub(super) fn bind_groups_are_stale(&self) {
+        self.0.stale.store(true, Ordering::Relaxed);
     }
 
     /// Number of the recording under way.
@@ -223,8 +237,15 @@ impl Gpu {
             self.flush()?;
         }
         let whole = bytes.len() & !3;
-        if whole > 0 {
-            self.0.queue.write_buffer(&to.buffer, 0, &bytes[..whole]);
+        for (part, bytes) in bytes[..whole].chunks(UPLOAD_BYTES).enumerate() {
+            self.0.queue.write_buffer(&to.buffer, (part * UPLOAD_BYTES) as u64, bytes);
+            let waiting =
+                self.0.uploaded.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
+            if waiting >= UPLOAD_BYTES as u64 {
+                self.0.uploaded.store(0, Ordering::Relaxed);
+                self.0.queue.submit([]);
+                self.wait()?;
+            }
         }
         if whole < bytes.len() {
             let mut last = [0; 4];

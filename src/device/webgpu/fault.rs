@@ -34,7 +34,13 @@ impl Fault {
 
     /// An error in the name of `device` if something went wrong.
     pub(super) fn check(&self, device: &str) -> Result<()> {
-        let what = self.0.lock().unwrap_or_else(|p| p.into_inner()).clone();
+        let mut place = self.0.lock().unwrap_or_else(|p| p.into_inner());
+        let what = place.clone();
+        if let Some(What::Memory) = what {
+            // Told once: smaller work may still fit.
+            *place = None;
+        }
+        drop(place);
         let device = device.to_string();
         match what {
             None => Ok(()),

@@ -3,7 +3,7 @@
 use super::buffer::{View, ViewMut};
 use super::context::Gpu;
 use super::shader::{Dialect, Shader};
-use crate::Result;
+use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
@@ -239,11 +239,15 @@ impl Gpu {
             return Ok(());
         }
         self.check()?;
+        self.expect_fits(launch)?;
         self.trace(launch)?;
         assert!(launch.params.len() * 4 <= SLOT, "{} has too many parameters", launch.shader.name);
         let context = &*self.0;
         let mut recorder = context.recorder.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut pipelines = context.pipelines.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if context.stale.swap(false, Ordering::Relaxed) {
+            pipelines.forget_bind_groups();
+        }
         let pipeline = pipelines.pipeline(self, launch)?;
         let group = self.bind_group(launch, pipeline, &mut recorder, &mut pipelines)?;
         let offset = recorder.params.len();
@@ -258,6 +262,23 @@ impl Gpu {
         pass.dispatch_workgroups(x, y, z);
         if recorder.is_full() {
             recorder.submit(self);
+        }
+        Ok(())
+    }
+
+    /// An error for what the adapter would refuse, and then refuse everything after it.
+    fn expect_fits(&self, launch: &Launch) -> Result<()> {
+        let most = self.binding_bytes();
+        let views = launch.reads.iter().chain(launch.writes.iter().map(|w| &w.0));
+        let longest = views.map(|view| view.bytes().1).max().unwrap_or(0);
+        if longest > most {
+            let problem =
+                format!("a tensor of {longest} bytes does not fit a binding of {self}: {most} bytes");
+            return Err(Error::shape(launch.shader.name, problem));
+        }
+        if launch.groups.iter().any(|&groups| groups > MOST_GROUPS) {
+            let problem = format!("{:?} workgroups are more than {self} takes", launch.groups);
+            return Err(Error::shape(launch.shader.name, problem));
         }
         Ok(())
     }
