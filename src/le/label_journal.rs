@@ -49,7 +49,7 @@ pub(super) struct Journal {
     end: u64,
     synced: Instant,
     /// What was cut off when it was opened.
-    cut: Option<String>,
+    cut: Option<Box<str>>,
 }
 
 /// What a journal tells of itself.
@@ -193,12 +193,13 @@ impl Journal {
         let torn = self.file.metadata()?.len() - self.end;
         if torn > 0 {
             let row = self.columns.iter().filter_map(|column| column.bytes(1)).sum::<usize>().max(1) as u64;
-            self.cut = Some(format!(
+            let told = format!(
                 "{}: cut off a torn end of {torn} bytes, at most {} steps, which are labelled again; {} stand",
                 self.path.display(),
                 torn.div_ceil(row),
                 self.rows()
-            ));
+            );
+            self.cut = Some(told.into());
         }
         self.file.set_len(self.end)
     }

@@ -25,7 +25,7 @@ pub enum Begun<'a> {
     /// It is there already.
     Finished(Box<FileRecord>),
     /// It is to be written, or to be gone on with.
-    Open(OpenFile<'a>),
+    Open(Box<OpenFile<'a>>),
 }
 
 impl LabelWriter {
@@ -65,7 +65,7 @@ impl LabelWriter {
             true => Some(Journal::open(&part, &self.header, &users)?),
             false => None,
         };
-        Ok(Begun::Open(OpenFile { header: &self.header, users, file, record, part, journal }))
+        Ok(Begun::Open(Box::new(OpenFile { header: &self.header, users, file, record, part, journal })))
     }
 }
 

@@ -90,7 +90,7 @@ pub fn writer(dir: &Path, header: &LabelHeader, files: usize) -> LabelWriter {
 
 pub fn begin(writer: &LabelWriter, file: usize) -> OpenFile<'_> {
     match writer.begin(file).unwrap() {
-        Begun::Open(open) => open,
+        Begun::Open(open) => *open,
         Begun::Finished(record) => panic!("{} is finished", record.file.file),
     }
 }
