@@ -1,13 +1,14 @@
 // Root-mean-square norm and dot product with one vector, fused: score = x . head / sqrt(mean(x^2) + eps), and gradients.
-//   x, dx [rows, d]; head, dhead [d], the norm's weight times the score head; scores, dscores, inverse [rows], inverse
-//   the reciprocal roots.
-// forward, backward_input: one workgroup a row. backward_head: one invocation a column, rows in order.
+//   x, dx [rows, d]; head [d], the norm's weight times the score head; dhead [blocks, d], by blocks of rows; scores, dscores,
+//   inverse [rows], inverse the reciprocal roots.
+// forward, backward_input: one workgroup a row. backward_head: common/columns.wgsl.
 // Bound by memory: one read of x, backward_input one write.
 
 struct Params {
     rows: u32,
     d: u32,
     eps: f32,
+    block: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -69,17 +70,23 @@ fn backward_input(
 
 @group(0) @binding(2) var<storage, read> roots: array<f32>; // inverse of forward, [rows]
 @group(0) @binding(3) var<storage, read> dout: array<f32>; // dscores, [rows]
-@group(0) @binding(4) var<storage, read_write> dhead: array<f32>; // [d]
+@group(0) @binding(4) var<storage, read_write> dhead: array<f32>; // [blocks, d]
 
-@compute @workgroup_size(LANES)
-fn backward_head(@builtin(global_invocation_id) id: vec3u) {
-    let column = id.x;
-    if column >= params.d {
-        return;
-    }
+@compute @workgroup_size(COLUMNS * ROW_LANES)
+fn backward_head(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = column_block(group.y * groups.x + group.x, lane, params.rows, params.d);
     var sum = 0.0;
-    for (var row = 0u; row < params.rows; row++) {
-        sum += dout[row] * roots[row] * x[row * params.d + column];
+    if at.column < params.d {
+        for (var row = at.row; row < at.end; row += ROW_LANES) {
+            sum += dout[row] * roots[row] * x[row * params.d + at.column];
+        }
     }
-    dhead[column] = sum;
+    sum = column_sum(sum, lane);
+    if lane < COLUMNS && at.column < params.d && at.block * ROW_BLOCK < max(params.rows, 1u) {
+        dhead[(params.block + at.block) * params.d + at.column] = sum;
+    }
 }

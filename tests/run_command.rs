@@ -1,58 +1,17 @@
 //! The program as a user runs it: the whole method twice with one seed, then each step by itself on the former's files.
 
+mod tiny_run;
+
 use std::path::Path;
-use std::process::{Command, Output};
-
-const SETTINGS: &str = r#"
-seed = 3
-
-[pretrain]
-hidden = 16
-layers = 1
-heads = 2
-kv_heads = 1
-ffn = 32
-vocab = 280
-context = 96
-text_tokens = 32
-epochs = 1
-batch_tokens = 1024
-
-[le]
-history = 10
-
-[le.items]
-epochs = 1
-
-[le.fit]
-epochs = 2
-batch_tokens = 512
-lora = { rank = 4 }
-
-[le.label]
-candidates = 8
-negatives = 3
-users_per_file = 40
-
-[rec]
-width = 16
-epochs = 2
-negatives = 3
-
-[plan]
-variants = ["base", "lea"]
-seeds = [5]
-"#;
+use std::process::Output;
+use tiny_run::SETTINGS;
 
 fn lea(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_lea")).args(args).output().expect("the program starts")
+    tiny_run::lea(".", args)
 }
 
 fn succeed(args: &[&str]) -> String {
-    let output = lea(args);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "lea {}: {errors}", args.join(" "));
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    tiny_run::succeed(".", args).0
 }
 
 fn text(path: impl AsRef<Path>) -> &'static str {

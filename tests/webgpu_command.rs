@@ -1,67 +1,13 @@
 //! `--device webgpu` as a user gives it: the whole method on an adapter beside the CPU, and names that mean none.
 
 mod skip;
+mod tiny_run;
 
 use lea::device::webgpu::adapter;
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Command, Output};
-
-const SETTINGS: &str = r#"
-seed = 3
-
-[pretrain]
-hidden = 16
-layers = 1
-heads = 2
-kv_heads = 1
-ffn = 32
-vocab = 280
-context = 96
-text_tokens = 32
-epochs = 1
-batch_tokens = 1024
-
-[le]
-history = 10
-
-[le.items]
-epochs = 1
-
-[le.fit]
-epochs = 2
-batch_tokens = 512
-lora = { rank = 4 }
-
-[le.label]
-candidates = 8
-negatives = 3
-users_per_file = 40
-
-[rec]
-width = 16
-epochs = 2
-negatives = 3
-
-[plan]
-variants = ["base", "lea"]
-seeds = [5]
-"#;
-
-fn lea(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_lea"))
-        .current_dir(folder)
-        .args(args)
-        .output()
-        .expect("the program starts")
-}
-
-fn succeed(folder: &Path, args: &[&str]) -> String {
-    let output = lea(folder, args);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "lea {}: {errors}", args.join(" "));
-    String::from_utf8_lossy(&output.stdout).into_owned() + &errors
-}
+use std::process::Command;
+use tiny_run::{SETTINGS, lea, succeed};
 
 fn data() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -96,7 +42,7 @@ fn the_whole_method_reaches_the_metrics_of_the_cpu_and_repeats_to_the_byte() {
     let at = |name: &str| folder.path().join(name);
     let run = |out: &str, device: &str| {
         let args = ["run", "--config", "c.toml", "--data", "data", "--out", out, "--device", device];
-        succeed(folder.path(), &args)
+        succeed(folder.path(), &args).1
     };
     run("cpu", "cpu");
     let told = run("gpu", &device);

@@ -3,25 +3,9 @@
 use super::Tensor;
 use crate::Result;
 use crate::device::Storage;
-use crate::device::webgpu::{Buffer, View, ViewMut};
+use crate::device::webgpu::{Aligned, Buffer, ViewMut};
 use std::borrow::Cow;
 use std::sync::Arc;
-
-/// What a kernel reads: the tensor's own buffer, or a copy where its first element does not stand at a place that a
-/// binding may start at.
-pub(crate) enum Aligned<'a> {
-    Own(View<'a>),
-    Copy(Buffer),
-}
-
-impl Aligned<'_> {
-    pub(crate) fn view(&self) -> View<'_> {
-        match self {
-            Aligned::Own(view) => *view,
-            Aligned::Copy(buffer) => buffer.view(0, buffer.len()),
-        }
-    }
-}
 
 impl Tensor {
     fn gpu_buffer(&self) -> &Buffer {
@@ -33,11 +17,7 @@ impl Tensor {
 
     /// The elements of a tensor on an adapter, for its kernels: type and device have been checked before.
     pub(crate) fn gpu(&self) -> Result<Aligned<'_>> {
-        let buffer = self.gpu_buffer();
-        if buffer.is_aligned(self.offset) {
-            return Ok(Aligned::Own(buffer.view(self.offset, self.len())));
-        }
-        buffer.copy_part(self.offset, self.len()).map(Aligned::Copy)
+        self.gpu_buffer().view(0, 0).part_anywhere(self.offset, self.len())
     }
 
     /// The same, to be written; copied first where another tensor shares the buffer.

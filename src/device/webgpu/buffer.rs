@@ -5,7 +5,6 @@ use super::context::Gpu;
 use crate::Result;
 use crate::device::{DType, Element};
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// Smallest binding; empty tensors have one too.
@@ -39,10 +38,15 @@ pub struct Buffer {
 impl Buffer {
     /// `len` elements of arbitrary content.
     pub fn scratch(gpu: &Gpu, dtype: DType, len: usize) -> Result<Self> {
+        Self::unused_since(gpu, dtype, len, u64::MAX)
+    }
+
+    /// The same, of a buffer that no recording from number `recording` on uses.
+    fn unused_since(gpu: &Gpu, dtype: DType, len: usize, recording: u64) -> Result<Self> {
         gpu.expect_type(dtype)?;
         let bytes = size_class((len * dtype.size()) as u64);
         // The lock is let go before a buffer is made: making one may have to empty the pool.
-        let free = gpu.pool().take(bytes);
+        let free = gpu.pool().take(bytes, recording);
         let raw = match free {
             Some(raw) => raw,
             None => gpu.create_buffer(bytes)?,
@@ -59,7 +63,8 @@ impl Buffer {
 
     /// A copy of `data`.
     pub fn copy_of<T: Element>(gpu: &Gpu, data: &[T]) -> Result<Self> {
-        let mut buffer = Self::scratch(gpu, T::DTYPE, data.len())?;
+        // An upload comes before all that is recorded: into a buffer that the recording uses it would have to hand that over.
+        let mut buffer = Self::unused_since(gpu, T::DTYPE, data.len(), gpu.recording())?;
         if T::DTYPE == DType::U32 {
             let ids: &[u32] = bytemuck::cast_slice(data);
             buffer.bound = Some(ids.iter().max().map_or(0, |id| id.saturating_add(1)));
@@ -165,6 +170,25 @@ pub struct View<'a> {
 #[derive(Debug)]
 pub struct ViewMut<'a>(pub View<'a>);
 
+/// What a kernel reads: elements where they are, or a copy where a binding cannot start at the first of them.
+#[derive(Debug)]
+pub enum Aligned<'a> {
+    /// Where they are.
+    Own(View<'a>),
+    /// A copy.
+    Copy(Buffer),
+}
+
+impl Aligned<'_> {
+    /// The elements.
+    pub fn view(&self) -> View<'_> {
+        match self {
+            Aligned::Own(view) => *view,
+            Aligned::Copy(buffer) => buffer.view(0, buffer.len()),
+        }
+    }
+}
+
 impl<'a> View<'a> {
     /// Number of elements.
     pub fn len(&self) -> usize {
@@ -191,9 +215,12 @@ impl<'a> View<'a> {
         self.buffer.is_aligned(self.offset + start)
     }
 
-    /// A copy of a part that may start anywhere.
-    pub(super) fn copy_part(&self, start: usize, len: usize) -> Result<Buffer> {
-        self.buffer.copy_part(self.offset + start, len)
+    /// Elements `start..start + len` of it, wherever they start.
+    pub fn part_anywhere(&self, start: usize, len: usize) -> Result<Aligned<'a>> {
+        if self.starts_at(start) {
+            return Ok(Aligned::Own(self.part(start, len)));
+        }
+        self.buffer.copy_part(self.offset + start, len).map(Aligned::Copy)
     }
 
     /// Writes the first `len` elements of `from` into it from element `start` on, which may be any.
@@ -239,15 +266,17 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// The smallest free buffer of at least that size, but none of more than twice as much.
-    fn take(&mut self, bytes: u64) -> Option<Raw> {
-        self.pop(bytes..=2 * bytes)
-    }
-
-    fn pop(&mut self, sizes: RangeInclusive<u64>) -> Option<Raw> {
-        let (&size, free) = self.free.range_mut(sizes).find(|(_, free)| !free.is_empty())?;
+    /// The smallest free buffer of at least that size, but none of more than twice as much, and none that a recording from
+    /// number `recording` on uses. The one that was freed last, so that bind groups serve again.
+    fn take(&mut self, bytes: u64, recording: u64) -> Option<Raw> {
+        let idle = |raw: &Raw| raw.used_in < recording;
+        let mut sizes = self.free.range_mut(bytes..=2 * bytes);
+        let (size, found) = sizes.find_map(|(&size, free)| {
+            let at = free.iter().rposition(idle)?;
+            Some((size, free.remove(at)))
+        })?;
         self.bytes -= size;
-        free.pop()
+        Some(found)
     }
 
     /// Takes a buffer back. Where there are too many, all those before it go to the adapter, so that the sizes of today

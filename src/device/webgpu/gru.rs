@@ -149,16 +149,8 @@ impl<'a> Recurrence<'a> {
             buffer.view(0, buffer.len())
         }
         embedding::gather(all(&ids), &[history], h, ViewMut(all(&previous)))?;
-        let (start, len) = (first * 3 * h, visits.len() * 3 * h);
-        let copy;
-        let dhidden = match dhidden.starts_at(start) {
-            true => dhidden.part(start, len),
-            false => {
-                copy = dhidden.copy_part(start, len)?;
-                all(&copy)
-            }
-        };
-        let dhidden = Matrix { data: dhidden, transposed: true };
+        let dhidden = dhidden.part_anywhere(first * 3 * h, visits.len() * 3 * h)?;
+        let dhidden = Matrix { data: dhidden.view(), transposed: true };
         let previous = Matrix { data: all(&previous), transposed: false };
         matmul(dhidden, previous, dw, [3 * h, h, visits.len()], Epilogue::default())
     }

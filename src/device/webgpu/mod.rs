@@ -43,7 +43,7 @@ mod tier;
 pub mod top_k;
 mod trace;
 
-pub use buffer::{Buffer, View, ViewMut};
+pub use buffer::{Aligned, Buffer, View, ViewMut};
 pub use context::Gpu;
 pub use launch::{Counters, Launch, grid};
 pub use shader::{Dialect, Part, SHADERS, Shader};

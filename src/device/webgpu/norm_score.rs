@@ -1,13 +1,14 @@
 //! Root-mean-square norm and score head in one, see `shaders/norm_score.wgsl`.
 
+use super::column_sums::{ROW_BLOCK, column_sums};
 use super::shader::{LANES, Part, Shader};
 use super::{Launch, View, ViewMut, grid};
 use crate::Result;
 
 pub(super) static SHADER: Shader =
     Shader::new("norm_score", include_str!("../../../shaders/norm_score.wgsl"))
-        .with(&[Part::Reduce])
-        .defining(&[LANES]);
+        .with(&[Part::Reduce, Part::Columns])
+        .defining(&[LANES, ROW_BLOCK]);
 
 /// score = x·head / √(mean(x²) + eps); `x: [rows, d]`, `head: [d]` the norm's weight times the head,
 /// `scores, inverse: [rows]`, inverse the reciprocal roots.
@@ -20,7 +21,7 @@ pub fn forward(x: View, head: View, eps: f32, scores: ViewMut, inverse: ViewMut)
             shader: &SHADER,
             entry: "forward",
             defines: &[],
-            params: &[rows as u32, d as u32, eps.to_bits()],
+            params: &[rows as u32, d as u32, eps.to_bits(), 0],
             reads: &[x.part(first * d, rows * d), head],
             writes: &[scores.part(first, rows), inverse.part(first, rows)],
             groups: grid(rows),
@@ -53,7 +54,7 @@ pub fn backward_input(x: View, head: View, of: Rows, dx: ViewMut) -> Result<()> 
             shader: &SHADER,
             entry: "backward_input",
             defines: &[],
-            params: &[rows as u32, d as u32, 0],
+            params: &[rows as u32, d as u32, 0, 0],
             reads: &[x.part(first * d, rows * d), head, scores, inverse, dscores],
             writes: &[dx.part(first * d, rows * d)],
             groups: grid(rows),
@@ -65,15 +66,20 @@ pub fn backward_input(x: View, head: View, of: Rows, dx: ViewMut) -> Result<()> 
 
 /// `dhead: [d]` of [`forward`]: Σ_rows dscore·s·x.
 pub fn backward_head(x: View, of: Rows, dhead: ViewMut) -> Result<()> {
-    let (rows, d) = (of.inverse.len(), dhead.len());
-    x.gpu().launch(&Launch {
-        shader: &SHADER,
-        entry: "backward_head",
-        defines: &[],
-        params: &[rows as u32, d as u32, 0],
-        reads: &[x, of.inverse, of.dscores],
-        writes: &[dhead],
-        groups: grid(d.div_ceil(LANES.1 as usize)),
-        work: 3 * (rows * d) as u64,
+    let d = dhead.len();
+    column_sums(of.inverse.len(), d, dhead, |part| {
+        part.launch(
+            d,
+            Launch {
+                shader: &SHADER,
+                entry: "backward_head",
+                defines: &[],
+                params: &[part.rows.len() as u32, d as u32, 0, part.block as u32],
+                reads: &[part.of(x, d), part.of(of.inverse, 1), part.of(of.dscores, 1)],
+                writes: &[part.sums()],
+                groups: [0; 3],
+                work: 3,
+            },
+        )
     })
 }

@@ -36,18 +36,11 @@ pub fn retrieve(search: Search, values: ViewMut, ids: ViewMut) -> Result<()> {
     let part = gpu.rows_per_buffer(n, v.max(k).max(d))?.min((SCORES / v.max(1)).max(1));
     for first in (0..n).step_by(part) {
         let rows = part.min(n - first);
-        let copy;
-        let x = match search.x.starts_at(first * d) {
-            true => search.x.part(first * d, rows * d),
-            false => {
-                copy = search.x.copy_part(first * d, rows * d)?;
-                copy.view(0, copy.len())
-            }
-        };
+        let x = search.x.part_anywhere(first * d, rows * d)?;
         let scores = Buffer::scratch(gpu, DType::F32, rows * v)?;
         let epilogue = Epilogue { bias: search.bias, ..Epilogue::default() };
         let (x, table) =
-            (Matrix { data: x, transposed: false }, Matrix { data: search.table, transposed: true });
+            (Matrix { data: x.view(), transposed: false }, Matrix { data: search.table, transposed: true });
         matmul(x, table, ViewMut(scores.view(0, rows * v)), [rows, v, d], epilogue)?;
         if !search.exclude.is_empty() {
             exclude(gpu, &search.exclude[first..first + rows], v, &scores)?;

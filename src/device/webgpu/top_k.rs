@@ -43,16 +43,9 @@ pub fn top_k(scores: View, m: usize, k: usize, values: ViewMut, ids: ViewMut) ->
     for first in (0..n).step_by(part) {
         let rows = part.min(n - first);
         let mut found = Found::new(&values, &ids, first, rows, k)?;
-        let copy;
-        let scores = match scores.starts_at(first * m) {
-            true => scores.part(first * m, rows * m),
-            false => {
-                copy = scores.copy_part(first * m, rows * m)?;
-                copy.view(0, copy.len())
-            }
-        };
+        let scores = scores.part_anywhere(first * m, rows * m)?;
         let (values, ids) = found.views();
-        select(scores, m, k, values, ids)?;
+        select(scores.view(), m, k, values, ids)?;
         found.store()?;
     }
     Ok(())
