@@ -7,15 +7,18 @@ mod outputs;
 mod place;
 mod record;
 mod survey;
+mod written;
 
 pub use fingerprint::{Difference, Fingerprint};
 pub use lock::FolderLock;
 pub use outputs::remove_half_written;
 pub use survey::{Left, half_written, survey};
+pub use written::Missing;
 
 use self::lock::{Locks, same_file};
 use self::place::Place;
 use self::record::{Record, Stage, Status};
+use self::written::Written;
 use crate::progress::MetricsLog;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -51,7 +54,7 @@ pub struct Opening<'a> {
     pub inputs: Vec<PathBuf>,
     /// Every file that it may write, below the folder; in a file's name, one `*` stands for anything and each `?` for
     /// a digit. Record and checkpoints need not be named. Those that it has written when it is finished are its
-    /// results: without one of them it is finished no longer.
+    /// results: without one of them, or with one of another size, it is finished no longer.
     pub outputs: Vec<String>,
     /// Names of results that it has in common with other parts of the folder: not to be removed with it.
     pub shared: Vec<String>,
@@ -68,7 +71,7 @@ pub struct RunFolder {
     record: Mutex<Record>,
     resumed: bool,
     shared: Vec<String>,
-    missing: Vec<String>,
+    missing: Vec<Missing>,
     checkpoint_every: Duration,
 }
 
@@ -114,7 +117,7 @@ impl<'a> Opening<'a> {
             (_, None) => place.write_record(&record)?,
             (Start::Resume, Some(found)) => {
                 place.check_same(&found, &record.run)?;
-                missing = place.missing(&found.results);
+                missing = found.results.missing(dir, false);
                 match found.status {
                     Status::Finished if missing.is_empty() => {
                         place.remove_checkpoints()?;
@@ -123,6 +126,10 @@ impl<'a> Opening<'a> {
                     Status::Clearing => place.clear(&mut record, Some(found), inputs)?,
                     Status::Running | Status::Finished => {
                         outputs::remove(dir, &outputs::matching(dir, &record.outputs, true)?)?;
+                        place.remove_changed(&missing)?;
+                        for stage in found.stages.values().filter(|stage| stage.done) {
+                            place.remove_changed(&stage.files.missing(dir, true))?;
+                        }
                         record.stages = found.stages;
                         place.write_record(&record)?;
                         resumed = true;
@@ -154,8 +161,9 @@ impl RunFolder {
         self.resumed
     }
 
-    /// Results that the run had been finished with and that are gone: what made them is done again.
-    pub fn missing(&self) -> &[String] {
+    /// Results that the run had been finished with and that are gone or were of another size, and so removed: what
+    /// made them is done again.
+    pub fn missing(&self) -> &[Missing] {
         &self.missing
     }
 
@@ -205,10 +213,10 @@ impl RunFolder {
         })
     }
 
-    /// Whether a file that the finished stage `name` wrote is gone.
+    /// Whether a file that the finished stage `name` wrote is gone, or has another size.
     pub fn lost_stage(&self, name: &str) -> bool {
         self.with_record(|record| {
-            record.stages.get(name).is_some_and(|stage| !self.place().missing(&stage.files).is_empty())
+            record.stages.get(name).is_some_and(|stage| !stage.files.missing(&self.dir, true).is_empty())
         })
     }
 
@@ -229,16 +237,18 @@ impl RunFolder {
         let left = serde_json::to_value(left)
             .map_err(|e| Error::setting(format!("stage {name} cannot be recorded: {e}"), "report this"))?;
         self.with_record(|record| {
-            let files = match record.stages.get(name) {
+            let names: Vec<String> = match record.stages.get(name) {
                 // Done again, it has written what it had written before, and what followed may still stand there.
-                Some(stage) => stage.files.clone(),
+                Some(stage) => stage.files.0.keys().cloned().collect(),
                 None => {
-                    let of_others: Vec<&String> = record.stages.values().flat_map(|s| &s.files).collect();
+                    let of_others: Vec<&String> =
+                        record.stages.values().flat_map(|s| s.files.0.keys()).collect();
                     let mut written = self.place().written(&record.outputs)?;
                     written.retain(|file| !of_others.contains(&file));
                     written
                 }
             };
+            let files = Written::measured(&self.dir, names);
             record.stages.insert(name.into(), Stage { files, done: true, left });
             self.place().write_record(record)
         })
@@ -249,8 +259,9 @@ impl RunFolder {
         self.check_still_there()?;
         self.with_record(|record| {
             record.status = Status::Finished;
-            record.results = self.place().written(&record.outputs)?;
-            record.results.extend(self.shared.iter().cloned());
+            record.results = Written::measured(&self.dir, self.place().written(&record.outputs)?);
+            // Other parts may write these: that they are there is all that counts.
+            record.results.0.extend(self.shared.iter().map(|name| (name.clone(), None)));
             record.command_line.clear();
             self.place().write_record(record)
         })?;

@@ -287,8 +287,18 @@ fn a_finished_run_whose_files_are_missing_makes_them_again() {
         workshop.run(&workshop.label("whole", &["--files", "2", "--resume"]));
         assert!(labels(&workshop.path("whole")) == whole, "{name}");
     }
+    let cut = |file: &str| {
+        let path = workshop.path(file);
+        std::fs::write(&path, &std::fs::read(&path).unwrap()[..100]).unwrap();
+    };
+    cut("whole/labels-00001-of-00002.safetensors");
+    let told = workshop.run(&workshop.label("whole", &["--files", "2", "--resume"]));
+    assert!(told.contains("labels-00001-of-00002.safetensors has 100 bytes, was "), "{told}");
+    assert!(labels(&workshop.path("whole")) == whole);
     let shard = |number| workshop.label("shards", &["--shard", number, "--resume"]);
     ["1/2", "2/2"].iter().for_each(|number| drop(workshop.run(&shard(number))));
+    cut("shards/labels-00001-of-00002.safetensors");
+    assert!(workshop.run(&shard("2/2")).contains("has 100 bytes, was "));
     for ending in ["safetensors", "json"] {
         std::fs::remove_file(workshop.path(&format!("shards/labels-00001-of-00002.{ending}"))).unwrap();
         assert!(workshop.run(&shard("1/2")).contains("finished"));

@@ -34,9 +34,12 @@ pub fn open(opening: Opening) -> Result<Option<RunFolder>> {
         return Ok(None);
     };
     if let [first, others @ ..] = folder.missing() {
-        let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+        let more = match others.len() {
+            0 => String::new(),
+            n => format!(", and {n} more are gone or changed"),
+        };
         output::line(format_args!(
-            "{out}: the run was finished, but {first}{more} is gone: what made it is done again"
+            "{out}: the run was finished, but {first}{more}: what made it is done again"
         ))?;
     }
     interrupt::listen()?;

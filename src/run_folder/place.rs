@@ -3,9 +3,11 @@
 use super::fingerprint::{Difference, Fingerprint};
 use super::lock::{self, Locks};
 use super::record::{Record, Status};
+use super::written::Missing;
 use super::{Start, outputs};
 use crate::{Error, Result, files};
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// A folder, and which run's files in it are meant.
@@ -96,9 +98,15 @@ impl Place<'_> {
         record.write(&self.record())
     }
 
-    /// Those of `names` that are no files of the folder.
-    pub fn missing(&self, names: &[String]) -> Vec<String> {
-        names.iter().filter(|name| !self.dir.join(name).is_file()).cloned().collect()
+    /// Removes what is there with another size than it was written with: it is made again like what is gone.
+    pub fn remove_changed(&self, missing: &[Missing]) -> Result<()> {
+        for path in missing.iter().filter(|file| file.sizes.is_some()).map(|file| self.dir.join(&file.name)) {
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io(&path, e)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// What the run has written of its `outputs`, but for checkpoints.

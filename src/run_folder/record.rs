@@ -1,6 +1,7 @@
 //! `resume.json`: what the run of a folder is and how far it has come.
 
 use super::fingerprint::Fingerprint;
+use super::written::Written;
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,7 +9,9 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
-const FORMAT: &str = "lea-resume-2";
+const FORMAT: &str = "lea-resume-3";
+/// Formats that are read; the older one has no sizes.
+const READ: [&str; 2] = ["lea-resume-2", FORMAT];
 
 /// `resume.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,7 +26,7 @@ pub(super) struct Record {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command_line: Vec<String>,
     /// Files that it had written when it was finished; it is no longer without them.
-    pub results: Vec<String>,
+    pub results: Written,
     /// What finished stages left for the later ones.
     pub stages: BTreeMap<String, Stage>,
 }
@@ -42,7 +45,7 @@ pub(super) enum Status {
 #[serde(deny_unknown_fields)]
 pub(super) struct Stage {
     /// Files that it wrote.
-    pub files: Vec<String>,
+    pub files: Written,
     /// Whether it need not be done again.
     pub done: bool,
     /// What later stages need of it.
@@ -58,7 +61,7 @@ impl Record {
             run,
             outputs,
             command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
-            results: Vec::new(),
+            results: Written::default(),
             stages: BTreeMap::new(),
         }
     }
@@ -76,7 +79,7 @@ impl Record {
         };
         let record: Record =
             serde_json::from_str(&text).map_err(|e| wrong(format!("line {}", e.line()), e.to_string()))?;
-        if record.format != FORMAT {
+        if !READ.contains(&&record.format[..]) {
             return Err(wrong("format".into(), format!("{:?} where {FORMAT:?} is expected", record.format)));
         }
         Ok(Some(record))

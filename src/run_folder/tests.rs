@@ -154,7 +154,8 @@ fn a_finished_run_that_lacks_a_result_is_gone_on_with() {
     assert!(resume().is_none());
     std::fs::remove_file(&result).unwrap();
     let folder = resume().expect("the result is missing");
-    assert_eq!((folder.resumed(), folder.missing()), (true, &["result".to_string()][..]));
+    let gone = Missing { name: "result".into(), sizes: None };
+    assert_eq!((folder.resumed(), folder.missing()), (true, &[gone][..]));
     std::fs::write(&result, "x").unwrap();
     drop(folder);
     // Killed meanwhile, it stays unfinished.
@@ -186,4 +187,57 @@ fn a_stage_of_which_a_file_is_gone_is_to_be_done_again_and_no_other() {
     std::fs::write(path("rec/a.x"), "x").unwrap();
     folder.forget_stages(&["two", "unheard of"]).unwrap();
     assert_eq!((folder.lost_stage("two"), stages(&folder)), (false, (Some(1), None)));
+}
+
+#[test]
+fn a_file_of_another_size_is_removed_and_counts_as_gone_but_a_log_of_a_stage_may_grow() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let opening = |start| {
+        let opening = opening(dir.path(), start, 1);
+        Opening { outputs: ["result", "a.jsonl", "b.html"].map(String::from).to_vec(), ..opening }
+    };
+    let resume = || opening(Start::Resume).open().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(path(name), text).unwrap();
+    let folder = resume().expect("nothing is there");
+    ["result", "a.jsonl", "b.html"].iter().for_each(|name| write(name, "whole"));
+    folder.finish_stage("one", &1).unwrap();
+    write("a.jsonl", "whole and more");
+    assert!(!folder.lost_stage("one"));
+    drop(folder);
+    // Of an unfinished run too.
+    write("result", "who");
+    let folder = resume().expect("it is not finished");
+    assert!(folder.lost_stage("one") && !path("result").exists());
+    write("result", "whole");
+    folder.finish_stage("one", &1).unwrap();
+    folder.finish().unwrap();
+    let record = std::fs::read_to_string(path("resume.json")).unwrap();
+    write("b.html", "another page");
+    assert!(resume().is_none());
+    for (name, other) in
+        [("result", "who"), ("result", ""), ("result", "whole and more"), ("a.jsonl", "whole")]
+    {
+        let whole = std::fs::read_to_string(path(name)).unwrap();
+        write(name, other);
+        let folder = resume().expect("a result is of another size");
+        let told = folder.missing().iter().map(Missing::to_string).collect::<Vec<_>>();
+        assert_eq!(told, [format!("{name} has {} bytes, was {}", other.len(), whole.len())]);
+        assert!(!path(name).exists());
+        assert!(folder.lost_stage("one"));
+        write(name, &whole);
+        drop(folder);
+        write("resume.json", &record);
+        assert!(resume().is_none());
+    }
+    // The format before had names only: such a file is looked for, whatever its size.
+    let mut old: serde_json::Value = serde_json::from_str(&record).unwrap();
+    old["format"] = "lea-resume-2".into();
+    old["results"] = serde_json::json!(["a.jsonl", "result"]);
+    old["stages"]["one"]["files"] = old["results"].clone();
+    write("resume.json", &old.to_string());
+    write("result", "who");
+    assert!(resume().is_none());
+    std::fs::remove_file(path("result")).unwrap();
+    assert_eq!(resume().expect("a result is gone").missing().len(), 1);
 }
