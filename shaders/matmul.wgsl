@@ -1,7 +1,9 @@
-// c = op(a)·op(b) (+ c | + residual) (+ bias), op the identity or the transpose.
+// c = (c +) op(a)·op(b) (+ bias) (+ residual), op the identity or the transpose.
 //   a [m, k], or [k, m] if TRANSPOSE_A; b [k, n], or [n, k] if TRANSPOSE_B; c, residual [m, n]; bias [n].
+// Each may be a part of a larger matrix: it begins at an element of its binding and has a stride from row to row.
 // A workgroup makes a tile of c; each invocation ROWS × COLUMNS elements of it in registers. The sum over k runs in its
-// order for every element, whatever the shape: a row's bits do not depend on the other rows.
+// order for every element, whatever the shape: a row's bits do not depend on the other rows. Added to c, it goes on from c's element: a sum that is cut
+// into several launches has the bits of the whole one.
 //
 // tiled: for GPUs. 64 × 64 tile by 16 × 16 invocations, 16 of k at a time through workgroup memory. Bound by arithmetic
 // once m and n fill tiles.
@@ -12,14 +14,18 @@ struct Params {
     m: u32,
     n: u32,
     k: u32,
-    /// Bit 0: add what c holds; bit 1: add the bias; bit 2: add the residual.
+    /// Bit 0: go on from what c holds; bit 1: add the bias; bit 2: add the residual.
     mode: u32,
-    /// Elements from one row of c to the next: more than n where n is a part.
-    stride: u32,
-    /// First column of this part.
-    column: u32,
-    /// First row of workgroups.
-    group: u32,
+    /// Elements from one row to the next, as stored; the residual's is c's.
+    a_stride: u32,
+    b_stride: u32,
+    c_stride: u32,
+    /// Place of the first element in the binding.
+    a_first: u32,
+    b_first: u32,
+    c_first: u32,
+    bias_first: u32,
+    residual_first: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -30,18 +36,28 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> c: array<f32>; // [m, n]
 
 fn store(row: u32, column: u32, value: f32) {
-    let at = row * params.stride + params.column + column;
+    let at = row * params.c_stride + column;
     var sum = value;
-    if (params.mode & 1u) != 0u {
-        sum += c[at];
-    }
     if (params.mode & 2u) != 0u {
-        sum += bias[params.column + column];
+        sum += bias[params.bias_first + column];
     }
     if (params.mode & 4u) != 0u {
-        sum += residual[at];
+        sum += residual[params.residual_first + at];
     }
-    c[at] = sum;
+    c[params.c_first + at] = sum;
+}
+
+/// What the sums of four elements begin with.
+fn begin(row: u32, column: u32) -> vec4f {
+    var sums = vec4f();
+    if (params.mode & 1u) != 0u && row < params.m {
+        for (var i = 0u; i < 4u; i++) {
+            if column + i < params.n {
+                sums[i] = c[params.c_first + row * params.c_stride + column + i];
+            }
+        }
+    }
+    return sums;
 }
 
 const TILE: u32 = 64u;
@@ -56,9 +72,12 @@ fn tiled(
     @builtin(local_invocation_id) local: vec3u,
     @builtin(local_invocation_index) index: u32,
 ) {
-    let first_row = (params.group + group.y) * TILE;
+    let first_row = group.y * TILE;
     let first_column = group.x * TILE;
     var sums: array<vec4f, 4>;
+    for (var i = 0u; i < 4u; i++) {
+        sums[i] = begin(first_row + local.y * 4u + i, first_column + local.x * 4u);
+    }
     for (var start = 0u; start < params.k; start += DEPTH) {
         for (var i = index; i < TILE * DEPTH; i += 256u) {
             // The faster index of the tile walks the faster index of memory.
@@ -70,8 +89,8 @@ fn tiled(
             }
             var value = 0.0;
             if first_row + row < params.m && start + depth < params.k {
-                value = a[select((first_row + row) * params.k + start + depth,
-                    (start + depth) * params.m + first_row + row, TRANSPOSE_A == 1u)];
+                value = a[params.a_first + select((first_row + row) * params.a_stride + start + depth,
+                    (start + depth) * params.a_stride + first_row + row, TRANSPOSE_A == 1u)];
             }
             tile_a[depth * TILE + row] = value;
 
@@ -83,8 +102,8 @@ fn tiled(
             }
             value = 0.0;
             if first_column + column < params.n && start + depth < params.k {
-                value = b[select((start + depth) * params.n + first_column + column,
-                    (first_column + column) * params.k + start + depth, TRANSPOSE_B == 1u)];
+                value = b[params.b_first + select((start + depth) * params.b_stride + first_column + column,
+                    (first_column + column) * params.b_stride + start + depth, TRANSPOSE_B == 1u)];
             }
             tile_b[depth * TILE + column] = value;
         }
@@ -131,15 +150,15 @@ fn store_eight(row: u32, column: u32, low: vec4f, high: vec4f) {
 
 @compute @workgroup_size(8, 4)
 fn direct(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
-    let first_row = (params.group + group.y) * 32u + local.y * 8u;
+    let first_row = group.y * 32u + local.y * 8u;
     let first_column = group.x * 64u + local.x * 8u;
     if first_row >= params.m || first_column >= params.n {
         return;
     }
-    let row_step = select(params.k, 1u, TRANSPOSE_A == 1u);
-    let a_step = select(1u, params.m, TRANSPOSE_A == 1u);
-    let column_step = select(1u, params.k, TRANSPOSE_B == 1u);
-    let b_step = select(params.n, 1u, TRANSPOSE_B == 1u);
+    let row_step = select(params.a_stride, 1u, TRANSPOSE_A == 1u);
+    let a_step = select(1u, params.a_stride, TRANSPOSE_A == 1u);
+    let column_step = select(1u, params.b_stride, TRANSPOSE_B == 1u);
+    let b_step = select(params.b_stride, 1u, TRANSPOSE_B == 1u);
     // Rows and columns past the end repeat the last one and are not stored.
     let a0 = min(first_row + 0u, params.m - 1u) * row_step;
     let a1 = min(first_row + 1u, params.m - 1u) * row_step;
@@ -157,24 +176,24 @@ fn direct(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) loc
     let b5 = min(first_column + 5u, params.n - 1u) * column_step;
     let b6 = min(first_column + 6u, params.n - 1u) * column_step;
     let b7 = min(first_column + 7u, params.n - 1u) * column_step;
-    var s0l = vec4f();
-    var s0h = vec4f();
-    var s1l = vec4f();
-    var s1h = vec4f();
-    var s2l = vec4f();
-    var s2h = vec4f();
-    var s3l = vec4f();
-    var s3h = vec4f();
-    var s4l = vec4f();
-    var s4h = vec4f();
-    var s5l = vec4f();
-    var s5h = vec4f();
-    var s6l = vec4f();
-    var s6h = vec4f();
-    var s7l = vec4f();
-    var s7h = vec4f();
-    var at_a = 0u;
-    var at_b = 0u;
+    var s0l = begin(first_row + 0u, first_column);
+    var s0h = begin(first_row + 0u, first_column + 4u);
+    var s1l = begin(first_row + 1u, first_column);
+    var s1h = begin(first_row + 1u, first_column + 4u);
+    var s2l = begin(first_row + 2u, first_column);
+    var s2h = begin(first_row + 2u, first_column + 4u);
+    var s3l = begin(first_row + 3u, first_column);
+    var s3h = begin(first_row + 3u, first_column + 4u);
+    var s4l = begin(first_row + 4u, first_column);
+    var s4h = begin(first_row + 4u, first_column + 4u);
+    var s5l = begin(first_row + 5u, first_column);
+    var s5h = begin(first_row + 5u, first_column + 4u);
+    var s6l = begin(first_row + 6u, first_column);
+    var s6h = begin(first_row + 6u, first_column + 4u);
+    var s7l = begin(first_row + 7u, first_column);
+    var s7h = begin(first_row + 7u, first_column + 4u);
+    var at_a = params.a_first;
+    var at_b = params.b_first;
     for (var i = 0u; i < params.k; i++) {
         let low = vec4f(b[b0 + at_b], b[b1 + at_b], b[b2 + at_b], b[b3 + at_b]);
         let high = vec4f(b[b4 + at_b], b[b5 + at_b], b[b6 + at_b], b[b7 + at_b]);

@@ -1,6 +1,6 @@
 //! Ops that compute each element from those at its place, sums over rows and over everything, and the optimiser.
 
-use super::{devices, error, expect_near, parity, random, to};
+use super::{devices, error, expect_near, limited_devices, parity, parity_on, random, to};
 use lea::device::{DType, Device};
 use lea::ops::adamw::{AdamWStep, adamw_step, squared_norm, squared_norms};
 use lea::ops::add::sum_rows;
@@ -80,6 +80,32 @@ fn sums_over_rows() {
             let what = format!("sum_rows of {shape:?} on {device}");
             expect_near(&what, &on(&device, DType::F32), &plain, &want);
         }
+    }
+}
+
+#[test]
+fn sums_over_rows_that_fill_a_binding() {
+    for device in limited_devices("sums_over_rows_that_fill_a_binding") {
+        for shape in [[3, 1_001], [257, 13], [5, 700], [1_025, 3], [300, 77], [7, 333]] {
+            let x = random(&shape, 1);
+            let on = |device: &Device, dtype| sum_rows(&to(device, dtype, &x)).unwrap();
+            let (want, plain) = (on(&Device::Cpu, DType::F64), on(&Device::Cpu, DType::F32));
+            expect_near(
+                &format!("sum_rows of {shape:?} on {device}"),
+                &on(&device, DType::F32),
+                &plain,
+                &want,
+            );
+        }
+    }
+}
+
+#[test]
+fn norms_of_rows_that_fill_a_binding() {
+    let devices = limited_devices("norms_of_rows_that_fill_a_binding");
+    for [rows, d] in [[70, 15], [300, 14], [130, 9]] {
+        let inputs = [random(&[rows, d], 1), random(&[d], 2), random(&[d], 3)];
+        parity_on(&devices, "layer_norm in parts", |_| LayerNorm::new(1e-2), &inputs);
     }
 }
 

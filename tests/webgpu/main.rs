@@ -20,7 +20,7 @@ mod recurrence;
 mod rows;
 mod search;
 
-use lea::device::webgpu::adapter;
+use lea::device::webgpu::adapter::{self, Pretence};
 use lea::device::{DType, Device};
 use lea::ops::{Op, Saved};
 use lea::tensor::Tensor;
@@ -40,14 +40,17 @@ fn devices(test: &str) -> Vec<Device> {
     devices.clone()
 }
 
-/// Every adapter with bindings so small that tensors of a few thousand elements come in parts.
+/// Every adapter with bindings so small that tensors of a few thousand elements come in parts, with its own kernels and
+/// with those of hardware.
 fn limited_devices(test: &str) -> Vec<Device> {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     let devices = DEVICES.get_or_init(|| {
-        let open = |found: adapter::Description| {
-            Device::WebGpu(adapter::open_limited(found.index, found.tier(), 4096).unwrap())
+        let open = |found: &adapter::Description, hardware| {
+            let pretence = Pretence { hardware, binding_bytes: Some(4096) };
+            Device::WebGpu(adapter::open_as(found.index, found.tier(), pretence).unwrap())
         };
-        adapter::list().into_iter().map(open).collect()
+        let both = |found: adapter::Description| [open(&found, false), open(&found, true)];
+        adapter::list().into_iter().flat_map(both).collect()
     });
     if devices.is_empty() {
         skip::skipped(format_args!("{test}: there is no WebGPU adapter"));
@@ -59,7 +62,8 @@ fn open_all() -> Vec<Device> {
     let mut devices = Vec::new();
     for found in adapter::list() {
         if found.is_software() {
-            devices.push(Device::WebGpu(adapter::open_as_hardware(found.index, found.tier()).unwrap()));
+            let hardware = Pretence { hardware: true, ..Pretence::default() };
+            devices.push(Device::WebGpu(adapter::open_as(found.index, found.tier(), hardware).unwrap()));
         }
         for tier in lea::device::webgpu::TIERS {
             if tier.missing(found.features).is_none() {

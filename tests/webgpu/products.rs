@@ -1,7 +1,10 @@
 //! Products of matrices.
 
-use super::{parity, random};
-use lea::ops::{Linear, Matmul};
+use super::{devices, expect_near, limited_devices, parity, parity_on, random, to};
+use lea::device::{DType, Device};
+use lea::ops::matmul::{matmul, matmul_accumulate};
+use lea::ops::{Linear, Matmul, Op};
+use lea::tensor::Tensor;
 
 #[test]
 fn matmul_in_all_layouts() {
@@ -25,4 +28,110 @@ fn linear_with_bias_and_residual() {
         parity("linear", with(true, false), &[x.clone(), w.clone(), bias.clone()]);
         parity("linear", with(true, true), &[x, w, bias, residual]);
     }
+}
+
+/// Stored shapes of the factors of an m×n×k product.
+fn stored([m, n, k]: [usize; 3], [transpose_a, transpose_b]: [bool; 2]) -> [[usize; 2]; 2] {
+    [if transpose_a { [k, m] } else { [m, k] }, if transpose_b { [n, k] } else { [k, n] }]
+}
+
+const LAYOUTS: [[bool; 2]; 4] = [[false, false], [false, true], [true, false], [true, true]];
+
+/// Shapes with every extent, and every row of a matrix, within and beyond a binding of 1,024 elements.
+const BEYOND: [[usize; 3]; 6] =
+    [[67, 33, 131], [1, 7, 2_111], [2_111, 3, 5], [5, 2_111, 3], [3, 2, 4_999], [70, 1_031, 9]];
+
+/// The product in f32, one term after the other: the plain implementation. The CPU's sums over so long rows are better.
+fn plain_product(
+    a: &Tensor,
+    b: &Tensor,
+    [m, n, k]: [usize; 3],
+    [transpose_a, transpose_b]: [bool; 2],
+) -> Tensor {
+    let [a, b] = [a, b].map(|x| x.to_f64_vec().unwrap().into_iter().map(|x| x as f32).collect::<Vec<_>>());
+    let a = |row, i| a[if transpose_a { i * m + row } else { row * k + i }];
+    let b = |i, column| b[if transpose_b { column * k + i } else { i * n + column }];
+    let sum = |at: usize| (0..k).fold(0.0, |sum: f32, i| sum + a(at / n, i) * b(i, at % n));
+    Tensor::from_slice(&Device::Cpu, &(0..m * n).map(sum).collect::<Vec<_>>(), &[m, n]).unwrap()
+}
+
+#[test]
+fn products_of_matrices_beyond_a_binding() {
+    let devices = limited_devices("products_of_matrices_beyond_a_binding");
+    for extents in BEYOND {
+        for layout in LAYOUTS {
+            let [a, b] = stored(extents, layout);
+            let (a, b) = (random(&a, 1), random(&b, 2));
+            let want = matmul(&a, &b, layout[0], layout[1]).unwrap();
+            let plain = plain_product(&a, &b, extents, layout);
+            for device in &devices {
+                let [a, b] = [&a, &b].map(|x| to(device, DType::F32, x));
+                let found = matmul(&a, &b, layout[0], layout[1]).unwrap();
+                expect_near(
+                    &format!("{extents:?} {layout:?} on {}", device.describe()),
+                    &found,
+                    &plain,
+                    &want,
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn bias_and_residual_are_added_once_to_a_product_in_parts() {
+    let devices = limited_devices("bias_and_residual_are_added_once");
+    let inputs = |[rows, out, width]: [usize; 3]| {
+        [random(&[rows, width], 1), random(&[out, width], 2), random(&[out], 3), random(&[rows, out], 4)]
+    };
+    for extents in [[67, 33, 131], [70, 901, 9], [3, 5, 1_031]] {
+        let with = |_: &Device| Linear { bias: true, residual: true };
+        parity_on(&devices, "linear in parts", with, &inputs(extents));
+    }
+    // A bias and rows of the residual that are longer than a binding.
+    let inputs = inputs([5, 2_111, 3]);
+    let on = |device: &Device, dtype| {
+        let inputs: Vec<Tensor> = inputs.iter().map(|x| to(device, dtype, x)).collect();
+        Linear { bias: true, residual: true }.forward(&inputs.iter().collect::<Vec<_>>(), false).unwrap()
+    };
+    let (want, plain) = (on(&Device::Cpu, DType::F64), on(&Device::Cpu, DType::F32));
+    for device in &devices {
+        expect_near(&format!("long rows on {}", device.describe()), &on(device, DType::F32), &plain, &want);
+    }
+}
+
+#[test]
+fn cuts_change_no_bit_of_a_product() {
+    let (whole, cut) = (devices("cuts_change_no_bit"), limited_devices("cuts_change_no_bit"));
+    for cut in &cut {
+        // The device of the same adapter, kernels and tier that is not limited.
+        let Some(whole) = whole.iter().find(|whole| whole.describe() == cut.describe() && alike(whole, cut))
+        else {
+            panic!("{} has no device without limits", cut.describe());
+        };
+        for extents in [BEYOND[0], BEYOND[1], BEYOND[3]] {
+            for [transpose_a, transpose_b] in LAYOUTS {
+                let [a, b] = stored(extents, [transpose_a, transpose_b]);
+                let (a, b, start) = (random(&a, 1), random(&b, 2), random(&extents[..2], 3));
+                let run = |device| {
+                    let [a, b, mut c] = [&a, &b, &start].map(|x| to(device, DType::F32, x));
+                    let product = matmul(&a, &b, transpose_a, transpose_b).unwrap();
+                    matmul_accumulate(&a, &b, transpose_a, transpose_b, &mut c).unwrap();
+                    [product, c]
+                        .map(|x| x.to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>())
+                };
+                assert!(
+                    run(cut) == run(whole),
+                    "{extents:?} {transpose_a} {transpose_b} on {}",
+                    cut.describe()
+                );
+            }
+        }
+    }
+}
+
+/// Whether both run the kernels of software, or both those of hardware.
+fn alike(one: &Device, other: &Device) -> bool {
+    let software = |device: &Device| matches!(device, Device::WebGpu(gpu) if gpu.description().is_software());
+    software(one) == software(other)
 }

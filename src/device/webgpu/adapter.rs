@@ -91,25 +91,27 @@ pub fn open(which: Option<&str>) -> Result<Gpu> {
 
 /// A device of its own on adapter `index` of [`list`] that runs `tier`.
 pub fn open_tier(index: usize, tier: Tier) -> Result<Gpu> {
-    let (adapter, description) = chosen(&index.to_string())?;
-    let gpu = Gpu::open(&adapter, description)?;
-    gpu.set_tier(tier)?;
-    Ok(gpu)
+    open_as(index, tier, Pretence::default())
 }
 
-/// The same, with the kernels that hardware gets even where the adapter is software: those that no test would run otherwise.
-pub fn open_as_hardware(index: usize, tier: Tier) -> Result<Gpu> {
-    let (adapter, mut description) = chosen(&index.to_string())?;
-    description.info.device_type = wgpu::DeviceType::Other;
-    let gpu = Gpu::open(&adapter, description)?;
-    gpu.set_tier(tier)?;
-    Ok(gpu)
+/// What a test has an adapter pass for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pretence {
+    /// It is hardware, and gets hardware's kernels: those that no test would run otherwise.
+    pub hardware: bool,
+    /// Its bindings hold at most so many bytes: so small tensors are cut as large ones are.
+    pub binding_bytes: Option<u64>,
 }
 
-/// The same with bindings of at most `binding_bytes`: so a test splits small tensors as large ones are split.
-pub fn open_limited(index: usize, tier: Tier, binding_bytes: u64) -> Result<Gpu> {
+/// As [`open_tier`], of an adapter that passes for another.
+pub fn open_as(index: usize, tier: Tier, pretence: Pretence) -> Result<Gpu> {
     let (adapter, mut description) = chosen(&index.to_string())?;
-    description.limits.max_storage_buffer_binding_size = binding_bytes;
+    if pretence.hardware {
+        description.info.device_type = wgpu::DeviceType::Other;
+    }
+    if let Some(bytes) = pretence.binding_bytes {
+        description.limits.max_storage_buffer_binding_size = bytes;
+    }
     let gpu = Gpu::open(&adapter, description)?;
     gpu.set_tier(tier)?;
     Ok(gpu)

@@ -223,6 +223,14 @@ impl<'a> View<'a> {
         self.buffer.copy_part(self.offset + start, len).map(Aligned::Copy)
     }
 
+    /// A part that a kernel can be given and that holds elements `start..start + len` of it, and the first one's place in that.
+    pub(super) fn around(&self, start: usize, len: usize) -> (View<'a>, usize) {
+        let wanted = self.offset + start;
+        let step = (self.gpu().alignment() as usize / self.buffer.dtype.size()).max(1);
+        let before = wanted % step;
+        (View { buffer: self.buffer, offset: wanted - before, len: before + len }, before)
+    }
+
     /// Writes the first `len` elements of `from` into it from element `start` on, which may be any.
     pub(super) fn copy_from(&self, from: &Buffer, start: usize, len: usize) -> Result<()> {
         self.buffer.gpu.copy(from, 0, self.buffer, self.offset + start, len)

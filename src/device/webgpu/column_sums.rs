@@ -1,9 +1,9 @@
 //! Sums over the rows of a matrix, in blocks of rows that run side by side, see `shaders/common/columns.wgsl`. The order
 //! depends on the number of rows alone.
 
-use super::{Buffer, Launch, View, ViewMut, grid, sum_rows};
+use super::{Aligned, Buffer, Launch, View, ViewMut, add, grid, sum_rows};
+use crate::Result;
 use crate::device::DType;
-use crate::{Error, Result};
 use std::ops::Range;
 
 /// The constant `ROW_BLOCK`, rows that one workgroup sums, and its value.
@@ -20,8 +20,8 @@ pub(super) struct Part<'a> {
 
 impl<'a> Part<'a> {
     /// `width` elements of each of the rows.
-    pub fn of<'b>(&self, x: View<'b>, width: usize) -> View<'b> {
-        x.part(self.rows.start * width, self.rows.len() * width)
+    pub fn of<'b>(&self, x: View<'b>, width: usize) -> Result<Aligned<'b>> {
+        x.part_anywhere(self.rows.start * width, self.rows.len() * width)
     }
 
     /// The sums, to be written. A launch binds them once.
@@ -46,17 +46,14 @@ pub(super) fn column_sums(
     partial: impl Fn(&Part) -> Result<()>,
 ) -> Result<()> {
     let (gpu, block) = (sums.gpu(), ROW_BLOCK.1 as usize);
+    let part = gpu.rows_per_buffer(rows, width)?;
+    if part < block.min(rows) {
+        return wide_column_sums(rows, part, sums, partial);
+    }
     if rows <= block {
         return partial(&Part { rows: 0..rows, sums: sums.0, block: 0 });
     }
-    let part = match gpu.rows_per_part(rows, width)? {
-        part if part >= rows => rows,
-        part if part >= block => part / block * block,
-        _ => {
-            let problem = format!("{block} rows of {width} elements do not fit a binding of {gpu}");
-            return Err(Error::shape("sum_rows", problem));
-        }
-    };
+    let part = if part < rows { part / block * block } else { rows };
     let blocks = rows.div_ceil(block);
     let partials = Buffer::scratch(gpu, DType::F32, blocks * sums.len())?;
     let partials = partials.view(0, blocks * sums.len());
@@ -65,4 +62,21 @@ pub(super) fn column_sums(
         partial(&Part { rows, sums: partials, block: first / block })?;
     }
     sum_rows::forward(partials, sums)
+}
+
+/// The same where not even a block of rows fits a binding: some rows at a time, one sum after the other.
+fn wide_column_sums(
+    rows: usize,
+    part: usize,
+    sums: ViewMut,
+    partial: impl Fn(&Part) -> Result<()>,
+) -> Result<()> {
+    partial(&Part { rows: 0..part, sums: sums.0, block: 0 })?;
+    for first in (part..rows).step_by(part) {
+        let next = Buffer::scratch(sums.gpu(), DType::F32, sums.len())?;
+        let next = next.view(0, sums.len());
+        partial(&Part { rows: first..rows.min(first + part), sums: next, block: 0 })?;
+        add::assign(sums.part(0, sums.len()), next)?;
+    }
+    Ok(())
 }

@@ -166,6 +166,11 @@ impl Gpu {
         self.0.description.limits.max_storage_buffer_binding_size & !3
     }
 
+    /// How many elements of 4 bytes one binding can show that start anywhere, see [`View::around`].
+    pub(super) fn elements_anywhere(&self) -> usize {
+        (self.binding_bytes().saturating_sub(self.alignment()) / 4).max(1) as usize
+    }
+
     /// How many rows of `width` elements of 4 bytes a kernel can be given at a time, so that each part fits a binding
     /// and starts where a binding may: `rows` where all fit.
     pub fn rows_per_part(&self, rows: usize, width: usize) -> Result<usize> {

@@ -61,6 +61,9 @@ pub fn backward_input(x: View, weight: View, moments: View, dy: View, dx: ViewMu
 pub fn backward_parameters(x: View, moments: View, dy: View, sums: ViewMut) -> Result<()> {
     let d = sums.len() / 2;
     column_sums(moments.len() / 2, d, sums, |part| {
+        let x = part.of(x, d)?;
+        let moments = part.of(moments, 2)?;
+        let dy = part.of(dy, d)?;
         part.launch(
             d,
             Launch {
@@ -68,7 +71,7 @@ pub fn backward_parameters(x: View, moments: View, dy: View, sums: ViewMut) -> R
                 entry: "backward_parameters",
                 defines: &[],
                 params: &[part.rows.len() as u32, d as u32, 0, part.block as u32],
-                reads: &[part.of(x, d), part.of(moments, 2), part.of(dy, d)],
+                reads: &[x.view(), moments.view(), dy.view()],
                 writes: &[part.sums()],
                 groups: [0; 3],
                 work: 5,

@@ -3,17 +3,20 @@
 use super::shader::Shader;
 use super::{Gpu, Launch, View, ViewMut};
 use crate::Result;
+use std::ops::Range;
 
 pub(super) static SHADER: Shader = Shader::new("matmul", include_str!("../../../shaders/matmul.wgsl"))
     .defining(&[("TRANSPOSE_A", 0), ("TRANSPOSE_B", 0)]);
 
 /// Most floating-point operations of one dispatch: some tenths of a second on the slowest adapters.
 const MOST_WORK: usize = 1 << 31;
+/// Most workgroups in one direction.
+const MOST_GROUPS: usize = 65_535;
 
 /// What is added to the product.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a> {
-    /// What the output holds.
+    /// What the output holds: the sums go on from it.
     pub accumulate: bool,
     /// A bias `[n]`.
     pub bias: Option<View<'a>>,
@@ -30,71 +33,184 @@ pub struct Matrix<'a> {
     pub transposed: bool,
 }
 
-/// c = a·b plus the epilogue; `a: [m, k]`, `b: [k, n]`, `c: [m, n]`. Large products take several dispatches, and matrices
-/// beyond a binding are given in parts of rows.
-pub fn matmul(a: Matrix, b: Matrix, c: ViewMut, [m, n, k]: [usize; 3], epilogue: Epilogue) -> Result<()> {
+/// c = a·b plus the epilogue; `a: [m, k]`, `b: [k, n]`, `c: [m, n]`. Matrices beyond a binding and products of much work take
+/// several dispatches; a sum that is cut along k goes on from what the part before left in c, so cuts change no bit.
+pub fn matmul(a: Matrix, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: Epilogue) -> Result<()> {
     let gpu = c.gpu();
-    // A transposed a and an untransposed b cannot be cut along m and n: they must fit.
-    let rows = gpu.rows_per_part(m, if a.transposed { n } else { n.max(k) })?;
-    let columns = if b.transposed { gpu.rows_per_part(n, k)? } else { n };
-    let part = |view: View<'_>, first, len, whole| if len < whole { (first, len) } else { (0, view.len()) };
-    for first_row in (0..m).step_by(rows.max(1)) {
-        let height = rows.min(m - first_row);
-        let c_rows = c.part(first_row * n, height * n);
-        let (at, len) = match a.transposed {
-            true => (0, a.data.len()),
-            false => part(a.data, first_row * k, height * k, m * k),
-        };
-        let left = Matrix { data: a.data.part(at, len), ..a };
-        let residual = epilogue.residual.map(|r| r.part(first_row * n, height * n));
-        for first_column in (0..n).step_by(columns.max(1)) {
-            let width = columns.min(n - first_column);
-            let (at, len) = match b.transposed {
-                true => part(b.data, first_column * k, width * k, n * k),
-                false => (0, b.data.len()),
-            };
-            let right = Matrix { data: b.data.part(at, len), ..b };
-            let epilogue = Epilogue { residual, ..epilogue };
-            let extents = [height, width, k];
-            launch(gpu, [left, right], c_rows.part(0, c_rows.len()), extents, (n, first_column), epilogue)?;
+    let kernel = Kernel::of(gpu);
+    let [m, n, k] = extents;
+    let most = gpu.elements_anywhere();
+    let [height, width, depth] = cut(extents, [a.transposed, b.transposed], most, kernel.tile);
+    for rows in parts(m, height) {
+        for columns in parts(n, width) {
+            let c = Block::of(c.0, n, &rows, &columns);
+            let residual = epilogue.residual.map(|r| Block::of(r, n, &rows, &columns));
+            let bias = epilogue.bias.map(|bias| Block::of(bias, n, &(0..1), &columns));
+            // A sum of nothing is a part too.
+            for inner in parts(k.max(1), depth) {
+                let inner = inner.start..inner.end.min(k);
+                let is_last = inner.end == k;
+                kernel.launch(&Product {
+                    gpu,
+                    a: a.block(&rows, &inner, [m, k]),
+                    b: b.block(&inner, &columns, [k, n]),
+                    c: &c,
+                    bias: bias.as_ref().filter(|_| is_last),
+                    residual: residual.as_ref().filter(|_| is_last),
+                    accumulate: epilogue.accumulate || inner.start > 0,
+                    transposed: [a.transposed, b.transposed],
+                    extents: [rows.len(), columns.len(), inner.len()],
+                })?;
+            }
         }
     }
     Ok(())
 }
 
-/// One product whose matrices fit their bindings; rows of c are `stride` long and begin at column `first`.
-fn launch(
-    gpu: &Gpu,
-    [a, b]: [Matrix; 2],
-    c: ViewMut,
+fn parts(len: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..len).step_by(most.max(1)).map(move |first| first..len.min(first + most))
+}
+
+/// Extents along m, n and k of the parts of a product: each matrix's part spans at most `most` elements, and no part is
+/// more than [`MOST_WORK`] for a kernel of that `tile`.
+fn cut(
     [m, n, k]: [usize; 3],
-    (stride, first): (usize, usize),
-    epilogue: Epilogue,
-) -> Result<()> {
-    let direct = gpu.description().is_software();
-    let (entry, tile) = if direct { ("direct", [32, 64]) } else { ("tiled", [64, 64]) };
-    let mode = u32::from(epilogue.accumulate)
-        | u32::from(epilogue.bias.is_some()) << 1
-        | u32::from(epilogue.residual.is_some()) << 2;
-    let defines = [("TRANSPOSE_A", u32::from(a.transposed)), ("TRANSPOSE_B", u32::from(b.transposed))];
-    // What is not added is not read: any view will do in its place.
-    let reads = [a.data, b.data, epilogue.bias.unwrap_or(a.data), epilogue.residual.unwrap_or(a.data)];
-    let across = n.div_ceil(tile[1]);
-    let groups = m.div_ceil(tile[0]);
-    let at_once = (MOST_WORK / (2 * tile[0] * n * k).max(1)).clamp(1, 65_535);
-    for group in (0..groups).step_by(at_once) {
-        let down = at_once.min(groups - group);
-        let words = [m, n, k, mode as usize, stride, first, group].map(|word| word as u32);
-        gpu.launch(&Launch {
-            shader: &SHADER,
-            entry,
-            defines: &defines,
-            params: &words,
-            reads: &reads,
-            writes: &[c.part(0, c.len())],
-            groups: [across as u32, down as u32, 1],
-            work: 2 * (down * tile[0] * n * k) as u64,
-        })?;
+    [transpose_a, transpose_b]: [bool; 2],
+    most: usize,
+    tile: [usize; 2],
+) -> [usize; 3] {
+    let (mut height, mut width, mut depth) = (m, n, k);
+    // A part of a matrix of `stored` rows and columns: some of its rows, or some of a row that is longer than a binding.
+    let fit = |rows: &mut usize, columns: &mut usize, stored: [usize; 2]| {
+        if stored[0] * stored[1] > most {
+            *rows = (*rows).min((most / stored[1]).max(1));
+            *columns = (*columns).min(most);
+        }
+    };
+    fit(&mut height, &mut width, [m, n]);
+    match transpose_a {
+        true => fit(&mut depth, &mut height, [k, m]),
+        false => fit(&mut height, &mut depth, [m, k]),
     }
-    Ok(())
+    match transpose_b {
+        true => fit(&mut width, &mut depth, [n, k]),
+        false => fit(&mut depth, &mut width, [k, n]),
+    }
+    let one_deep = 2 * tile[0] * tile[1];
+    depth = depth.clamp(1, MOST_WORK / one_deep);
+    let tiles = MOST_WORK / (one_deep * depth);
+    let across = width.div_ceil(tile[1]).clamp(1, tiles.min(MOST_GROUPS));
+    let down = height.div_ceil(tile[0]).clamp(1, (tiles / across).clamp(1, MOST_GROUPS));
+    [height.min(down * tile[0]), width.min(across * tile[1]), depth]
+}
+
+/// A part of a stored matrix: what is bound, where its first element is in that, and the elements from a row to the next.
+struct Block<'a> {
+    view: View<'a>,
+    first: usize,
+    stride: usize,
+}
+
+impl<'a> Block<'a> {
+    /// Of a matrix with `width` columns.
+    fn of(data: View<'a>, width: usize, rows: &Range<usize>, columns: &Range<usize>) -> Self {
+        let len = (rows.len() * width + columns.len()).saturating_sub(width);
+        let len = if rows.is_empty() { 0 } else { len };
+        let (view, first) = data.around(rows.start * width + columns.start, len);
+        Block { view, first, stride: width }
+    }
+}
+
+impl<'a> Matrix<'a> {
+    /// Some of its rows and columns; `extents` are those of all.
+    fn block(&self, rows: &Range<usize>, columns: &Range<usize>, extents: [usize; 2]) -> Block<'a> {
+        match self.transposed {
+            true => Block::of(self.data, extents[0], columns, rows),
+            false => Block::of(self.data, extents[1], rows, columns),
+        }
+    }
+}
+
+/// What one dispatch computes.
+struct Product<'a> {
+    gpu: &'a Gpu,
+    a: Block<'a>,
+    b: Block<'a>,
+    c: &'a Block<'a>,
+    bias: Option<&'a Block<'a>>,
+    residual: Option<&'a Block<'a>>,
+    accumulate: bool,
+    transposed: [bool; 2],
+    extents: [usize; 3],
+}
+
+struct Kernel {
+    entry: &'static str,
+    /// Rows and columns of c that a workgroup makes.
+    tile: [usize; 2],
+}
+
+impl Kernel {
+    fn of(gpu: &Gpu) -> Self {
+        match gpu.description().is_software() {
+            true => Kernel { entry: "direct", tile: [32, 64] },
+            false => Kernel { entry: "tiled", tile: [64, 64] },
+        }
+    }
+
+    fn launch(&self, of: &Product) -> Result<()> {
+        let [m, n, k] = of.extents;
+        let mode = usize::from(of.accumulate)
+            | usize::from(of.bias.is_some()) << 1
+            | usize::from(of.residual.is_some()) << 2;
+        let [down, across] = [m.div_ceil(self.tile[0]), n.div_ceil(self.tile[1])];
+        // What is not added is not read: any view will do in its place.
+        let (bias, residual) = (of.bias.unwrap_or(&of.a), of.residual.unwrap_or(&of.a));
+        let strides = [of.a.stride, of.b.stride, of.c.stride];
+        let firsts = [of.a.first, of.b.first, of.c.first, bias.first, residual.first];
+        let words: Vec<u32> =
+            [m, n, k, mode].into_iter().chain(strides).chain(firsts).map(|word| word as u32).collect();
+        of.gpu.launch(&Launch {
+            shader: &SHADER,
+            entry: self.entry,
+            defines: &[
+                ("TRANSPOSE_A", u32::from(of.transposed[0])),
+                ("TRANSPOSE_B", u32::from(of.transposed[1])),
+            ],
+            params: &words,
+            reads: &[of.a.view, of.b.view, bias.view, residual.view],
+            writes: &[ViewMut(of.c.view)],
+            groups: [across as u32, down as u32, 1],
+            work: 2 * (down * self.tile[0] * n * k) as u64,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_fit_bindings_and_do_bounded_work_whatever_the_shape() {
+        let extents = [1, 7, 64, 1000, 40_000, 3_000_001, 50_000_000];
+        let swap = |swap, [one, two]: [usize; 2]| if swap { [two, one] } else { [one, two] };
+        // Elements from the first to the last of a part of a matrix of `width` columns.
+        let span = |[rows, columns]: [usize; 2], [_, width]: [usize; 2]| (rows - 1) * width + columns;
+        for case in 0..7 * 7 * 7 * 16 {
+            let [m, n, k] = [case, case / 7, case / 49].map(|i| extents[i % 7]);
+            let [ta, tb, hardware, small] = [1, 2, 4, 8].map(|bit| (case / 343) & bit != 0);
+            let tile = if hardware { [64, 64] } else { [32, 64] };
+            let most = if small { 100 } else { 33_554_368 };
+            let [height, width, depth] = cut([m, n, k], [ta, tb], most, tile);
+            let place =
+                format!("{m} {n} {k}, transposed {ta} {tb}, at most {most}: {height} {width} {depth}");
+            assert!(height >= 1 && width >= 1 && depth >= 1, "{place}");
+            assert!(span([height, width], [m, n]) <= most, "c of {place}");
+            assert!(span(swap(ta, [height, depth]), swap(ta, [m, k])) <= most, "a of {place}");
+            assert!(span(swap(tb, [depth, width]), swap(tb, [k, n])) <= most, "b of {place}");
+            let [down, across] = [height.div_ceil(tile[0]), width.div_ceil(tile[1])];
+            assert!(down.max(across) <= MOST_GROUPS, "{place}");
+            assert!(2 * down * tile[0] * across * tile[1] * depth <= MOST_WORK, "{place}");
+        }
+    }
 }

@@ -68,6 +68,9 @@ pub fn backward_input(x: View, head: View, of: Rows, dx: ViewMut) -> Result<()> 
 pub fn backward_head(x: View, of: Rows, dhead: ViewMut) -> Result<()> {
     let d = dhead.len();
     column_sums(of.inverse.len(), d, dhead, |part| {
+        let x = part.of(x, d)?;
+        let inverse = part.of(of.inverse, 1)?;
+        let dscores = part.of(of.dscores, 1)?;
         part.launch(
             d,
             Launch {
@@ -75,7 +78,7 @@ pub fn backward_head(x: View, of: Rows, dhead: ViewMut) -> Result<()> {
                 entry: "backward_head",
                 defines: &[],
                 params: &[part.rows.len() as u32, d as u32, 0, part.block as u32],
-                reads: &[part.of(x, d), part.of(of.inverse, 1), part.of(of.dscores, 1)],
+                reads: &[x.view(), inverse.view(), dscores.view()],
                 writes: &[part.sums()],
                 groups: [0; 3],
                 work: 3,

@@ -58,6 +58,9 @@ pub fn backward_input(x: View, weight: View, inverse: View, dy: View, dx: ViewMu
 pub fn backward_weight(x: View, inverse: View, dy: View, dweight: ViewMut) -> Result<()> {
     let d = dweight.len();
     column_sums(inverse.len(), d, dweight, |part| {
+        let x = part.of(x, d)?;
+        let inverse = part.of(inverse, 1)?;
+        let dy = part.of(dy, d)?;
         part.launch(
             d,
             Launch {
@@ -65,7 +68,7 @@ pub fn backward_weight(x: View, inverse: View, dy: View, dweight: ViewMut) -> Re
                 entry: "backward_weight",
                 defines: &[],
                 params: &[part.rows.len() as u32, d as u32, 0, part.block as u32],
-                reads: &[part.of(x, d), part.of(inverse, 1), part.of(dy, d)],
+                reads: &[x.view(), inverse.view(), dy.view()],
                 writes: &[part.sums()],
                 groups: [0; 3],
                 work: 3,

@@ -14,6 +14,7 @@ pub fn forward(x: View, y: ViewMut) -> Result<()> {
     let d = y.len();
     let rows = x.len() / d.max(1);
     column_sums(rows, d, y, |part| {
+        let x = part.of(x, d)?;
         part.launch(
             d,
             Launch {
@@ -21,7 +22,7 @@ pub fn forward(x: View, y: ViewMut) -> Result<()> {
                 entry: "forward",
                 defines: &[],
                 params: &[part.rows.len() as u32, d as u32, part.block as u32],
-                reads: &[part.of(x, d)],
+                reads: &[x.view()],
                 writes: &[part.sums()],
                 groups: [0; 3],
                 work: 1,
