@@ -1,6 +1,7 @@
 //! `config.json` of a Hugging Face model folder, read and written.
 
-use super::config::Family;
+use super::config::{Family, Problem};
+use super::config_fields::{Keys, shown};
 use super::config_values::File;
 use super::{DecoderConfig, config_keys};
 use crate::{Error, Result, files};
@@ -44,25 +45,25 @@ impl DecoderConfig {
             let remedy = "take config.json from the model's publisher again";
             Error::invalid(path, "config", e.to_string(), remedy)
         };
-        let value: Value = serde_json::from_str(text).map_err(broken)?;
-        let model_type = value.get("model_type").and_then(Value::as_str);
-        let Some(family) = Family::ALL.into_iter().find(|f| Some(f.name()) == model_type) else {
-            let found = model_type.map_or("is missing".into(), |t| format!("is {t:?}"));
+        let mut keys: Keys = serde_json::from_str(text).map_err(broken)?;
+        let model_type = keys.0.remove("model_type");
+        let named = model_type.as_ref().and_then(Value::as_str);
+        let Some(family) = Family::ALL.into_iter().find(|f| Some(f.name()) == named) else {
+            let found = model_type.map_or("is missing".into(), |found| format!("is {}", shown(&found)));
             let known = Family::ALL.map(|f| format!("{:?}", f.name())).join(", ");
             let problem = format!("the model type {found}, supported are {known}");
             return Err(Error::invalid(path, "model_type", problem, "choose a decoder of the Llama family"));
         };
-        let mut file: File = serde_json::from_str(text).map_err(broken)?;
-        file.rest.remove("model_type");
+        let wrong = |(key, problem): Problem| {
+            let remedy = "choose another decoder, or correct the value as the publisher has it";
+            Error::invalid(path, key, problem, remedy)
+        };
+        let file = File::read(keys).map_err(wrong)?;
         config_keys::check(&file.rest).map_err(|(key, problem)| {
             let remedy = "choose another decoder, or remove the key if you know that it has no effect";
             Error::invalid(path, key, problem, remedy)
         })?;
-        let config = file.into_config(family).and_then(|config| config.check().map(|()| config));
-        config.map_err(|(key, problem)| {
-            let remedy = "choose another decoder, or correct the value as the publisher has it";
-            Error::invalid(path, key, problem, remedy)
-        })
+        file.into_config(family).and_then(|config| config.check().map(|()| config)).map_err(wrong)
     }
 
     /// The text of a `config.json` that Hugging Face's libraries read.
@@ -119,6 +120,7 @@ impl DecoderConfig {
 mod tests {
     use super::*;
     use crate::decoder::RopeScaling;
+    use serde_json::Map;
 
     const GOOD: &str = r#"{"model_type": "llama", "hidden_size": 48, "intermediate_size": 64,
         "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 97,
@@ -201,9 +203,9 @@ mod tests {
     fn values_that_cannot_be_are_errors_that_name_the_key() {
         let cases = [
             ("\"llama\"", "\"gpt2\"", "model_type: the model type is \"gpt2\""),
-            ("\"hidden_size\": 48, ", "", "missing field `hidden_size`"),
+            ("\"hidden_size\": 48, ", "", "hidden_size: the key is missing"),
             ("\"hidden_size\": 48", "\"hidden_size\": 0", "hidden_size: 0 is outside"),
-            ("\"hidden_size\": 48", "\"hidden_size\": -1", "invalid value: integer `-1`"),
+            ("\"hidden_size\": 48", "\"hidden_size\": -1", "hidden_size: -1 where a whole number"),
             ("\"hidden_size\": 48", "\"hidden_size\": 50", "num_attention_heads: 4 does not divide"),
             ("\"vocab_size\": 97", "\"vocab_size\": 18446744073709551615", "vocab_size"),
             ("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3", "num_key_value_heads: 3 does not"),
@@ -221,6 +223,69 @@ mod tests {
             let error = parse(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();
             assert!(error.contains(message) && error.starts_with("config.json"), "{to}: {error}");
         }
+    }
+
+    #[test]
+    fn a_value_of_another_kind_is_told_with_its_key_and_what_stands_there() {
+        // Of each key, what no decoder can have.
+        let extent = ["-1", "4.5", "\"48\"", "true", "[48]", "{}", "1e30", "36893488147419103232"];
+        let number = ["\"1e-6\"", "false", "[1]", "{\"a\": 1}"];
+        let switch = ["1", "0", "\"true\"", "[true]"];
+        let token = ["-1", "4294967296", "\"2\"", "2.5", "{}"];
+        let scaling = ["\"linear\"", "2", "[2]", "true"];
+        let cases: &[(&str, &[&str])] = &[
+            ("hidden_size", &extent),
+            ("intermediate_size", &extent),
+            ("num_hidden_layers", &extent),
+            ("num_attention_heads", &extent),
+            ("num_key_value_heads", &extent),
+            ("head_dim", &extent),
+            ("vocab_size", &extent),
+            ("max_position_embeddings", &extent),
+            ("sliding_window", &extent),
+            ("max_window_layers", &extent),
+            ("rms_norm_eps", &number),
+            ("rope_theta", &number),
+            ("use_sliding_window", &switch),
+            ("tie_word_embeddings", &switch),
+            ("attention_bias", &switch),
+            ("mlp_bias", &switch),
+            ("bos_token_id", &token),
+            ("bos_token_id", &["[2]"]),
+            ("eos_token_id", &token),
+            ("eos_token_id", &["[2,-1]", "[\"2\"]", "[null]", "[[2]]"]),
+            ("rope_scaling", &scaling),
+            ("rope_parameters", &scaling),
+            ("hidden_act", &["1", "true", "[\"silu\"]"]),
+            ("layer_types", &["\"full_attention\"", "[1]", "{}"]),
+            ("model_type", &["1", "true", "[\"llama\"]", "null"]),
+        ];
+        let good: Map<String, Value> = serde_json::from_str(GOOD).unwrap();
+        for (key, values) in cases {
+            for text in *values {
+                let value: Value = serde_json::from_str(text).unwrap();
+                let mut keys = good.clone();
+                keys.insert((*key).into(), value.clone());
+                let error = parse(&Value::from(keys).to_string()).unwrap_err().to_string();
+                let place = format!("config.json: {key}: ");
+                assert!(error.starts_with(&place) && error.contains(&value.to_string()), "{text}: {error}");
+                assert!(error.contains("is expected") || *key == "model_type", "{error}");
+            }
+        }
+        for key in
+            ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"]
+        {
+            let mut keys = good.clone();
+            keys.insert(key.into(), Value::Null);
+            let error = parse(&Value::from(keys).to_string()).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("config.json: {key}: null where")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_refused() {
+        let error = parse(&GOOD.replacen("[2, 3]", "2, \"hidden_size\": 52", 1)).unwrap_err().to_string();
+        assert!(error.contains("the key \"hidden_size\" stands twice at line"), "{error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A list of what is known to be harmless, not of what is known to matter: a key that nobody here has heard of may
 //! change what the decoder computes.
 
+use super::config_fields::shown;
 use serde_json::{Map, Value};
 
 /// Bookkeeping, training and generation: no bearing on a forward pass.
@@ -98,11 +99,8 @@ pub(super) fn check(keys: &Map<String, Value>) -> Result<(), (String, String)> {
         let whole = key == "partial_rotary_factor" && value.as_f64() == Some(1.0);
         let harmless = says_nothing || off || whole || key.starts_with('_') || HARMLESS.contains(&&key[..]);
         if !harmless {
-            let mut shown = value.to_string();
-            if shown.chars().count() > 60 {
-                shown = shown.chars().take(60).chain("…".chars()).collect();
-            }
-            return Err((key.clone(), format!("{shown} is not supported: it may change what is computed")));
+            let problem = format!("{} is not supported: it may change what is computed", shown(value));
+            return Err((key.clone(), problem));
         }
     }
     Ok(())

@@ -1,13 +1,12 @@
 //! What the keys of a `config.json` mean, and what they leave unsaid.
 
 use super::config::{Family, Problem};
+use super::config_fields::Keys;
 use super::{DecoderConfig, RopeScaling};
 use crate::Result;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// The file as written: what bears on the forward pass, and the rest.
-#[derive(Deserialize)]
 pub(super) struct File {
     hidden_size: u64,
     intermediate_size: u64,
@@ -22,7 +21,6 @@ pub(super) struct File {
     rope_scaling: Option<Map<String, Value>>,
     rope_parameters: Option<Map<String, Value>>,
     /// `None` where the key is absent; the inner one is `null`.
-    #[serde(default, deserialize_with = "present")]
     sliding_window: Option<Option<u64>>,
     use_sliding_window: Option<bool>,
     max_window_layers: Option<u64>,
@@ -32,21 +30,40 @@ pub(super) struct File {
     mlp_bias: Option<bool>,
     hidden_act: Option<String>,
     bos_token_id: Option<u32>,
-    eos_token_id: Option<OneOrMany>,
-    #[serde(flatten)]
+    eos_token_ids: Vec<u32>,
     /// Keys that are none of the above.
     pub(super) rest: Map<String, Value>,
 }
 
-fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Option<u64>>, D::Error> {
-    Option::<u64>::deserialize(value).map(Some)
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(u32),
-    Many(Vec<u32>),
+impl File {
+    /// Takes the values out of `keys`.
+    pub(super) fn read(mut keys: Keys) -> Result<Self, Problem> {
+        Ok(File {
+            hidden_size: keys.need("hidden_size")?,
+            intermediate_size: keys.need("intermediate_size")?,
+            num_hidden_layers: keys.need("num_hidden_layers")?,
+            num_attention_heads: keys.need("num_attention_heads")?,
+            num_key_value_heads: keys.take("num_key_value_heads")?,
+            head_dim: keys.take("head_dim")?,
+            vocab_size: keys.need("vocab_size")?,
+            max_position_embeddings: keys.take("max_position_embeddings")?,
+            rms_norm_eps: keys.take("rms_norm_eps")?,
+            rope_theta: keys.take("rope_theta")?,
+            rope_scaling: keys.take("rope_scaling")?,
+            rope_parameters: keys.take("rope_parameters")?,
+            sliding_window: keys.take_nullable("sliding_window")?,
+            use_sliding_window: keys.take("use_sliding_window")?,
+            max_window_layers: keys.take("max_window_layers")?,
+            layer_types: keys.take("layer_types")?,
+            tie_word_embeddings: keys.take("tie_word_embeddings")?,
+            attention_bias: keys.take("attention_bias")?,
+            mlp_bias: keys.take("mlp_bias")?,
+            hidden_act: keys.take("hidden_act")?,
+            bos_token_id: keys.take("bos_token_id")?,
+            eos_token_ids: keys.take("eos_token_id")?.unwrap_or_default(),
+            rest: keys.0,
+        })
+    }
 }
 
 /// What `transformers` assumes where a configuration leaves a key out.
@@ -115,11 +132,7 @@ impl File {
             attention_bias: self.attention_bias.unwrap_or(unsaid.attention_bias),
             mlp_bias: self.mlp_bias.unwrap_or(false),
             bos_token_id: self.bos_token_id,
-            eos_token_ids: match self.eos_token_id {
-                None => Vec::new(),
-                Some(OneOrMany::One(id)) => vec![id],
-                Some(OneOrMany::Many(ids)) => ids,
-            },
+            eos_token_ids: self.eos_token_ids,
         })
     }
 

@@ -3,6 +3,7 @@
 mod bpe;
 mod cache;
 mod config;
+mod config_fields;
 mod config_file;
 mod config_keys;
 mod config_values;

@@ -1,5 +1,6 @@
 //! How rotary frequencies are stretched to contexts longer than a decoder was first trained on.
 
+use super::config_fields::shown;
 use crate::Result;
 use crate::ops::rope::RopeTable;
 use serde_json::{Map, Value, json};
@@ -81,9 +82,15 @@ impl RopeScaling {
                 return Err(("rope", format!("{key} {found} is not supported with type {kind}")));
             }
         }
-        let number = |key: &'static str| match value.get(key).and_then(Value::as_f64) {
-            Some(x) if x > 0.0 && x.is_finite() => Ok(x),
-            _ => Err(("rope", format!("{key} must be a positive number"))),
+        let number = |key: &'static str| {
+            let found = value.get(key);
+            match found.and_then(Value::as_f64) {
+                Some(x) if x > 0.0 && x.is_finite() => Ok(x),
+                _ => {
+                    let found = found.map_or("nothing".into(), shown);
+                    Err(("rope", format!("{key} must be a positive number, found {found}")))
+                }
+            }
         };
         let scaling = match kind.as_str() {
             Some("linear") => RopeScaling::Linear(number("factor")?),
@@ -183,8 +190,9 @@ mod tests {
         for (text, message) in [
             (r#"{"rope_type": "yarn", "factor": 2}"#, "type \"yarn\" is not supported"),
             (r#"{"rope_type": 3}"#, "type 3 is not supported"),
-            (r#"{"rope_type": "linear"}"#, "factor must be a positive number"),
-            (r#"{"rope_type": "linear", "factor": -2}"#, "factor must be a positive number"),
+            (r#"{"rope_type": "linear"}"#, "factor must be a positive number, found nothing"),
+            (r#"{"rope_type": "linear", "factor": -2}"#, "factor must be a positive number, found -2"),
+            (r#"{"rope_type": "linear", "factor": "2"}"#, "factor must be a positive number, found \"2\""),
             (r#"{"rope_type": "default", "mrope_section": [1]}"#, "mrope_section [1] is not supported"),
             (r#"{"rope_type": "default", "partial_rotary_factor": 0.5}"#, "partial_rotary_factor 0.5"),
             (
