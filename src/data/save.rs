@@ -3,10 +3,15 @@
 use super::dataset::Dataset;
 use super::loaded::Loaded;
 use super::manifest::{FORMAT, MANIFEST, Manifest, is_unfinished, mark_unfinished, read_manifest};
-use crate::run_folder::{FolderLock, remove_half_written};
+use crate::run_folder::{FolderLock, half_written, remove_half_written};
 use crate::{Error, Result, files};
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::Path;
+
+const INTERACTIONS_HEADER: &str = "user_id\titem_id\tposition\tkind";
+/// First column of the items.
+const ITEM_ID: &str = "item_id";
 
 /// As [`save`], of a folder that this process alone writes to.
 ///
@@ -95,6 +100,7 @@ fn check_earlier_import(folder: &Path) -> Result<()> {
     let why = match read_manifest(&folder.join(MANIFEST)) {
         Ok(Some(_)) => return Ok(()),
         Err(_) if is_unfinished(&folder.join(MANIFEST)) => return Ok(()),
+        Ok(None) if is_left_by_a_killed_import(folder)? => return Ok(()),
         Ok(None) => format!("it holds no {MANIFEST}"),
         Err(_) => format!("its {MANIFEST} was not written by this program"),
     };
@@ -102,6 +108,42 @@ fn check_earlier_import(folder: &Path) -> Result<()> {
         format!("--overwrite replaces only an imported data set, which {} is not: {why}", folder.display()),
         "name another folder with --out, or remove this one yourself",
     ))
+}
+
+/// Whether `folder` holds nothing but what an import of an earlier version, which wrote no mark ahead of its tables, left
+/// when it was killed: a file that it was writing then, and tables that begin as its own do. Without the former they
+/// may as well be somebody's only copy.
+fn is_left_by_a_killed_import(folder: &Path) -> Result<bool> {
+    let half = half_written(folder)?;
+    let of_import = |name: &str| {
+        let of = |table: &str| name.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'));
+        [MANIFEST, "interactions.tsv", "items.tsv"].into_iter().any(of)
+    };
+    let mut killed = false;
+    for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
+        let entry = entry.map_err(|e| Error::io(folder, e))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let ours = match name.as_str() {
+            ".lea-lock" => true,
+            "interactions.tsv" => begins(&entry.path(), INTERACTIONS_HEADER, "\n")?,
+            "items.tsv" => begins(&entry.path(), ITEM_ID, "\t\n")?,
+            _ => half.contains(&name) && of_import(&name),
+        };
+        if !ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            return Ok(false);
+        }
+        killed |= half.contains(&name);
+    }
+    Ok(killed)
+}
+
+/// Whether the file at `path` begins with `start` and one of the characters `next`.
+fn begins(path: &Path, start: &str, next: &str) -> Result<bool> {
+    let io = |e| Error::io(path, e);
+    let mut bytes = Vec::new();
+    File::open(path).map_err(io)?.take(start.len() as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
+    let rest = bytes.strip_prefix(start.as_bytes());
+    Ok(rest.is_some_and(|rest| rest.len() == 1 && next.as_bytes().contains(&rest[0])))
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {
@@ -125,7 +167,7 @@ fn check_cells(dataset: &Dataset) -> Result<()> {
 
 fn write_items(dataset: &Dataset, out: &mut dyn Write) -> std::io::Result<()> {
     let header: Vec<&str> =
-        std::iter::once("item_id").chain(dataset.columns.iter().map(String::as_str)).collect();
+        std::iter::once(ITEM_ID).chain(dataset.columns.iter().map(String::as_str)).collect();
     writeln!(out, "{}", header.join("\t"))?;
     let mut line = String::new();
     for item in &dataset.items {
@@ -142,7 +184,7 @@ fn write_items(dataset: &Dataset, out: &mut dyn Write) -> std::io::Result<()> {
 }
 
 fn write_interactions(dataset: &Dataset, out: &mut dyn Write) -> std::io::Result<()> {
-    writeln!(out, "user_id\titem_id\tposition\tkind")?;
+    writeln!(out, "{INTERACTIONS_HEADER}")?;
     let (mut lines, mut digits) = (String::new(), itoa::Buffer::new());
     for user in &dataset.users {
         for (position, event) in user.events.iter().enumerate() {
@@ -186,6 +228,52 @@ mod tests {
         save(&made(), dir.path(), true).unwrap();
         assert!(!dir.path().join("items.tsv.gz").exists());
         assert_eq!(load(dir.path(), &LoadOptions::default()).unwrap().dataset, made().dataset);
+    }
+
+    #[test]
+    fn what_a_killed_import_of_an_earlier_version_left_is_replaced_and_nothing_that_looks_like_it() {
+        let whole = tempfile::tempdir().unwrap();
+        save(&made(), whole.path(), false).unwrap();
+        let text = |name: &str| std::fs::read_to_string(whole.path().join(name)).unwrap();
+        let (items, interactions) = (text("items.tsv"), text("interactions.tsv"));
+        let half = ("interactions.tsv.77.tmp", &interactions[..50]);
+        let refused: &[&[(&str, &str)]] = &[
+            // Nothing tells that a process was killed there: these may be somebody's data.
+            &[("items.tsv", &items)],
+            &[("items.tsv", &items), ("interactions.tsv", &interactions)],
+            // Tables of somebody else, and files.
+            &[("items.tsv", "item_id,name\n"), half],
+            &[("items.tsv", "item_id"), half],
+            &[("interactions.tsv", "user_id\titem_id\tposition\nu\ti\t0\n"), ("items.tsv.9.tmp", "")],
+            &[("notes.txt", "mine"), half],
+            &[("notes.txt.77.tmp", "mine"), half],
+            &[("items.tsv.gz", "mine"), half],
+        ];
+        let accepted: &[&[(&str, &str)]] = &[
+            &[("items.tsv.77.tmp", &items[..9])],
+            &[("items.tsv", &items), half],
+            &[("items.tsv", &items), ("interactions.tsv", &interactions), ("dataset.json.77.tmp", "{")],
+            &[("items.tsv", &items), half, (".lea-lock", "")],
+        ];
+        for (cases, accepted) in [(refused, false), (accepted, true)] {
+            for files in cases {
+                let dir = tempfile::tempdir().unwrap();
+                let path = |name: &str| dir.path().join(name);
+                files.iter().for_each(|(name, content)| std::fs::write(path(name), content).unwrap());
+                let saved = save(&made(), dir.path(), true);
+                if accepted {
+                    saved.unwrap();
+                    assert_eq!(load(dir.path(), &LoadOptions::default()).unwrap().dataset, made().dataset);
+                    assert!(half_written(dir.path()).unwrap().is_empty());
+                } else {
+                    assert!(saved.unwrap_err().to_string().contains("it holds no dataset.json"), "{files:?}");
+                    for (name, content) in *files {
+                        assert_eq!(std::fs::read_to_string(path(name)).unwrap(), *content);
+                    }
+                }
+                assert!(save(&made(), dir.path(), false).is_err(), "{files:?}");
+            }
+        }
     }
 
     #[test]
