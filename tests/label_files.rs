@@ -254,7 +254,7 @@ fn a_manifest_that_contradicts_itself_is_refused() {
 }
 
 #[test]
-fn a_part_that_is_torn_anywhere_goes_on_from_its_last_whole_block_to_the_same_bytes() {
+fn a_part_that_is_torn_or_damaged_anywhere_keeps_its_whole_blocks_and_comes_to_the_same_bytes() {
     let (data, dir) = (dataset(), tempfile::tempdir().unwrap());
     let header = header(&data, rich());
     let name = |ending: &str| dir.path().join(format!("labels-00000-of-00001{ending}"));
@@ -268,7 +268,10 @@ fn a_part_that_is_torn_anywhere_goes_on_from_its_last_whole_block_to_the_same_by
     assert!(!name(".part").exists());
     let head = part.iter().position(|&b| b == b'\n').unwrap() + 1;
     let mut kept = Vec::new();
-    // Cut after a byte, and with the byte turned over: what stands behind it is torn as well.
+    // Three users with 3, 2 and 5 steps have a block each, with 24 bytes besides those of the tensors.
+    let row = (part.len() - head - 3 * 24) / 10;
+    let starts = [head, head + 24 + 3 * row, head + 48 + 5 * row];
+    // Cut after a byte, and with a bit of it turned over.
     let places = (0..head).step_by(101).chain((head..part.len()).step_by(5)).chain([part.len() - 1]);
     for at in places {
         for cut in [true, false] {
@@ -284,15 +287,81 @@ fn a_part_that_is_torn_anywhere_goes_on_from_its_last_whole_block_to_the_same_by
             }
             std::fs::write(name(".part"), torn).unwrap();
             let mut open = begin(&writer, 0);
-            kept.push(open.last());
+            kept.push((cut, open.last()));
+            let lost = open.lost().unwrap_or_default().to_string();
+            if cut {
+                let whole = starts.contains(&at) || at <= head || at == part.len();
+                assert_eq!(lost.contains("cut off a torn end"), !whole, "cut at byte {at}: {lost}");
+            } else {
+                let start = starts.into_iter().rfind(|&start| start <= at).unwrap();
+                let named = lost.contains(&format!(".part: damaged at byte {start}, "));
+                // Where the count of the last block says that there is more, it was cut off for all that is known.
+                let torn = start == starts[2] && at < start + 8 && lost.contains("cut off a torn end");
+                assert!((named || torn) && lost.contains("labelled again"), "byte {at}: {lost}");
+                let others = 10 - [3, 2, 5][starts.iter().position(|&s| s == start).unwrap()];
+                assert!(lost.contains(&format!("; {others} steps stand")), "byte {at}: {lost}");
+            }
+            if at % 3 == 0 {
+                // What was mended is whole, and in order: opened once more, nothing is lost.
+                drop(open);
+                open = begin(&writer, 0);
+                assert_eq!(open.lost(), None);
+            }
             append_from(&mut open, &data, &header);
+            if at % 2 == 0 {
+                drop(open);
+                open = begin(&writer, 0);
+                assert!(open.lost().is_none() && open.last() == Some((5, 4)));
+            }
             open.finish(json!(null)).unwrap();
             assert!(std::fs::read(name(".safetensors")).unwrap() == whole, "torn at byte {at}, cut {cut}");
         }
     }
     kept.sort();
     kept.dedup();
-    assert_eq!(kept, [None, Some((0, 2)), Some((2, 1))], "the last block is whole in none of them");
+    let all = [Some((2, 1)), Some((5, 4))].map(|last| (false, last));
+    assert_eq!(kept, [&all[..], &[None, Some((0, 2)), Some((2, 1))].map(|last| (true, last))].concat());
+}
+
+#[test]
+fn labels_that_reach_into_others_are_not_written() {
+    let (data, dir) = (dataset(), tempfile::tempdir().unwrap());
+    let header = header(&data, rich());
+    let writer = writer(dir.path(), &header, 1);
+    let mut open = begin(&writer, 0);
+    open.append(&block(&data, &header, 2..3)).unwrap();
+    for users in [0..3, 2..3, 2..6] {
+        let message = open.append(&block(&data, &header, users)).unwrap_err().to_string();
+        assert!(message.contains("reach into those from step 0 of user 2"), "{message}");
+    }
+    assert_eq!(open.gaps(), [(None, Some((2, 0))), (Some((2, 1)), None)]);
+}
+
+#[test]
+fn a_finished_file_that_was_damaged_or_its_record_is_made_again() {
+    let (data, dir) = (dataset(), tempfile::tempdir().unwrap());
+    let header = header(&data, rich());
+    let written = |ending: &str| dir.path().join(format!("labels-00001-of-00002{ending}"));
+    write_file(&writer(dir.path(), &header, 2), &data, &header, 1);
+    let whole = [".safetensors", ".json"].map(|ending| std::fs::read(written(ending)).unwrap());
+    for (ending, place) in [(".safetensors", "content: its SHA-256"), (".json", "line 1: ")] {
+        let mut bytes = std::fs::read(written(ending)).unwrap();
+        match ending {
+            ".json" => bytes.truncate(1),
+            _ => *bytes.last_mut().unwrap() ^= 1,
+        }
+        std::fs::write(written(ending), bytes).unwrap();
+        let writer = writer(dir.path(), &header, 2);
+        let mut open = begin(&writer, 1);
+        let lost = open.lost().unwrap().to_string();
+        let told = format!("labels-00001-of-00002{ending}: {place}");
+        assert!(lost.contains(&told) && lost.ends_with("are labelled again"), "{lost}");
+        assert!(!written(".json").exists(), "what is damaged is still vouched for");
+        open.append(&block(&data, &header, 3..6)).unwrap();
+        open.finish(json!(null)).unwrap();
+        let again = [".safetensors", ".json"].map(|ending| std::fs::read(written(ending)).unwrap());
+        assert!(again == whole, "{ending}");
+    }
 }
 
 #[test]

@@ -189,6 +189,59 @@ fn a_folder_has_one_writer_and_a_run_goes_on_only_as_itself() {
     assert!(told.contains("finished"), "{told}");
 }
 
+/// A bit of the byte at `at` of the file turned over.
+fn damage(path: &Path, at: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 4;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn what_the_disk_damaged_of_an_unfinished_run_is_told_and_labelled_again_and_nothing_else_is() {
+    let runs = Runs::new();
+    let whole = &runs.workshop.path("whole");
+    let blocks = |part: &Path| {
+        let bytes = std::fs::read(part).unwrap();
+        (bytes.iter().position(|&byte| byte == b'\n').unwrap() + 1, bytes.len())
+    };
+    let mut within = 0;
+    for attempt in 0..20 {
+        let name = format!("damaged-{attempt}");
+        let mut child = runs.start(&name);
+        std::thread::sleep(runs.time.mul_f64(0.3 + 0.03 * f64::from(attempt)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let out = runs.workshop.path(&name);
+        let files = labels(&out);
+        let finished = files.keys().find(|name| name.ends_with(".safetensors"));
+        let part = files.keys().find(|name| name.ends_with(".part"));
+        if let Some(file) = finished {
+            damage(&out.join(file), files[file].len() - 9);
+        }
+        // Amid the first of several blocks.
+        if let Some(part) = part.map(|part| out.join(part)).filter(|part| part.metadata().unwrap().len() > 0)
+        {
+            let (head, length) = blocks(&part);
+            if length > head {
+                damage(&part, head + (length - head) / 3);
+            }
+        }
+        let args = runs.workshop.label(&name, &[&FILES[..], &["--resume"]].concat());
+        let output = lea(&args).current_dir(runs.workshop.path("")).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{told}");
+        assert!(finished.is_none() || told.contains("the users of the file are labelled again"), "{told}");
+        within += usize::from(
+            finished.is_some() && told.contains(".part: damaged at byte ") && told.contains("ahead of step"),
+        );
+        assert!(labels(&out) == labels(whole), "{name} has other bytes");
+        if within > 1 {
+            return;
+        }
+    }
+    panic!("no kill left a finished file and a part of several blocks");
+}
+
 #[test]
 fn a_shard_has_one_writer_and_lets_other_shards_in() {
     let runs = Runs::new();
@@ -299,6 +352,10 @@ fn a_finished_run_whose_files_are_missing_makes_them_again() {
     ["1/2", "2/2"].iter().for_each(|number| drop(workshop.run(&shard(number))));
     cut("shards/labels-00001-of-00002.safetensors");
     assert!(workshop.run(&shard("2/2")).contains("has 100 bytes, was "));
+    cut("shards/labels-00001-of-00002.json");
+    assert!(workshop.run(&shard("2/2")).contains("labels-00001-of-00002.json has 100 bytes, was "));
+    workshop.run(&["labels", "merge", "shards"]);
+    assert!(labels(&workshop.path("shards")) == whole);
     for ending in ["safetensors", "json"] {
         std::fs::remove_file(workshop.path(&format!("shards/labels-00001-of-00002.{ending}"))).unwrap();
         assert!(workshop.run(&shard("1/2")).contains("finished"));

@@ -11,8 +11,8 @@ use crate::Result;
 use crate::data::{Split, check_unmet};
 use crate::device::Device;
 use crate::le::{
-    Augment, Environment, LabelHeader, LabelPart, LeConfig, LeData, LeRecord, MANIFEST, Quality, SPLIT,
-    Shard, TokenCount, check_neighbours, judge, peft,
+    Augment, Environment, LabelHeader, LabelPart, LeConfig, LeData, LeRecord, MANIFEST, OwnFiles, Quality,
+    SPLIT, Shard, TokenCount, check_neighbours, judge, peft,
 };
 use crate::progress::MetricsLog;
 use crate::report::RunRecord;
@@ -125,7 +125,12 @@ impl LabelCommand {
     fn open(&self, part: &LabelPart, header: &LabelHeader) -> Result<Option<RunFolder>> {
         if self.shard.is_some() {
             // Before anything is left in the folder of the others.
-            check_neighbours(&self.common.out, header, part, self.common.overwrite)?;
+            let own = match (self.resume.resume, self.common.overwrite) {
+                (true, _) => OwnFiles::Mended,
+                (_, true) => OwnFiles::Replaced,
+                _ => OwnFiles::Kept,
+            };
+            check_neighbours(&self.common.out, header, part, own)?;
         }
         let mut outputs =
             Vec::from(["metrics.jsonl", "run.json", "report.json"].map(|name| self.own_name(name)));

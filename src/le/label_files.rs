@@ -127,6 +127,11 @@ impl LabelBlock {
         self.augmented_state.extend(next.augmented_state);
     }
 
+    /// User and t of the first row.
+    pub(super) fn first(&self) -> Option<(u32, u32)> {
+        self.user.first().copied().zip(self.t.first().copied())
+    }
+
     /// User and t of the last row.
     pub(super) fn last(&self) -> Option<(u32, u32)> {
         self.user.last().copied().zip(self.t.last().copied())

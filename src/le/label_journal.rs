@@ -5,9 +5,12 @@
 //! block   rows u64, the tensors' rows one tensor after the other, the first 16 bytes of the SHA-256 of both
 //! block   …
 //! ```
-//! A kill, a full disk or a power failure can leave the last block torn. Opened again, the journal is cut back to the
-//! blocks that are whole: those whose sum holds, up to the first that is not.
+//! A kill, a full disk or a power failure can leave the last block torn, and a disk can damage any. Opened again, the
+//! journal keeps the blocks that are whole: those whose sum holds. What lies between them is taken out, what follows
+//! them is cut off; the steps that were there are labelled again and their blocks appended, so that blocks of a mended
+//! journal are not in the order of their steps.
 
+use super::label_blocks::{self, Block, Found, Gap, SUM_BYTES, Step};
 use super::label_files::{Column, LabelBlock, columns};
 use super::label_manifest::LabelHeader;
 use crate::{Error, Result};
@@ -20,7 +23,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const FORMAT: &str = "lea-labels-part-1";
-const SUM_BYTES: usize = 16;
 /// A longer first line is none of ours.
 const LONGEST_HEAD: u64 = 1 << 20;
 /// Bytes read at a time.
@@ -43,13 +45,13 @@ pub(super) struct Journal {
     path: PathBuf,
     file: File,
     columns: Vec<Column>,
-    /// First byte and rows of the tensors of every block.
-    blocks: Vec<(u64, usize)>,
-    last: Option<(u32, u32)>,
+    users: Range<u32>,
+    /// In the order of their steps.
+    blocks: Vec<Block>,
     end: u64,
     synced: Instant,
-    /// What was cut off when it was opened.
-    cut: Option<Box<str>>,
+    /// What was lost when it was opened.
+    lost: Option<Box<str>>,
 }
 
 /// What a journal tells of itself.
@@ -84,16 +86,16 @@ impl Journal {
             path: path.to_path_buf(),
             file,
             columns: columns(header),
+            users: users.clone(),
             blocks: Vec::new(),
-            last: None,
             end: 0,
             synced: Instant::now(),
-            cut: None,
+            lost: None,
         };
         match journal.read_head(header, users)? {
             Some(length) => {
-                journal.end = length;
-                journal.find_blocks().and_then(|()| journal.cut_torn_tail()).map_err(io)?;
+                let found = journal.find(length).map_err(io)?;
+                journal.mend(found).map_err(io)?;
             }
             None => journal.begin(header, users).map_err(io)?,
         }
@@ -108,7 +110,7 @@ impl Journal {
     pub fn peek(path: &Path) -> Result<Option<Peek>> {
         let io = |e| Error::io(path, e);
         let mut line = Vec::new();
-        let file = File::open(path).map_err(io)?;
+        let mut file = File::open(path).map_err(io)?;
         BufReader::new(&file).take(LONGEST_HEAD).read_until(b'\n', &mut line).map_err(io)?;
         if line.last() != Some(&b'\n') {
             return Ok(None);
@@ -116,18 +118,11 @@ impl Journal {
         let head: Head = serde_json::from_slice(&line).map_err(|e| {
             Error::invalid(path, "line 1", format!("the file is no part of labels: {e}"), "remove the file")
         })?;
-        let mut journal = Journal {
-            path: path.to_path_buf(),
-            file,
-            columns: columns(&head.header),
-            blocks: Vec::new(),
-            last: None,
-            end: line.len() as u64,
-            synced: Instant::now(),
-            cut: None,
-        };
-        journal.find_blocks().map_err(io)?;
-        Ok(Some(Peek { users: head.first_user..head.end_user, last: journal.last, rows: journal.rows() }))
+        let users = head.first_user..head.end_user;
+        let found = label_blocks::find(&mut file, &columns(&head.header), &users, line.len() as u64);
+        let blocks = found.map_err(io)?.blocks;
+        let last = blocks.iter().map(|block| block.last).max();
+        Ok(Some(Peek { users, last, rows: blocks.iter().map(|block| block.rows).sum() }))
     }
 
     fn begin(&mut self, header: &LabelHeader, users: &Range<u32>) -> std::io::Result<()> {
@@ -175,68 +170,93 @@ impl Journal {
         Ok(Some(line.len() as u64))
     }
 
-    /// Finds the blocks that are whole.
-    fn find_blocks(&mut self) -> std::io::Result<()> {
+    fn find(&mut self, start: u64) -> std::io::Result<Found> {
+        label_blocks::find(&mut self.file, &self.columns, &self.users, start)
+    }
+
+    /// Takes out what was damaged and cuts off what is torn, and keeps what is to be said of it.
+    fn mend(&mut self, found: Found) -> std::io::Result<()> {
         let length = self.file.metadata()?.len();
-        while let Some((rows, bytes)) = self.whole_block(length)? {
-            let start = self.end + size_of::<u64>() as u64;
-            self.blocks.push((start, rows));
-            self.end = start + bytes + SUM_BYTES as u64;
-            let id = |column: u64| start + 4 * (column * rows as u64 + rows as u64 - 1);
-            self.last = Some((self.read_id(id(0))?, self.read_id(id(1))?));
+        let tail = found.end..length;
+        let damaged_tail = Some(&tail).filter(|_| found.tail_is_long_enough);
+        let mut told: Vec<String> =
+            found.damaged.iter().chain(damaged_tail).map(|bytes| self.damage(bytes, &found.blocks)).collect();
+        if !tail.is_empty() && damaged_tail.is_none() {
+            let torn = tail.end - tail.start;
+            let row = self.columns.iter().filter_map(|column| column.bytes(1)).sum::<usize>().max(1) as u64;
+            told.push(format!(
+                "{}: cut off a torn end of {torn} bytes, at most {} steps, which are labelled again",
+                self.path.display(),
+                torn.div_ceil(row),
+            ));
+        }
+        self.end = found.damaged.first().map_or(found.end, |bytes| bytes.start);
+        for mut block in found.blocks {
+            if block.start > self.end {
+                self.move_down(&block)?;
+                block.start = self.end;
+            }
+            self.end = self.end.max(block.start + block.bytes);
+            self.insert(block);
+        }
+        self.file.set_len(self.end)?;
+        if let Some(last) = told.last_mut() {
+            last.push_str(&format!("; {} steps stand", self.rows()));
+            self.lost = Some(told.join("\n").into());
         }
         Ok(())
     }
 
-    /// Cuts off what follows the blocks that are whole, and keeps what is to be said of it.
-    fn cut_torn_tail(&mut self) -> std::io::Result<()> {
-        let torn = self.file.metadata()?.len() - self.end;
-        if torn > 0 {
-            let row = self.columns.iter().filter_map(|column| column.bytes(1)).sum::<usize>().max(1) as u64;
-            let told = format!(
-                "{}: cut off a torn end of {torn} bytes, at most {} steps, which are labelled again; {} stand",
-                self.path.display(),
-                torn.div_ceil(row),
-                self.rows()
-            );
-            self.cut = Some(told.into());
-        }
-        self.file.set_len(self.end)
+    /// What is to be said of the damaged `bytes` beside `blocks`.
+    fn damage(&self, bytes: &Range<u64>, blocks: &[Block]) -> String {
+        let step = |(user, t): Step| format!("step {t} of user {user}");
+        let ahead = blocks.iter().rev().find(|block| block.start < bytes.start);
+        let behind = blocks.iter().find(|block| block.start >= bytes.end);
+        let from = ahead.map_or("the first".into(), |block| format!("those behind {}", step(block.last)));
+        let to = behind.map_or("the last".into(), |block| format!("those ahead of {}", step(block.first)));
+        format!(
+            "{}: damaged at byte {}, within {} bytes whose sum does not hold; the steps from {from} to {to} are \
+             labelled again",
+            self.path.display(),
+            bytes.start,
+            bytes.end - bytes.start
+        )
     }
 
-    /// Rows and tensor bytes of the block at the end of the known ones, if a whole block is there.
-    fn whole_block(&mut self, length: u64) -> std::io::Result<Option<(usize, u64)>> {
-        let fixed = (size_of::<u64>() + SUM_BYTES) as u64;
-        if length - self.end < fixed {
-            return Ok(None);
+    /// Moves `block` down to the journal's end. Where that is cut short the sum of what it leaves does not hold, and the
+    /// block's steps are labelled again.
+    fn move_down(&mut self, block: &Block) -> std::io::Result<()> {
+        let mut buffer = vec![0; CHUNK];
+        let mut moved = 0;
+        while moved < block.bytes {
+            let some = buffer.len().min((block.bytes - moved) as usize);
+            self.file.seek(SeekFrom::Start(block.start + moved))?;
+            self.file.read_exact(&mut buffer[..some])?;
+            self.file.seek(SeekFrom::Start(self.end + moved))?;
+            self.file.write_all(&buffer[..some])?;
+            moved += some as u64;
         }
-        self.file.seek(SeekFrom::Start(self.end))?;
-        let mut reader = BufReader::with_capacity(CHUNK, &mut self.file);
-        let mut rows = [0; size_of::<u64>()];
-        reader.read_exact(&mut rows)?;
-        let mut digest = Sha256::new();
-        digest.update(rows);
-        let rows = usize::try_from(u64::from_le_bytes(rows)).unwrap_or(usize::MAX);
-        let bytes = self.columns.iter().try_fold(0usize, |sum, column| sum.checked_add(column.bytes(rows)?));
-        let Some(bytes) = bytes.filter(|&bytes| rows > 0 && bytes as u64 <= length - self.end - fixed) else {
-            return Ok(None);
-        };
-        std::io::copy(&mut (&mut reader).take(bytes as u64), &mut digest)?;
-        let mut sum = [0; SUM_BYTES];
-        reader.read_exact(&mut sum)?;
-        Ok((digest.finalize()[..SUM_BYTES] == sum).then_some((rows, bytes as u64)))
+        Ok(())
     }
 
-    fn read_id(&mut self, at: u64) -> std::io::Result<u32> {
-        let mut bytes = [0; 4];
-        self.file.seek(SeekFrom::Start(at))?;
-        self.file.read_exact(&mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
+    /// Adds `block` in its place; one whose steps are there already is not used.
+    fn insert(&mut self, block: Block) {
+        let at = self.place_of(block.first);
+        let after = at == 0 || self.blocks[at - 1].last < block.first;
+        let before = self.blocks.get(at).is_none_or(|next| block.last < next.first);
+        if after && before {
+            self.blocks.insert(at, block);
+        }
+    }
+
+    /// Number of blocks that begin ahead of `step`.
+    fn place_of(&self, step: Step) -> usize {
+        self.blocks.partition_point(|block| block.first < step)
     }
 
     /// Appends `block`, which has been checked. What could not be written is cut off again.
     pub fn append(&mut self, block: &LabelBlock) -> Result<()> {
-        let Some(last) = block.last() else { return Ok(()) };
+        let (Some(first), Some(last)) = (block.first(), block.last()) else { return Ok(()) };
         self.check_still_there()?;
         let rows = (block.rows() as u64).to_le_bytes();
         let mut bytes = rows.to_vec();
@@ -256,9 +276,9 @@ impl Journal {
             let _ = self.file.set_len(self.end);
             return Err(Error::io(&self.path, e));
         }
-        self.blocks.push((self.end + rows.len() as u64, block.rows()));
-        self.end += bytes.len() as u64;
-        self.last = Some(last);
+        let bytes = bytes.len() as u64;
+        self.insert(Block { start: self.end, rows: block.rows(), bytes, first, last });
+        self.end += bytes;
         Ok(())
     }
 
@@ -273,26 +293,46 @@ impl Journal {
 
     /// Rows of all blocks.
     pub fn rows(&self) -> usize {
-        self.blocks.iter().map(|(_, rows)| rows).sum()
+        self.blocks.iter().map(|block| block.rows).sum()
     }
 
-    /// User and t of the last row.
-    pub fn last(&self) -> Option<(u32, u32)> {
-        self.last
+    /// User and t of the last step.
+    pub fn last(&self) -> Option<Step> {
+        self.blocks.last().map(|block| block.last)
     }
 
-    /// What was cut off when it was opened, in words.
-    pub fn cut(&self) -> Option<&str> {
-        self.cut.as_deref()
+    /// The last step ahead of `step` and the first from there on.
+    pub fn neighbours(&self, step: Step) -> Gap {
+        let at = self.place_of(step);
+        let ahead = at.checked_sub(1).map(|i| self.blocks[i].last);
+        (ahead, self.blocks.get(at).map(|block| block.first))
+    }
+
+    /// Where steps may be missing, as user and t of those beside: ahead of the first block, between two that do not
+    /// follow each other, and, always, behind the last.
+    pub fn gaps(&self) -> Vec<Gap> {
+        let ahead = std::iter::once(None).chain(self.blocks.iter().map(|block| Some(block.last)));
+        let behind = self.blocks.iter().map(|block| Some(block.first)).chain(std::iter::once(None));
+        let follows = |(ahead, behind): &Gap| match (ahead, behind) {
+            (_, None) => false,
+            (None, Some(first)) => *first == (self.users.start, 0),
+            (Some((user, t)), Some(next)) => [(*user, t + 1), (user + 1, 0)].contains(next),
+        };
+        ahead.zip(behind).filter(|gap| !follows(gap)).collect()
+    }
+
+    /// What was lost when it was opened, in words.
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
     }
 
     /// Writes the rows of all blocks of tensor number `index`.
     pub fn copy_column(&mut self, index: usize, out: &mut dyn Write) -> std::io::Result<()> {
         let bytes = |column: &Column, rows: usize| column.bytes(rows).unwrap_or(usize::MAX) as u64;
-        for &(start, rows) in &self.blocks {
-            let ahead: u64 = self.columns[..index].iter().map(|column| bytes(column, rows)).sum();
-            self.file.seek(SeekFrom::Start(start + ahead))?;
-            let own = bytes(&self.columns[index], rows);
+        for block in &self.blocks {
+            let ahead: u64 = self.columns[..index].iter().map(|column| bytes(column, block.rows)).sum();
+            self.file.seek(SeekFrom::Start(block.tensors() + ahead))?;
+            let own = bytes(&self.columns[index], block.rows);
             if std::io::copy(&mut (&mut self.file).take(own), out)? < own {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }

@@ -37,7 +37,7 @@ impl LabelWriter {
     pub fn open(dir: &Path, header: LabelHeader, part: LabelPart) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
         let writer = LabelWriter { dir: dir.to_path_buf(), header, part };
-        check_neighbours(dir, &writer.header, &writer.part, false)?;
+        check_neighbours(dir, &writer.header, &writer.part, OwnFiles::Mended)?;
         Ok(writer)
     }
 
@@ -46,38 +46,75 @@ impl LabelWriter {
         &self.part
     }
 
-    /// Begins file `index`, or goes on with it.
+    /// Begins file `index`, or goes on with it. A finished one that was damaged since, or its record, is begun again.
     ///
     /// # Errors
-    /// A finished or unfinished file of another labelling, and a finished one that was changed.
+    /// A finished or unfinished file of another labelling.
     pub fn begin(&self, index: usize) -> Result<Begun<'_>> {
         let path = |ending| self.dir.join(format!("{}{ending}", file_stem(index, self.part.files())));
         let (record, file, part) = (path(".json"), path(".safetensors"), path(".part"));
         let users = self.part.users_of(index);
+        let mut lost = None;
         if record.is_file() && file.is_file() {
-            let found = FileRecord::read(&record)?;
-            found.expect(&record, &self.header)?;
-            found.check(&self.dir, index, self.part.files())?;
-            remove(&part)?;
-            return Ok(Begun::Finished(Box::new(found)));
+            match self.finished(&record, index)? {
+                Ok(found) => {
+                    remove(&part)?;
+                    return Ok(Begun::Finished(Box::new(found)));
+                }
+                Err(damage) => lost = Some(format!("{damage}; the users of the file are labelled again")),
+            }
+            remove(&record)?;
+            remove(&file)?;
         }
         let journal = match part.exists() {
             true => Some(Journal::open(&part, &self.header, &users)?),
             false => None,
         };
-        Ok(Begun::Open(Box::new(OpenFile { header: &self.header, users, file, record, part, journal })))
+        Ok(Begun::Open(Box::new(OpenFile { header: &self.header, users, file, record, part, journal, lost })))
+    }
+
+    /// File `index` with the record at `path`; the inner error tells what of them was damaged.
+    fn finished(&self, path: &Path, index: usize) -> Result<std::result::Result<FileRecord, String>> {
+        let found = match damage_of(FileRecord::read(path))? {
+            Ok(found) => found,
+            Err(damage) => return Ok(Err(damage)),
+        };
+        found.expect(path, &self.header)?;
+        damage_of(found.check(&self.dir, index, self.part.files()).map(|()| found))
+    }
+}
+
+/// What of a labels folder's own files is taken as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnFiles {
+    /// Those of this labelling.
+    Kept,
+    /// Those of this labelling; what was damaged is made again.
+    Mended,
+    /// None: all are replaced.
+    Replaced,
+}
+
+/// Apart from other errors, what says that a file was damaged: its place and problem.
+fn damage_of<T>(read: Result<T>) -> Result<std::result::Result<T, String>> {
+    match read {
+        Err(Error::Invalid { path, place, problem, .. }) => {
+            Ok(Err(format!("{}: {place}: {problem}", path.display())))
+        }
+        other => other.map(Ok),
     }
 }
 
 /// Refuses label files in `dir` of another labelling than `header`, and of one that is cut into another number of files;
-/// but not those that `part` will write where they are to be replaced. A folder that is missing is fine.
-pub fn check_neighbours(dir: &Path, header: &LabelHeader, part: &LabelPart, replace: bool) -> Result<()> {
+/// of the `own` ones of `part` those alone that it cannot go on from. A folder that is missing is fine.
+pub fn check_neighbours(dir: &Path, header: &LabelHeader, part: &LabelPart, own: OwnFiles) -> Result<()> {
     if !dir.is_dir() {
         return Ok(());
     }
     for entry in entries(dir)? {
         let path = dir.join(&entry.name);
-        if replace && entry.total == part.files() && part.own().contains(&entry.index) {
+        let of_part = entry.total == part.files() && part.own().contains(&entry.index);
+        if of_part && own == OwnFiles::Replaced {
             continue;
         }
         if entry.total != part.files() {
@@ -86,7 +123,9 @@ pub fn check_neighbours(dir: &Path, header: &LabelHeader, part: &LabelPart, repl
             return Err(Error::invalid(path, "name", problem, remedy));
         }
         if entry.ending == ".json" {
-            FileRecord::read(&path)?.expect(&path, header)?;
+            let read = FileRecord::read(&path);
+            let read = if of_part && own == OwnFiles::Mended { damage_of(read)?.ok() } else { Some(read?) };
+            read.map_or(Ok(()), |record| record.expect(&path, header))?;
         }
     }
     Ok(())
@@ -102,6 +141,8 @@ pub struct OpenFile<'a> {
     part: PathBuf,
     /// None before the first block.
     journal: Option<Journal>,
+    /// What was damaged of the finished file that stood there.
+    lost: Option<String>,
 }
 
 impl OpenFile<'_> {
@@ -110,12 +151,18 @@ impl OpenFile<'_> {
         self.journal.as_ref().and_then(Journal::last)
     }
 
-    /// What was cut off of an earlier run's labels because its last write was torn, in words.
-    pub fn cut(&self) -> Option<&str> {
-        self.journal.as_ref().and_then(Journal::cut)
+    /// Where steps may be missing, as user and t of those beside: always behind the last one that is written, and where
+    /// the disk damaged labels amid others. `None` stands for the file's beginning and end.
+    pub fn gaps(&self) -> Vec<(Option<(u32, u32)>, Option<(u32, u32)>)> {
+        self.journal.as_ref().map_or_else(|| vec![(None, None)], Journal::gaps)
     }
 
-    /// Appends labels of the steps that follow.
+    /// What was lost of an earlier run's labels, because its last write was torn or the disk damaged some, in words.
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.as_deref().or_else(|| self.journal.as_ref()?.lost())
+    }
+
+    /// Appends labels of the first steps of one of the gaps.
     ///
     /// # Errors
     /// Labels that are no numbers, not in order, not in the catalogue or not of the file's users: nothing is written.
@@ -123,7 +170,17 @@ impl OpenFile<'_> {
         let stranger = block.user.iter().find(|user| !self.users.contains(user));
         let checked = match stranger {
             Some(user) => Err(("user", format!("user {user}, the file is for {:?}", self.users))),
-            None => block.check(self.header, self.last()),
+            None => {
+                let first = block.first().unwrap_or_default();
+                let neighbours = self.journal.as_ref().map(|journal| journal.neighbours(first));
+                let (after, next) = neighbours.unwrap_or_default();
+                block.check(self.header, after).and_then(|()| match next {
+                    Some((user, t)) if block.last() >= next => {
+                        Err(("t", format!("the labels reach into those from step {t} of user {user} on")))
+                    }
+                    _ => Ok(()),
+                })
+            }
         };
         checked.map_err(|(name, problem)| {
             let remedy = "nothing was written; if the LE's training diverged, lower fit.learning_rate and fit it again";

@@ -123,8 +123,8 @@ pub fn label_all(
                 *record
             }
             Begun::Open(mut open) => {
-                if let Some(cut) = open.cut() {
-                    eprintln!("{cut}");
+                if let Some(lost) = open.lost() {
+                    eprintln!("{lost}");
                 }
                 total += label_file(&labeller, data, &users, &mut open, &mut progress)?;
                 open.finish(if file == 0 { quality.clone() } else { serde_json::Value::Null })?
@@ -147,31 +147,31 @@ fn label_file(
     progress: &mut Progress,
 ) -> Result<TokenCount> {
     let mut total = TokenCount::default();
-    let last = file.last();
-    let mut done = last.map_or(users.start, |(user, _)| user);
-    progress.resume(u64::from(done - users.start));
-    let works = (done..users.end).flat_map(|user| data.works(user, labeller.history()));
-    for pack in labeller.packs(works.filter_map(|work| left_of(work, last))) {
-        interrupt::check(&format!("labelling stopped at user {done}, all before are kept"))?;
-        let next = pack[pack.len() - 1].user;
-        total +=
-            labeller.label(&pack, &|work| before(data.dataset, work), &mut |block| file.append(block))?;
-        progress.advance(u64::from(next - done));
-        done = next;
+    let mut done = users.start;
+    for gap in file.gaps() {
+        let from = gap.0.map_or(users.start, |(user, _)| user);
+        progress.resume(u64::from(from.saturating_sub(done)));
+        done = done.max(from);
+        let end = gap.1.map_or(users.end, |(user, _)| user + 1);
+        let works = (from..end).flat_map(|user| data.works(user, labeller.history()));
+        for pack in labeller.packs(works.filter_map(|work| within(work, gap))) {
+            interrupt::check(&format!("labelling stopped at user {done}, all before are kept"))?;
+            let next = pack[pack.len() - 1].user;
+            total +=
+                labeller.label(&pack, &|work| before(data.dataset, work), &mut |block| file.append(block))?;
+            progress.advance(u64::from(next - done));
+            done = next;
+        }
     }
     progress.advance(u64::from(users.end - done));
     Ok(total)
 }
 
-/// The steps of `work` that follow step t of the user of `last`.
-fn left_of(work: Work, last: Option<(u32, u32)>) -> Option<Work> {
-    match last {
-        Some((user, t)) if user == work.user => {
-            let done = (t as usize + 1).saturating_sub(work.first_step);
-            work.without_first(done)
-        }
-        _ => Some(work),
-    }
+/// The steps of `work` that lie in `gap`.
+fn within(work: Work, gap: (Option<(u32, u32)>, Option<(u32, u32)>)) -> Option<Work> {
+    let of = |step: Option<(u32, u32)>| step.filter(|step| step.0 == work.user).map(|step| step.1 as usize);
+    let (after, before) = (of(gap.0), of(gap.1));
+    work.only(after.map_or(0, |t| t + 1)..before.unwrap_or(usize::MAX))
 }
 
 /// Items of the user ahead of the trunk of `work`.

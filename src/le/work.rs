@@ -42,14 +42,18 @@ impl Work {
         self.owned.len()
     }
 
-    /// The trunk without its first `steps` steps, as history only; `None` where no step is left.
-    pub fn without_first(mut self, steps: usize) -> Option<Work> {
-        if steps >= self.steps() {
+    /// The trunk with those alone of its steps that are among `steps`, the others as history only; `None` where none is.
+    pub fn only(mut self, steps: Range<usize>) -> Option<Work> {
+        let first = steps.start.max(self.first_step);
+        let end = steps.end.min(self.first_step + self.steps());
+        if first >= end {
             return None;
         }
-        self.owned.start += steps;
-        self.first_step += steps;
-        self.actions.drain(..steps);
+        let ahead = first - self.first_step;
+        self.actions.truncate(end - self.first_step);
+        self.actions.drain(..ahead);
+        self.owned = self.owned.start + ahead..self.owned.start + end - self.first_step;
+        self.first_step = first;
         Some(self)
     }
 
@@ -175,17 +179,23 @@ mod tests {
     }
 
     #[test]
-    fn a_trunk_without_its_first_steps_has_the_others_and_the_same_history() {
+    fn a_trunk_of_some_of_its_steps_has_their_actions_and_the_same_history() {
         let events: Vec<Event> = (0..9).map(|item| Event { item, kind: Feedback::Other }).collect();
         for work in Work::of_user(3, &events, 4) {
-            let less = work.clone().without_first(1);
-            let Some(less) = less else {
-                assert_eq!(work.steps(), 1);
-                continue;
-            };
-            assert_eq!((less.history.clone(), less.steps()), (work.history.clone(), work.steps() - 1));
-            assert_eq!(less.first_step - less.owned.start, work.first_step - work.owned.start);
-            assert_eq!(less.actions, work.actions[1..]);
+            assert_eq!(work.clone().only(0..100), Some(work.clone()));
+            let end = work.first_step + work.steps();
+            for first in work.first_step..end {
+                assert_eq!(work.clone().only(0..work.first_step), None);
+                assert_eq!(work.clone().only(end..end + 3), None);
+                for last in first..end {
+                    let less = work.clone().only(first..last + 1).unwrap();
+                    assert_eq!((&less.history, less.steps()), (&work.history, last + 1 - first));
+                    assert_eq!(less.first_step - less.owned.start, work.first_step - work.owned.start);
+                    assert_eq!(less.first_step, first);
+                    let of = |step: usize| step - work.first_step;
+                    assert_eq!(less.actions, work.actions[of(first)..=of(last)]);
+                }
+            }
         }
     }
 }

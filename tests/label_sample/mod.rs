@@ -109,8 +109,10 @@ pub fn write(dir: &Path, data: &Dataset, header: &LabelHeader, files: usize) -> 
     merge(dir).unwrap()
 }
 
-/// Labels of one user a time, as blocks that are appended one by one.
+/// Labels of the users that are missing, one a time, as blocks that are appended one by one.
 pub fn append_from(open: &mut OpenFile, data: &Dataset, header: &LabelHeader) {
-    let next = open.last().map_or(0, |(user, _)| user + 1);
-    (next..6).for_each(|user| open.append(&block(data, header, user..user + 1)).unwrap());
+    for (after, before) in open.gaps() {
+        let users = after.map_or(0, |(user, _)| user + 1)..before.map_or(6, |(user, _)| user);
+        users.for_each(|user| open.append(&block(data, header, user..user + 1)).unwrap());
+    }
 }
