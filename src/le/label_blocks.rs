@@ -17,8 +17,8 @@ const CHUNK: usize = 1 << 16;
 /// User and t of a step.
 pub(super) type Step = (u32, u32);
 
-/// The steps beside a place where steps may be missing; `None` is the file's beginning or end.
-pub(super) type Gap = (Option<Step>, Option<Step>);
+/// User and t of the steps beside a place of a label file where steps may be missing; `None` is the file's beginning or end.
+pub type Gap = (Option<(u32, u32)>, Option<(u32, u32)>);
 
 /// A block: rows u64, the tensors' rows one tensor after the other, the sum of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

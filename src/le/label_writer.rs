@@ -1,5 +1,6 @@
 //! Writing the files of a labels folder: block by block into a journal, from there into the file, then its record.
 
+use super::label_blocks::Gap;
 use super::label_files::{LabelBlock, columns};
 use super::label_journal::Journal;
 use super::label_manifest::{FORMAT, LabelFile, LabelHeader, file_name, file_stem};
@@ -151,9 +152,9 @@ impl OpenFile<'_> {
         self.journal.as_ref().and_then(Journal::last)
     }
 
-    /// Where steps may be missing, as user and t of those beside: always behind the last one that is written, and where
-    /// the disk damaged labels amid others. `None` stands for the file's beginning and end.
-    pub fn gaps(&self) -> Vec<(Option<(u32, u32)>, Option<(u32, u32)>)> {
+    /// Where steps may be missing: always behind the last one that is written, and where the disk damaged labels amid
+    /// others.
+    pub fn gaps(&self) -> Vec<Gap> {
         self.journal.as_ref().map_or_else(|| vec![(None, None)], Journal::gaps)
     }
 

@@ -35,6 +35,7 @@ pub use config::{Augment, FitConfig, ItemTokenConfig, LabelConfig, LeConfig, Pro
 pub use environment::{Environment, Prompt, Step};
 pub use item_file::{ITEM_TOKENS, ItemTokenOrigin, read_item_tokens, write_item_tokens};
 pub use label::{Labeller, TokenCount};
+pub use label_blocks::Gap;
 pub use label_files::LabelBlock;
 pub use label_manifest::{LabelFile, LabelHeader, LabelManifest, MANIFEST, RewardStatistics, read_manifest};
 pub use label_merge::{SPLIT, merge};

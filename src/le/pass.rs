@@ -3,6 +3,7 @@
 use super::config::LeConfig;
 use super::environment::Environment;
 use super::label::{Labeller, TokenCount};
+use super::label_blocks::Gap;
 use super::label_writer::{Begun, LabelWriter, OpenFile};
 use super::quality::{Judge, Quality};
 use super::work::{Work, item_counts};
@@ -168,7 +169,7 @@ fn label_file(
 }
 
 /// The steps of `work` that lie in `gap`.
-fn within(work: Work, gap: (Option<(u32, u32)>, Option<(u32, u32)>)) -> Option<Work> {
+fn within(work: Work, gap: Gap) -> Option<Work> {
     let of = |step: Option<(u32, u32)>| step.filter(|step| step.0 == work.user).map(|step| step.1 as usize);
     let (after, before) = (of(gap.0), of(gap.1));
     work.only(after.map_or(0, |t| t + 1)..before.unwrap_or(usize::MAX))
