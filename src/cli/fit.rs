@@ -2,7 +2,8 @@
 
 use super::items::LeArgs;
 use super::output;
-use super::pipeline::environment::{Base, LE_FILES, LeJob};
+use super::pipeline::base::OpenBase;
+use super::pipeline::environment::{LE_FILES, LeJob};
 use super::pipeline::summary::{add_quality, fit_curves, print_quality, step_report};
 use super::pipeline::{settings, timed};
 use super::resume::{self, ResumeArgs, names};
@@ -189,11 +190,12 @@ pub fn run(args: FitCommand) -> Result<()> {
     }
     config.split.le_share = args.le_share.unwrap_or(config.split.le_share);
     config.le.check()?;
+    let opened = OpenBase::new(&args.le.decoder)?;
     let read = args.le.data.load(config.data.clone())?;
     let dataset = &read.dataset;
     let split = args.split.split(dataset, &config.split)?;
     check_unmet(dataset, config.le.most_negatives())?;
-    let base = Base::load(&args.le.decoder, &args.le.device)?;
+    let base = opened.load(&args.le.device)?;
     let adapted = args.adapter.as_ref().map(|dir| peft::read_adapter(dir, &base.decoder)).transpose()?;
     if let Some(adapted) = &adapted {
         config.le.fit.lora = adapted.lora.clone();

@@ -3,7 +3,7 @@
 use super::config::RunConfig;
 use super::data::DataArgs;
 use super::output;
-use super::pipeline::environment::Base;
+use super::pipeline::base::OpenBase;
 use super::pipeline::{settings, timed};
 use super::resume::{self, ResumeArgs, names};
 use crate::Result;
@@ -73,8 +73,9 @@ pub fn run(args: ItemsCommand) -> Result<()> {
     items.epochs = args.epochs.unwrap_or(items.epochs);
     items.learning_rate = args.learning_rate.unwrap_or(items.learning_rate);
     config.le.check()?;
+    let opened = OpenBase::new(&args.le.decoder)?;
     let dataset = args.le.data.load(config.data.clone())?.dataset;
-    let base = Base::load(&args.le.decoder, &args.le.device)?;
+    let base = opened.load(&args.le.device)?;
     let fingerprint = Fingerprint::new("items")
         .with("settings", &config.le.items)?
         .with("items", dataset.items_hash())?

@@ -3,7 +3,8 @@
 use super::config::RunConfig;
 use super::items::LeArgs;
 use super::output;
-use super::pipeline::environment::{Base, LeJob};
+use super::pipeline::base::OpenBase;
+use super::pipeline::environment::LeJob;
 use super::pipeline::summary::{add_quality, print_quality, savings, step_report};
 use super::pipeline::{settings, timed};
 use super::resume::{self, ResumeArgs};
@@ -63,9 +64,10 @@ pub struct LabelCommand {
 pub fn run(args: LabelCommand) -> Result<()> {
     let common = &args.common;
     let config = common.configuration()?;
+    let opened = OpenBase::new(&common.decoder)?;
     let read = common.data.load(config.data.clone())?;
     let dataset = &read.dataset;
-    let base = Base::load(&common.decoder, &common.device)?;
+    let base = opened.load_for_labels(&common.device)?;
     let loaded = peft::load_on(&args.le, &base.decoder, &base.identity)?;
     loaded.record.check_items(dataset)?;
     let split = Split::load(&args.le.join(SPLIT), dataset)?;

@@ -3,7 +3,8 @@
 use super::config::RunConfig;
 use super::data::DataArgs;
 use super::output;
-use super::pipeline::environment::{Base, LeJob};
+use super::pipeline::base::OpenBase;
+use super::pipeline::environment::LeJob;
 use crate::data::Split;
 use crate::device::Device;
 use crate::le::{LeData, SPLIT, merge, peft, read_manifest, verify};
@@ -92,9 +93,10 @@ fn run_merge(dir: &Path) -> Result<()> {
 fn run_verify(args: &VerifyArgs) -> Result<()> {
     let manifest = read_manifest(&args.dir)?;
     let config = args.config.as_deref().map(RunConfig::load).transpose()?.unwrap_or_default();
+    let opened = OpenBase::new(&args.decoder)?;
     let read = args.data.load(config.data)?;
     let dataset = &read.dataset;
-    let base = Base::load(&args.decoder, &args.device)?;
+    let base = opened.load_for_labels(&args.device)?;
     let loaded = peft::load_on(&args.le, &base.decoder, &base.identity)?;
     loaded.record.check_items(dataset)?;
     let split = Split::load(&args.le.join(SPLIT), dataset)?;

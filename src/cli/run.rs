@@ -3,7 +3,7 @@
 use super::config::{RunConfig, SplitConfig};
 use super::data::DataArgs;
 use super::pipeline::Pipeline;
-use super::pipeline::environment::Base;
+use super::pipeline::base::OpenBase;
 use super::pipeline::given_labels::GivenLabels;
 use super::resume::ResumeArgs;
 use crate::Result;
@@ -55,10 +55,11 @@ pub fn run(args: RunCommand) -> Result<()> {
     config.plan.seeds = args.seeds.unwrap_or(config.plan.seeds);
     config.data = args.data.read.over(config.data);
     config.check()?;
-    let loaded = args.data.load(config.data.clone())?;
     // What can be wrong is found before anything is written.
     config.pretrain.check()?;
-    let decoder = args.decoder.as_ref().map(|dir| Base::load(dir, &args.device)).transpose()?;
+    let opened = args.decoder.as_deref().map(OpenBase::new).transpose()?;
+    let loaded = args.data.load(config.data.clone())?;
+    let decoder = opened.map(|opened| opened.load(&args.device)).transpose()?;
     let given = |dir: &PathBuf| GivenLabels::load(dir, &loaded.dataset, None);
     let labels = args.labels.as_ref().map(given).transpose()?;
     match &labels {

@@ -3,8 +3,8 @@
 //! Every byte of the weights counts. A file of at most [`WHOLE`] bytes is told by its SHA-256, a larger one by
 //! that over its chunks, which [`weight_hash`] keeps from one start to the next.
 
-use super::weight_hash;
 use super::weights::Weights;
+use super::{ModelFolder, weight_hash};
 use crate::Result;
 use crate::files::{self, FileHash};
 use crate::tensor::file::TensorFile;
@@ -34,14 +34,15 @@ pub struct DecoderIdentity {
 }
 
 impl DecoderIdentity {
-    /// Hashes the files of the model folder `dir`. The hashes of large ones are looked up, and kept, in
-    /// `$XDG_CACHE_HOME/lea` or `~/.cache/lea`.
+    /// Of the model folder `dir`; see [`ModelFolder::identity`].
     pub fn of(dir: &Path) -> Result<Self> {
-        let config = FileHash::of(&dir.join("config.json"))?;
-        let cache = weight_hash::cache_folder();
-        let hash = |file| hash(file, cache.as_deref());
-        let mut weights: Vec<FileHash> =
-            Weights::open(dir)?.shards().iter().map(hash).collect::<Result<_>>()?;
+        ModelFolder::open(dir)?.identity()
+    }
+
+    /// Of a configuration and open weights, hashes of large files looked up in the folder `cache`.
+    pub(super) fn new(config: FileHash, weights: &Weights, cache: Option<&Path>) -> Result<Self> {
+        let hash = |file| hash(file, cache);
+        let mut weights: Vec<FileHash> = weights.shards().iter().map(hash).collect::<Result<_>>()?;
         weights.sort_by(|a, b| a.file.cmp(&b.file));
         Ok(DecoderIdentity { config, weights })
     }

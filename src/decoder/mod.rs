@@ -7,6 +7,7 @@ mod config_fields;
 mod config_file;
 mod config_keys;
 mod config_values;
+mod folder;
 pub mod forest;
 mod generate;
 mod guarded;
@@ -24,6 +25,8 @@ pub mod weights;
 
 pub use cache::{KvCache, Resident};
 pub use config::{DecoderConfig, Family};
+pub use folder::ModelFolder;
+pub(crate) use folder::PendingIdentity;
 pub use forest::Forest;
 pub use generate::{GenerateConfig, generate};
 pub use identity::DecoderIdentity;

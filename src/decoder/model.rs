@@ -2,7 +2,7 @@
 
 use super::layer::{Geometry, HeadNorms, Layer, LayerPass};
 use super::weights::{self, Weights};
-use super::{DecoderConfig, KvCache, Resident, Rows};
+use super::{DecoderConfig, KvCache, ModelFolder, Resident, Rows};
 use crate::autograd::{Param, Var, apply, checkpoint, no_grad};
 use crate::device::{DType, Device};
 use crate::nn::{Linear, init};
@@ -39,11 +39,18 @@ pub struct Decoder {
 type Source<'a> = dyn FnMut(String, &[usize]) -> Result<Param> + 'a;
 
 impl Decoder {
-    /// Loads a Hugging Face model folder: `config.json` and safetensors weights, frozen, computed with in `dtype`
-    /// (f32; f64 for references). A tensor that is missing, has a wrong shape or is unknown is an error.
+    /// Loads a Hugging Face model folder; see [`ModelFolder::decoder`].
     pub fn load(dir: &Path, device: &Device, dtype: DType) -> Result<Self> {
-        let config = DecoderConfig::load(dir)?;
-        let weights = Weights::open(dir)?;
+        ModelFolder::open(dir)?.decoder(device, dtype)
+    }
+
+    /// Of the open weights of the folder `dir`.
+    pub(super) fn from_weights(
+        config: DecoderConfig,
+        (dir, weights): (&Path, &Weights),
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self> {
         let mut known = std::collections::BTreeSet::new();
         let decoder = Self::build(config, &mut |name, shape| {
             let value = weights.read(&name, shape, device, dtype)?;

@@ -6,7 +6,7 @@ use super::environment::{Environment, Prompt};
 use super::item_file::{ITEM_TOKENS, ItemTokenOrigin, check_finite, read_item_tokens, write_item_tokens};
 use crate::autograd::Param;
 use crate::data::Dataset;
-use crate::decoder::{Decoder, DecoderIdentity, LoraConfig};
+use crate::decoder::{Decoder, DecoderIdentity, LoraConfig, ModelFolder};
 use crate::device::{DType, Device};
 use crate::files::{self, FileHash};
 use crate::tensor::Tensor;
@@ -130,8 +130,8 @@ fn origin(record: &LeRecord) -> ItemTokenOrigin {
 
 /// Reads the LE in `dir` on top of the decoder in `decoder_dir`, computed with in `dtype`; see [`load_on`].
 pub fn load(dir: &Path, decoder_dir: &Path, device: &Device, dtype: DType) -> Result<LoadedLe> {
-    let base = Decoder::load(decoder_dir, device, dtype)?;
-    load_on(dir, &base, &DecoderIdentity::of(decoder_dir)?)
+    let folder = ModelFolder::open(decoder_dir)?;
+    load_on(dir, &folder.decoder(device, dtype)?, &folder.identity()?)
 }
 
 /// Reads the LE in `dir` on top of `base`, the decoder `identity`, whose weights it shares. Every value comes from the

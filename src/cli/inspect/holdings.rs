@@ -1,6 +1,6 @@
 //! What a folder or file can hold, and what is told of it.
 
-use super::super::pipeline::environment::Base;
+use super::super::pipeline::base::OpenBase;
 use super::memory::DataSize;
 use super::unfinished;
 use crate::data::{LoadOptions, Stats, is_data_folder, load};
@@ -187,7 +187,9 @@ fn data(dir: &Path, found: &mut Found) -> Result<Rows> {
 }
 
 fn decoder(dir: &Path, found: &mut Found) -> Result<Rows> {
-    let base = Base::load(dir, &Device::Cpu)?;
+    let opened = OpenBase::new(dir)?;
+    let stored = weight_files(opened.weights());
+    let base = opened.load(&Device::Cpu)?;
     let config = &base.decoder.config;
     let windowed = (0..config.num_hidden_layers).filter(|&layer| config.window(layer).is_some()).count();
     let window =
@@ -209,11 +211,11 @@ fn decoder(dir: &Path, found: &mut Found) -> Result<Rows> {
     let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
     let rows = vec![
         ("family", config.family.name().to_string()),
-        ("weights", format!("{} in {}", config.parameters(), files(dir)?)),
+        ("weights", format!("{} in {}", config.parameters(), stored)),
         ("layers", config.num_hidden_layers.to_string()),
         ("widths", format!("hidden {}, feed-forward {}", config.hidden_size, config.intermediate_size)),
         ("heads", format!("{heads} over {kv_heads}, {} wide", config.head_dim)),
-        ("vocabulary", format!("{}, tokenizer {}", config.vocab_size, base.tokenizer.vocab_size())),
+        ("vocabulary", format!("{}, tokenizer {}", config.vocab_size, base.tokenizer()?.vocab_size())),
         ("context", config.max_position_embeddings.to_string()),
         ("sliding window", window),
         ("rotary base", format!("{}{stretched}", config.rope_theta)),
@@ -225,12 +227,11 @@ fn decoder(dir: &Path, found: &mut Found) -> Result<Rows> {
 }
 
 /// "2 files, 540 MB, BF16".
-fn files(dir: &Path) -> Result<String> {
-    let weights = Weights::open(dir)?;
+fn weight_files(weights: &Weights) -> String {
     let bytes = weights.bytes();
     let count = weights.paths().count();
     let plural = if count == 1 { "file" } else { "files" };
-    Ok(format!("{count} {plural}, {:.1} MB, {}", bytes as f64 / 1e6, weights.types().join(" and ")))
+    format!("{count} {plural}, {:.1} MB, {}", bytes as f64 / 1e6, weights.types().join(" and "))
 }
 
 fn item_tokens(dir: &Path, found: &mut Found) -> Result<Rows> {

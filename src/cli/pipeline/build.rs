@@ -2,9 +2,10 @@
 //! were finished and goes on within the one that was not.
 
 use super::Pipeline;
-use super::environment::{Base, Built, LeJob, texts};
+use super::base::{Base, OpenBase};
+use super::environment::{Built, LeJob, texts};
 use crate::Result;
-use crate::decoder::{DecoderIdentity, PretrainReport, pretrain};
+use crate::decoder::{PretrainReport, pretrain};
 use crate::device::Device;
 use crate::le::fit::FitEpoch;
 use crate::le::{Environment, LabelPart, LeData, Quality, TokenCount, read_item_tokens, write_item_tokens};
@@ -119,7 +120,8 @@ impl<'a> Builder<'a> {
         let (config, device) = (self.pipeline.config, &self.pipeline.device);
         let dir = self.pipeline.out.join("decoder");
         if let Some((report, _)) = self.finished::<PretrainReport>("pretrain") {
-            return Ok(Base { pretrained: Some(report), ..Base::load(&dir, device)? });
+            let base = OpenBase::new(&dir)?.load(device)?;
+            return Ok(base.with_report(report));
         }
         let (start, texts) = (Instant::now(), texts(self.data.dataset));
         let mut keep = self.checkpoints("pretrain")?;
@@ -130,8 +132,7 @@ impl<'a> Builder<'a> {
         tokenizer.save(&dir)?;
         self.finish("pretrain", start, &report)?;
         keep.discard()?;
-        let identity = DecoderIdentity::of(&dir)?;
-        Ok(Base { decoder, tokenizer, dir, identity, pretrained: Some(report) })
+        Base::trained(dir, decoder, tokenizer, report)
     }
 
     /// Step 1: item tokens, kept in a file until the LE is written, and their loss before and after.

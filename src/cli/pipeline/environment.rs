@@ -1,75 +1,24 @@
-//! Decoder, item tokens, LE training and labels.
+//! LE training and labels.
 
+use super::base::Base;
 use crate::autograd::Param;
 use crate::data::Dataset;
-use crate::decoder::{Decoder, DecoderIdentity, PretrainReport, Tokenizer};
-use crate::device::{DType, Device};
+use crate::decoder::Decoder;
 use crate::files::FileHash;
 use crate::le::fit::{FitData, FitEpoch, fit};
-use crate::le::item_file::{ITEM_TOKENS, ItemTokenOrigin};
-use crate::le::item_tokens::{ItemTokens, train_item_tokens};
+use crate::le::item_file::ITEM_TOKENS;
 use crate::le::separate::separate_rewards;
 use crate::le::{
-    Environment, ItemTokenConfig, LabelHeader, LabelPart, LabelWriter, LeConfig, LeData, LeRecord, Prompt,
-    Quality, SPLIT, TokenCount, judge, label_all, merge, peft,
+    Environment, LabelHeader, LabelPart, LabelWriter, LeConfig, LeData, LeRecord, Prompt, Quality, SPLIT,
+    TokenCount, judge, label_all, merge, peft,
 };
 use crate::progress::MetricsLog;
 use crate::report::PassCost;
 use crate::tensor::Tensor;
 use crate::tensor::checkpoint::Checkpoints;
 use crate::{Result, interrupt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
-
-/// The decoder that an LE is made of.
-pub struct Base {
-    /// Frozen.
-    pub decoder: Decoder,
-    /// Its tokenizer.
-    pub tokenizer: Tokenizer,
-    /// Where it lies.
-    pub dir: PathBuf,
-    /// Which one it is.
-    pub identity: DecoderIdentity,
-    /// How it was trained, where it was.
-    pub pretrained: Option<PretrainReport>,
-}
-
-impl Base {
-    /// Loads a model folder.
-    pub fn load(dir: &Path, device: &Device) -> Result<Self> {
-        let decoder = Decoder::load(dir, device, DType::F32)?;
-        let tokenizer = Tokenizer::load(dir, &decoder.config)?;
-        let identity = DecoderIdentity::of(dir)?;
-        Ok(Base { decoder, tokenizer, dir: dir.to_path_buf(), identity, pretrained: None })
-    }
-
-    /// What a run made of it depends on.
-    pub fn describe(&self) -> Result<serde_json::Value> {
-        let mut tokenizer = Vec::new();
-        for path in ["tokenizer.json", "tokenizer_config.json"].map(|name| self.dir.join(name)) {
-            // The second names special tokens, where it is there.
-            tokenizer.push(path.exists().then(|| FileHash::of(&path)).transpose()?.map(|hash| hash.sha256));
-        }
-        Ok(serde_json::json!({ "model": self.identity.hash(), "tokenizer": tokenizer }))
-    }
-
-    /// What item tokens of this decoder and the catalogue of `dataset` belong to.
-    pub fn item_origin(&self, dataset: &Dataset) -> ItemTokenOrigin {
-        ItemTokenOrigin { items_hash: dataset.items_hash(), decoder_hash: self.identity.hash() }
-    }
-
-    /// Step 1.
-    pub fn items(
-        &self,
-        dataset: &Dataset,
-        settings: &ItemTokenConfig,
-        log: &mut MetricsLog,
-        keep: &mut Checkpoints,
-    ) -> Result<ItemTokens> {
-        train_item_tokens(&self.decoder, &self.tokenizer, &texts(dataset), settings, log, keep)
-    }
-}
 
 /// A trained LE and what its making showed.
 pub struct Built {
@@ -132,7 +81,7 @@ impl LeJob<'_> {
         Ok(Environment {
             items: item("item_tokens".to_string(), items.clone()),
             head: Param::trainable("score.weight", head),
-            prompt: Prompt::new(&self.settings.prompt, &self.base.tokenizer)?,
+            prompt: Prompt::new(&self.settings.prompt, self.base.tokenizer()?)?,
             history: self.settings.history,
             decoder,
         })

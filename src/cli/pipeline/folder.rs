@@ -1,7 +1,8 @@
 //! The folder of a whole run: what the run is, what it writes there, and the stage of the data.
 
 use super::Pipeline;
-use super::environment::{Base, LE_FILES};
+use super::base::Base;
+use super::environment::LE_FILES;
 use super::given_labels::GivenLabels;
 use super::recommenders::jobs;
 use crate::Result;

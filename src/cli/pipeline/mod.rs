@@ -1,5 +1,6 @@
 //! The whole method, stage by stage: what `lea run` and `lea demo` share with the commands of the single steps.
 
+pub mod base;
 mod build;
 pub mod environment;
 mod folder;
@@ -27,7 +28,7 @@ pub struct Pipeline<'a> {
     /// The data set.
     pub loaded: &'a Loaded,
     /// A decoder; `None` trains one from scratch.
-    pub decoder: Option<environment::Base>,
+    pub decoder: Option<base::Base>,
     /// Labels that were made before; with them no LE is made.
     pub labels: Option<GivenLabels>,
     /// Where to compute.

@@ -1,7 +1,8 @@
 //! The report of a run, and the quality of an LE as its commands print it.
 
 use super::Pipeline;
-use super::environment::{Base, Built};
+use super::base::Base;
+use super::environment::Built;
 use super::recommenders::Compared;
 use crate::Result;
 use crate::cli::output;
