@@ -58,7 +58,8 @@ pub enum Error {
     },
     /// The device went away: its driver was reset, or the machine took it.
     #[error(
-        "device {device} was lost ({why}); give the same command with --resume to go on from the last record"
+        "device {device} was lost ({why}); give the same command with --resume to go on from its last checkpoint \
+         (without --overwrite), or another --device"
     )]
     DeviceLost {
         /// Name of the device.
@@ -67,15 +68,18 @@ pub enum Error {
         why: String,
     },
     /// The device has not enough memory.
-    #[error(
-        "device {device} is out of memory{}; take a smaller pack (--pack-tokens) or batch, or another --device",
-        needed.map_or(String::new(), |bytes| format!(": {} more MB were needed", bytes.div_ceil(1 << 20)))
-    )]
+    #[error("device {device} is out of memory: {problem}; {remedy}")]
     DeviceMemory {
         /// Name of the device.
         device: String,
+        /// What was needed for what, and what there was.
+        problem: String,
         /// Bytes that were asked for last, where that is known.
         needed: Option<u64>,
+        /// Bytes that are allowed, where a limit is set.
+        limit: Option<u64>,
+        /// What to do about it.
+        remedy: String,
     },
     /// The device refused a kernel or a buffer: a defect of this program or of the driver.
     #[error("device {device} refused the work: {why}; try another --device, and report this")]
@@ -123,6 +127,19 @@ impl Error {
     pub fn setting(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Error::Setting { problem: problem.into(), remedy: remedy.into() }
     }
+
+    /// The same error; of one that tells of too little memory on a device, with what to do instead.
+    pub fn with_memory_remedy(mut self, instead: &str) -> Self {
+        if let Error::DeviceMemory { remedy, .. } = &mut self {
+            *remedy = instead.into();
+        }
+        self
+    }
+}
+
+/// Bytes as messages tell them.
+pub(crate) fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
 fn io_remedy(kind: ErrorKind) -> &'static str {

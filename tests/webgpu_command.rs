@@ -71,7 +71,7 @@ fn names_that_mean_no_device_are_answered_with_those_there_are() {
     };
     assert!(refuse("gpu").contains("name cpu, webgpu, webgpu:NUMBER"));
     let adapters = adapter::list();
-    for device in ["webgpu:99", "webgpu:no such adapter"] {
+    for device in ["webgpu:99", "webgpu:no such adapter", "webgpu:"] {
         let message = refuse(device);
         match adapters.first() {
             Some(first) => assert!(message.contains(&first.info.name), "{message}"),
@@ -103,6 +103,7 @@ fn the_doctor_lists_adapters_and_has_a_clear_line_where_there_is_none() {
         let output = command.arg("doctor").output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && text.contains("webgpu     no adapter:"), "{text}");
+        assert!(text.contains("/nowhere.json"), "{text}");
         assert!(text.contains("--device auto takes cpu"), "{text}");
     }
 }

@@ -28,10 +28,10 @@ pub fn run(args: DoctorCommand) -> Result<()> {
         describe(found)?;
     }
     if adapters.is_empty() {
-        output::line(
-            "webgpu     no adapter: no Vulkan, Metal or Direct3D 12 driver is installed (mesa-vulkan-drivers has one \
-             that needs no GPU)",
-        )?;
+        output::line(format_args!(
+            "webgpu     no adapter: {} (mesa-vulkan-drivers has a driver that needs no GPU)",
+            adapter::why_none()
+        ))?;
     }
     output::line(format_args!("--device auto takes {chosen}"))
 }

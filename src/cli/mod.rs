@@ -38,6 +38,13 @@ pub struct Cli {
     /// Kernels of WebGPU to use: plain or subgroups; the best ones that the adapter has unless given
     #[arg(long, global = true, value_name = "TIER")]
     pub webgpu_tier: Option<webgpu::Tier>,
+    /// Megabytes that tensors on a WebGPU device may take; labelling then takes the largest packs that fit. As much as
+    /// its driver gives unless given
+    #[arg(long, global = true, value_name = "MB", value_parser = bytes_of_megabytes)]
+    pub device_memory: Option<u64>,
+    /// Lose the WebGPU device after so many launches, to see how a run goes on
+    #[arg(long, global = true, value_name = "N", hide = true)]
+    pub lose_device_after: Option<u64>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -78,6 +85,13 @@ pub enum Command {
     Bench(bench::BenchCommand),
 }
 
+fn bytes_of_megabytes(text: &str) -> std::result::Result<u64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok((number * 1e6) as u64),
+        _ => Err("give megabytes, more than 0".into()),
+    }
+}
+
 /// Runs what the command line asks for.
 pub fn run(cli: Cli) -> Result<()> {
     if let Some(tier) = cli.webgpu_tier {
@@ -85,6 +99,8 @@ pub fn run(cli: Cli) -> Result<()> {
     }
     for gpu in webgpu::adapter::opened() {
         gpu.tier()?;
+        cli.device_memory.into_iter().for_each(|bytes| gpu.limit_memory(bytes));
+        cli.lose_device_after.into_iter().for_each(|launches| gpu.lose_after(launches));
         if gpu.description().is_software() {
             eprintln!(
                 "{gpu} is a software adapter ({}): its speed is that of the processor at best",

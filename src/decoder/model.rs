@@ -35,6 +35,9 @@ pub struct Decoder {
     geometry: Geometry,
 }
 
+/// What to do about a decoder that is more than a device holds.
+const TOO_LARGE: &str = "the weights do not fit: take a smaller decoder, or another --device";
+
 /// Gives the parameter of a name and a shape.
 type Source<'a> = dyn FnMut(String, &[usize]) -> Result<Param> + 'a;
 
@@ -51,12 +54,16 @@ impl Decoder {
         device: &Device,
         dtype: DType,
     ) -> Result<Self> {
+        let bytes = config.parameters() as u64 * dtype.size() as u64;
+        let smaller = |error: Error| error.with_memory_remedy(TOO_LARGE);
+        device.expect_room("the decoder", bytes).map_err(smaller)?;
         let mut known = std::collections::BTreeSet::new();
         let decoder = Self::build(config, &mut |name, shape| {
             let value = weights.read(&name, shape, device, dtype)?;
             known.insert(name.clone());
             Ok(Param::frozen(name, value))
-        })?;
+        })
+        .map_err(smaller)?;
         // Tied models may store the output projection too, and old files the rotary frequencies.
         let needless = |name: &str| name == "lm_head.weight" || name.ends_with("rotary_emb.inv_freq");
         match weights.names().find(|&name| !known.contains(name) && !needless(name)) {

@@ -71,6 +71,14 @@ impl Device {
         }
     }
 
+    /// An error in the name of `what` where it is known that the device lacks the room for `bytes` more.
+    pub fn expect_room(&self, what: &str, bytes: u64) -> Result<()> {
+        match self {
+            Device::Cpu => Ok(()),
+            Device::WebGpu(gpu) => gpu.expect_room(what, bytes),
+        }
+    }
+
     /// What was launched on it so far; `None` where kernels are plain calls.
     pub fn launches(&self) -> Option<webgpu::Counters> {
         match self {

@@ -7,9 +7,10 @@
 use super::config::{Augment, LabelConfig};
 use super::environment::Environment;
 use super::label_files::LabelBlock;
+use super::packing::{PackRows, Packs};
 use super::score::{leaf_states, rewards, to_f32};
 use super::trunk::{Trunks, excluded_at};
-use super::work::{Work, step_groups, steps_of, stream_packs};
+use super::work::{Work, step_groups, steps_of};
 use crate::Result;
 use crate::autograd::no_grad;
 use crate::data::NegativeSampler;
@@ -24,6 +25,7 @@ pub struct Labeller<'a> {
     negatives: NegativeSampler,
     met: &'a (dyn Fn(u32) -> Vec<u32> + Sync),
     item_directions: Tensor,
+    rows: PackRows,
 }
 
 /// What the forest saved, in rows of the decoder.
@@ -49,7 +51,8 @@ impl<'a> Labeller<'a> {
     ) -> Result<Self> {
         let env = env.merged()?;
         let item_directions = no_grad(|| env.item_directions(None))?.into_value();
-        Ok(Labeller { env, config, temperature, negatives, met, item_directions })
+        let rows = PackRows::new(config.pack_tokens, env.leaf_len());
+        Ok(Labeller { env, config, temperature, negatives, met, item_directions, rows })
     }
 
     /// Items of a trunk at most.
@@ -69,8 +72,41 @@ impl<'a> Labeller<'a> {
 
     /// Packs of `works` within the configured number of rows, made as they are needed.
     pub fn packs(&self, works: impl Iterator<Item = Work>) -> impl Iterator<Item = Vec<Work>> {
+        self.packing(works)
+    }
+
+    fn packing<I: Iterator<Item = Work>>(&self, works: I) -> Packs<'_, I, impl Fn(&Work) -> usize> {
         let (actions, leaf, stem) = (self.actions(), self.env.leaf_len(), self.env.prompt.stem.len());
-        stream_packs(works, self.config.pack_tokens, move |work| work.rows(actions, leaf, stem))
+        Packs::new(works, &self.rows, move |work| work.rows(actions, leaf, stem))
+    }
+
+    /// Labels `works`, ascending by user and step, pack by pack, as [`Self::label`] does one; `begin` is called ahead of
+    /// each. A pack that the device has no memory for is labelled in smaller ones, and so are all that follow.
+    ///
+    /// # Errors
+    /// Also a device that lacks the memory for a single leaf beside its trunk.
+    pub fn label_all(
+        &self,
+        works: impl Iterator<Item = Work>,
+        history: &dyn Fn(&Work) -> Vec<u32>,
+        begin: &mut dyn FnMut(&[Work]) -> Result<()>,
+        sink: &mut dyn FnMut(&LabelBlock) -> Result<()>,
+    ) -> Result<TokenCount> {
+        let mut count = TokenCount::default();
+        let mut packs = self.packing(works);
+        while let Some(pack) = packs.next() {
+            begin(&pack)?;
+            let mut last = None;
+            let mut keep = |block: &LabelBlock| {
+                sink(block)?;
+                last = block.user.last().copied().zip(block.t.last().copied()).or(last);
+                Ok(())
+            };
+            if let Err(error) = self.label_pack(&pack, history, &mut keep, &mut count) {
+                packs.again(pack, error, |work| work.after(last))?;
+            }
+        }
+        Ok(count)
     }
 
     /// Labels one pack and hands the labels to `sink`, in order: all at once where its leaves fit a pass, else some
@@ -82,6 +118,19 @@ impl<'a> Labeller<'a> {
         history: &dyn Fn(&Work) -> Vec<u32>,
         sink: &mut dyn FnMut(&LabelBlock) -> Result<()>,
     ) -> Result<TokenCount> {
+        let mut count = TokenCount::default();
+        self.label_pack(works, history, sink, &mut count)?;
+        Ok(count)
+    }
+
+    /// The same, with its rows added to `count`, those too of a pack that is not finished.
+    fn label_pack(
+        &self,
+        works: &[Work],
+        history: &dyn Fn(&Work) -> Vec<u32>,
+        sink: &mut dyn FnMut(&LabelBlock) -> Result<()>,
+        count: &mut TokenCount,
+    ) -> Result<()> {
         let trunks = Trunks::run(&self.env, works)?;
         let pack = Pack {
             trunks: &trunks,
@@ -90,15 +139,15 @@ impl<'a> Labeller<'a> {
             observed: works.iter().flat_map(|w| w.actions.iter().copied()).collect(),
             depths: works.iter().flat_map(|w| w.owned.clone().map(|row| row + 1)).collect(),
         };
-        let mut count = TokenCount { forest: self.env.prompt.root.len() as u64, ..TokenCount::default() };
+        count.forest += self.env.prompt.root.len() as u64;
         count.forest += works.iter().map(|w| w.history.len() as u64).sum::<u64>();
         let rows = self.actions() * self.env.leaf_len();
-        for group in step_groups(pack.steps.len(), rows, self.config.pack_tokens) {
+        for group in step_groups(pack.steps.len(), rows, self.rows.get()) {
             let (block, of_group) = self.label_steps(&pack, group, history)?;
-            count += of_group;
+            *count += of_group;
             sink(&block)?;
         }
-        Ok(count)
+        Ok(())
     }
 
     /// Labels the steps `group` of a pack.
@@ -111,7 +160,7 @@ impl<'a> Labeller<'a> {
         let (k, n) = (self.config.negatives, self.candidates());
         let (candidates, similarities) = self.find_candidates(pack, group.clone(), history)?;
         let Actions { actions, starts } = self.draw_actions(pack, group.clone(), &candidates)?;
-        let rewards = rewards(&self.env, pack.trunks, &actions, self.config.pack_tokens)?;
+        let rewards = rewards(&self.env, pack.trunks, &actions, self.rows.get())?;
         let (first, last) = (pack.steps[group.start].0, pack.steps[group.end - 1].0);
         let mut block = LabelBlock::new(first..last + 1);
         let mut augmented = Vec::new();
@@ -136,7 +185,7 @@ impl<'a> Labeller<'a> {
         }
         block.state = to_f32(&pack.trunks.states.rows(group.clone())?)?;
         if self.config.augmented_states && n > 0 {
-            block.augmented_state = leaf_states(&self.env, pack.trunks, &augmented, self.config.pack_tokens)?;
+            block.augmented_state = leaf_states(&self.env, pack.trunks, &augmented, self.rows.get())?;
         }
         Ok((block, self.count(&pack.depths[group], &starts)))
     }

@@ -7,6 +7,7 @@ use super::label_files::{Column, LabelBlock, columns, open};
 use super::label_manifest::{LabelFile, LabelManifest, read_manifest};
 use super::label_merge::read_split;
 use super::pass::{LeData, before};
+use super::work::Work;
 use crate::device::DType;
 use crate::files::FileHash;
 use crate::progress::Progress;
@@ -116,13 +117,13 @@ impl Stored {
             return Err(Error::invalid(&self.path, "tensor user", problem, "label the data again"));
         }
         let mut row = rows.start;
-        for pack in labeller.packs(data.works(user, labeller.history()).into_iter()) {
-            labeller.label(&pack, &|work| before(data.dataset, work), &mut |block| {
-                self.compare(block, row..row + block.rows())?;
-                row += block.rows();
-                Ok(())
-            })?;
-        }
+        let works = data.works(user, labeller.history()).into_iter();
+        let ahead = |work: &Work| before(data.dataset, work);
+        labeller.label_all(works, &ahead, &mut |_| Ok(()), &mut |block| {
+            self.compare(block, row..row + block.rows())?;
+            row += block.rows();
+            Ok(())
+        })?;
         Ok(steps)
     }
 

@@ -20,6 +20,7 @@ mod label_verify;
 mod label_writer;
 mod losses;
 mod negatives;
+mod packing;
 pub mod pass;
 pub mod peft;
 mod peft_names;

@@ -149,20 +149,21 @@ fn label_file(
 ) -> Result<TokenCount> {
     let mut total = TokenCount::default();
     let mut done = users.start;
+    let ahead = |work: &Work| before(data.dataset, work);
     for gap in file.gaps() {
         let from = gap.0.map_or(users.start, |(user, _)| user);
         progress.resume(u64::from(from.saturating_sub(done)));
         done = done.max(from);
         let end = gap.1.map_or(users.end, |(user, _)| user + 1);
         let works = (from..end).flat_map(|user| data.works(user, labeller.history()));
-        for pack in labeller.packs(works.filter_map(|work| within(work, gap))) {
-            interrupt::check(&format!("labelling stopped at user {done}, all before are kept"))?;
-            let next = pack[pack.len() - 1].user;
-            total +=
-                labeller.label(&pack, &|work| before(data.dataset, work), &mut |block| file.append(block))?;
+        let works = works.filter_map(|work| within(work, gap));
+        let mut begin = |pack: &[Work]| {
+            let next = done.max(pack[0].user);
             progress.advance(u64::from(next - done));
             done = next;
-        }
+            interrupt::check(&format!("labelling stopped at user {done}, all before are kept"))
+        };
+        total += labeller.label_all(works, &ahead, &mut begin, &mut |block| file.append(block))?;
     }
     progress.advance(u64::from(users.end - done));
     Ok(total)

@@ -5,10 +5,11 @@ use super::config::{Augment, FitConfig, LabelConfig};
 use super::environment::Environment;
 use super::label::choose;
 use super::losses::ordered_pairs;
+use super::packing::{PackRows, Packs};
 use super::quality_sums::Sums;
 use super::score::{rewards, to_f32};
 use super::trunk::{Trunks, excluded_at};
-use super::work::{Work, step_groups, steps_of, stream_packs};
+use super::work::{Work, step_groups, steps_of};
 use crate::Result;
 use crate::autograd::{Var, no_grad};
 use crate::data::ranking::rank;
@@ -83,14 +84,22 @@ const RULES: [Augment; 3] = [Augment::Reward, Augment::Similarity, Augment::Both
 
 impl Judge<'_> {
     /// Judges the LE on the steps of `works`, which are made as they are needed: one pack of them is held. In one go or
-    /// resumed from the checkpoints that `keep` holds, also with packs of another size, the same bits come out.
+    /// resumed from the checkpoints that `keep` holds, also with packs of another size, the same bits come out; a pack that
+    /// the device has no memory for is judged in smaller ones.
     pub fn judge(&self, works: impl Iterator<Item = Work>, keep: &mut Checkpoints) -> Result<Quality> {
         let rows = |w: &Work| w.rows(self.per_step(), self.env.leaf_len(), self.env.prompt.stem.len());
         let directions = no_grad(|| self.env.item_directions(None))?;
         let mut log = MetricsLog::none();
         let mut sums = keep.begin(&mut log)?.map_or(Ok(Sums::default()), |left| Sums::restore(&left))?;
-        for pack in stream_packs(works.skip(sums.place.trunks), self.label.pack_tokens, rows) {
-            self.add_pack(&pack, &directions, &mut sums)?;
+        let most = PackRows::new(self.label.pack_tokens, self.env.leaf_len());
+        let mut packs = Packs::new(works.skip(sums.place.trunks), &most, rows);
+        while let Some(pack) = packs.next() {
+            let before = sums.clone();
+            if let Err(error) = self.add_pack(&pack, &directions, most.get(), &mut sums) {
+                sums = before;
+                packs.again(pack, error, Some)?;
+                continue;
+            }
             sums.place.trunks += pack.len();
             let place = || format!("judging the LE, {} steps", sums.place.steps);
             keep.point(&log, place, || sums.checkpoint())?;
@@ -108,16 +117,16 @@ impl Judge<'_> {
         self.label.candidates.clamp(1, self.env.catalogue())
     }
 
-    fn add_pack(&self, works: &[Work], directions: &Var, sums: &mut Sums) -> Result<()> {
+    fn add_pack(&self, works: &[Work], directions: &Var, most: usize, sums: &mut Sums) -> Result<()> {
         let env = self.env;
         let trunks = Trunks::run(env, works)?;
         let steps: Vec<(u32, u32)> = steps_of(works).collect();
         let next: Vec<u32> = works.iter().flat_map(|w| w.actions.iter().copied()).collect();
         let rows = self.per_step() * env.leaf_len();
-        for group in step_groups(steps.len(), rows, self.label.pack_tokens) {
+        for group in step_groups(steps.len(), rows, most) {
             // The item taken next may be a candidate here: how often it is, and is chosen, is what is asked.
             let exclude = excluded_at(works, group.clone(), self.before, true);
-            let own = Group { first: group.start, steps: &steps[group.clone()], next: &next[group] };
+            let own = Group { first: group.start, steps: &steps[group.clone()], next: &next[group], most };
             self.add_group(&trunks, directions, &own, &exclude, sums)?;
         }
         Ok(())
@@ -152,7 +161,7 @@ impl Judge<'_> {
             actions.extend(list.iter().map(|&action| (first + i, action)));
             lists.push(list);
         }
-        let rewards = rewards(env, trunks, &actions, self.label.pack_tokens)?;
+        let rewards = rewards(env, trunks, &actions, group.most)?;
         let mut from = 0;
         for (i, list) in lists.iter().enumerate() {
             let rewards = &rewards[from..from + list.len()];
@@ -205,4 +214,6 @@ struct Group<'a> {
     steps: &'a [(u32, u32)],
     /// The item taken next at each.
     next: &'a [u32],
+    /// Rows of a chunk at most.
+    most: usize,
 }

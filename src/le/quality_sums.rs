@@ -9,7 +9,7 @@ use crate::tensor::checkpoint::Checkpoint;
 use serde::{Deserialize, Serialize};
 
 /// Sums over the steps judged so far, each added in the order of the steps: how they were packed changes no bit.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Sums {
     pub place: Place,
     pub uniform: f64,
@@ -23,7 +23,7 @@ pub(super) struct Sums {
 }
 
 /// How far judging has come, and what it counts.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Place {
     /// Trunks whose steps are judged. Packs are not counted: a resumed run may cut them otherwise.

@@ -57,6 +57,15 @@ impl Work {
         Some(self)
     }
 
+    /// What of it follows step t of the user of `last`; works come in the order of users and steps.
+    pub fn after(self, last: Option<(u32, u32)>) -> Option<Work> {
+        match last {
+            Some((user, _)) if self.user < user => None,
+            Some((user, t)) if user == self.user => self.only(t as usize + 1..usize::MAX),
+            _ => Some(self),
+        }
+    }
+
     /// Rows of the forest that this trunk fills with `actions` a step, each of `leaf` rows, behind `stem` rows.
     pub fn rows(&self, actions: usize, leaf: usize, stem: usize) -> usize {
         self.history.len() + self.steps() * (stem + actions * leaf)
@@ -79,25 +88,6 @@ pub fn packs(works: &[Work], budget: usize, rows: impl Fn(&Work) -> usize) -> Ve
         filled += rows;
     }
     packs
-}
-
-/// As [`packs`], of trunks that are made as they are needed.
-pub fn stream_packs(
-    works: impl Iterator<Item = Work>,
-    budget: usize,
-    rows: impl Fn(&Work) -> usize,
-) -> impl Iterator<Item = Vec<Work>> {
-    let mut works = works.peekable();
-    std::iter::from_fn(move || {
-        let first = works.next()?;
-        let mut filled = rows(&first);
-        let mut pack = vec![first];
-        while let Some(work) = works.next_if(|work| filled + rows(work) <= budget) {
-            filled += rows(&work);
-            pack.push(work);
-        }
-        Some(pack)
-    })
 }
 
 /// Cuts `steps` steps into as few groups as have at most `budget` leaf rows each, of even length; one step alone may
@@ -127,6 +117,7 @@ pub fn item_counts<'a>(dataset: &Dataset, events: impl Iterator<Item = &'a [Even
 
 #[cfg(test)]
 mod tests {
+    use super::super::packing::{PackRows, Packs};
     use super::*;
     use crate::data::Feedback;
 
@@ -162,7 +153,8 @@ mod tests {
             let filled: usize = works[pack.clone()].iter().map(rows).sum();
             assert!(filled <= 50 || pack.len() == 1);
         }
-        let streamed: Vec<Vec<Work>> = stream_packs(works.iter().cloned(), 50, rows).collect();
+        let most = PackRows::new(50, 1);
+        let streamed: Vec<Vec<Work>> = Packs::new(works.iter().cloned(), &most, rows).collect();
         assert_eq!(streamed, cut.into_iter().map(|pack| works[pack].to_vec()).collect::<Vec<_>>());
     }
 

@@ -79,7 +79,7 @@ impl Op for Embedding {
         if !grads.iter().any(Option::is_some) {
             return Ok(grads);
         }
-        let destinations = Destinations::new(&self.ids.ids_on_host()?, self.rows.iter().sum());
+        let destinations = Destinations::new("embedding", &self.ids.ids_on_host()?, self.rows.iter().sum())?;
         match grad.device() {
             Device::WebGpu(gpu) => {
                 let destinations = webgpu::destinations::Uploaded::new(gpu, &destinations)?;

@@ -86,7 +86,7 @@ impl Op for GatherDot {
         let mut dtable = Tensor::scratch(x.device(), x.dtype(), table.shape())?;
         let mut dbias = Tensor::scratch(x.device(), x.dtype(), &[v])?;
         let destinations = match saved.needs[1] || needs_bias {
-            true => Some(Destinations::new(&self.ids.ids_on_host()?, v)),
+            true => Some(Destinations::new("gather_dot", &self.ids.ids_on_host()?, v)?),
             false => None,
         };
         match x.device() {

@@ -161,9 +161,11 @@ pub(crate) fn expect_ids(op: &'static str, ids: &Tensor, beside: &Tensor, limit:
     match ids.device() {
         Device::WebGpu(_) if ids.id_bound()? as usize <= limit => Ok(()),
         Device::WebGpu(_) => {
-            let problem =
-                format!("an id is {}, ids must be below {limit}", ids.id_bound()?.saturating_sub(1));
-            Err(Error::shape(op, problem))
+            let found = match ids.id_bound()? {
+                u32::MAX => "is missing (a search found too few scores that are numbers)".to_string(),
+                bound => format!("is {}", bound - 1),
+            };
+            Err(Error::shape(op, format!("an id {found}, ids must be below {limit}")))
         }
         Device::Cpu => match ids.host::<u32>().iter().enumerate().find(|&(_, &id)| id as usize >= limit) {
             None => Ok(()),

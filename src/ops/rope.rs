@@ -89,7 +89,14 @@ impl Rope {
         let half = self.table.head_dim() / 2;
         match x.device() {
             Device::WebGpu(_) => {
-                let known = self.positions.id_bound()? as usize;
+                // A missing id of a search has no angle.
+                let known = self.positions.strict_id_bound()? as usize;
+                if known > MAX_POSITIONS {
+                    return Err(Error::shape(
+                        "rope",
+                        "a position is missing: the search that made it found none",
+                    ));
+                }
                 let CosSin { cos, sin } = self.table.cos_sin(x.device(), x.dtype(), known)?;
                 let (x, positions, cos, sin) = (x.gpu()?, self.positions.gpu()?, cos.gpu()?, sin.gpu()?);
                 let angles = webgpu::rope::Angles { cos: cos.view(), sin: sin.view(), half, back };

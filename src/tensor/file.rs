@@ -137,13 +137,14 @@ impl TensorFile {
         Ok(chunks::<u32, 4>(self.bytes(info), u32::from_le_bytes).collect())
     }
 
-    /// The tensor `name` as it is stored, of type F32, F64 or U32, on `device`; errors as for [`TensorFile::read`].
+    /// The tensor `name` as it is stored, of type F32, F64 or U32, on `device`, but F64 on the host, for adapters lack it;
+    /// errors as for [`TensorFile::read`].
     pub fn read_stored(&self, name: &str, device: &Device) -> Result<Tensor> {
         let info = self.header.info(name);
         let info = info.ok_or_else(|| self.wrong(name, "the tensor is missing".into()))?;
         match info.dtype {
             Dtype::U32 => Tensor::from_slice(device, &self.read_ids(name, &info.shape)?, &info.shape),
-            Dtype::F64 => self.read(name, &info.shape, device, DType::F64),
+            Dtype::F64 => self.read(name, &info.shape, &Device::Cpu, DType::F64),
             Dtype::F32 => self.read(name, &info.shape, device, DType::F32),
             other => Err(self.wrong(name, format!("the type is {other:?}, expected F32, F64 or U32"))),
         }

@@ -212,7 +212,7 @@ impl Tensor {
         }
     }
 
-    /// Says that all ids of a tensor on another device than the host are below `bound`.
+    /// Says that all ids of a tensor on another device than the host are below `bound` or missing, `u32::MAX`.
     pub(crate) fn set_id_bound(&mut self, bound: usize) {
         if let Some(Storage::WebGpu(buffer)) = Arc::get_mut(&mut self.storage) {
             buffer.set_bound(u32::try_from(bound).unwrap_or(u32::MAX));

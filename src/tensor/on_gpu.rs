@@ -35,11 +35,17 @@ impl Tensor {
         Ok(ViewMut(self.gpu_buffer().view(self.offset, len)))
     }
 
-    /// A number that all ids of this tensor stay below: what the host knows of it, else what it reads.
+    /// A number that all ids of this tensor stay below, but for missing ones of a search, `u32::MAX`, which kernels must
+    /// define: what the host knows of it, else what it reads.
     pub(crate) fn id_bound(&self) -> Result<u32> {
-        match self.gpu_buffer().bound() {
-            Some(bound) => Ok(bound),
-            None => Ok(self.to_vec::<u32>()?.iter().max().map_or(0, |id| id.saturating_add(1))),
+        self.gpu_buffer().bound().map_or_else(|| self.strict_id_bound(), Ok)
+    }
+
+    /// A number that all ids of this tensor stay below, missing ones too. Ids that a kernel made are read back.
+    pub(crate) fn strict_id_bound(&self) -> Result<u32> {
+        match (self.gpu_buffer().bound(), self.known_ids()) {
+            (Some(bound), Some(_)) => Ok(bound),
+            _ => Ok(self.to_vec::<u32>()?.iter().max().map_or(0, |id| id.saturating_add(1))),
         }
     }
 

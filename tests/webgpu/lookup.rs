@@ -2,10 +2,11 @@
 
 use super::{devices, limited_devices, parity, parity_on, random, to};
 use lea::device::{DType, Device};
-use lea::ops::{CrossEntropy, Embedding, GatherDot, InfoNce, Op};
+use lea::ops::{CrossEntropy, Embedding, GatherDot, InfoNce, Op, Rope, RopeTable, Saved, retrieve, top_k};
 use lea::tensor::Tensor;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::sync::Arc;
 
 fn ids(n: usize, below: u32, seed: u64) -> Vec<u32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -111,5 +112,65 @@ fn ids_out_of_range_and_masked_targets_are_errors() {
         let mask = put(&device, &[1, 1, 1, 1, 1, 0], &[2, 3]);
         let masked = message(&mut InfoNce::new(put(&device, &[0, 2], &[2]), 0.1, Some(mask)), &[&x]);
         assert!(masked.contains("the mask excludes the target of row 1"), "{masked}");
+    }
+}
+
+/// What a search leaves where it found nothing is never looked up: on the CPU an error, on an adapter NaN; and no gradient
+/// goes there.
+#[test]
+fn missing_ids_of_a_search_are_errors_or_nan_and_take_no_gradient() {
+    let all = devices("missing ids of a search").into_iter().chain([Device::Cpu]);
+    for device in all {
+        let on_host = device == Device::Cpu;
+        let scores = Tensor::from_slice(&device, &[0f32, f32::NAN, f32::NAN, f32::NAN], &[2, 2]).unwrap();
+        let table = to(&device, DType::F32, &random(&[2, 3], 1));
+        // Of the first row one id is missing, of the second both; and of a whole catalogue that is excluded, all.
+        let (_, of_nan) = top_k(&scores, 2).unwrap();
+        let (_, of_all) = retrieve(&table, &table, None, 1, &[vec![0, 1], vec![0, 1]]).unwrap();
+        for (ids, found) in [(of_nan, 1), (of_all, 0)] {
+            let flat = ids.reshape(&[ids.len()]).unwrap();
+            let mut ops: Vec<(Box<dyn Op>, Vec<&Tensor>)> = vec![
+                (Box::new(Embedding::new(flat)), vec![&table]),
+                (Box::new(GatherDot::new(ids.clone())), vec![&table, &table]),
+            ];
+            for (op, inputs) in &mut ops {
+                let place = format!("{} on {}", op.name(), device.describe());
+                let y = match op.forward(inputs, true) {
+                    Ok(y) if !on_host => y,
+                    Err(error) if on_host || found == 0 => {
+                        assert!(error.to_string().contains("ids must be below 2"), "{place}: {error}");
+                        continue;
+                    }
+                    other => panic!("{place}: {other:?}"),
+                };
+                let values = y.to_vec::<f32>().unwrap();
+                let width = values.len() / ids.len();
+                let (there, missing) = values.split_at(found * width);
+                assert!(there.iter().all(|v| v.is_finite()), "{place}: {values:?}");
+                assert!(missing.iter().all(|v| v.is_nan()), "{place}: {values:?}");
+                let kept: Vec<Option<Tensor>> = inputs.iter().map(|&x| Some(x.clone())).collect();
+                let needs = vec![true; inputs.len()];
+                let error = op.backward(&Saved::new(&kept, Some(&y), &needs), &y).unwrap_err().to_string();
+                assert!(
+                    error.contains(op.name()) && error.contains("position 1 is missing"),
+                    "{place}: {error}"
+                );
+            }
+        }
+        // Nothing that came before spoils the device.
+        assert_eq!(table.to_vec::<f32>().unwrap().len(), 6);
+    }
+}
+
+#[test]
+fn a_missing_position_has_no_angle() {
+    for device in devices("a missing position") {
+        let scores = Tensor::from_slice(&device, &[0f32, f32::NAN], &[2, 1]).unwrap();
+        let (_, positions) = top_k(&scores, 1).unwrap();
+        let table = Arc::new(RopeTable::plain(10_000.0, 4).unwrap());
+        let x = to(&device, DType::F32, &random(&[2, 4], 1));
+        let mut rope = Rope::new(positions.reshape(&[2]).unwrap(), table, 1);
+        let error = rope.forward(&[&x], false).unwrap_err().to_string();
+        assert!(error.contains("rope") && error.contains("missing"), "{error}");
     }
 }

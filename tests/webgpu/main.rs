@@ -13,6 +13,7 @@ mod le_fixture;
 
 mod elements;
 mod environment;
+mod faults;
 mod files;
 mod lookup;
 mod products;

@@ -75,11 +75,12 @@ fn rank(kind: wgpu::DeviceType) -> u8 {
 static OPEN: Mutex<Vec<(usize, Gpu)>> = Mutex::new(Vec::new());
 
 /// Opens the adapter that `which` means: nothing for the best one, a number of [`list`], or a part of a name. An adapter
-/// is opened once a process.
+/// is opened once a process, and again where the device that it gave was lost.
 pub fn open(which: Option<&str>) -> Result<Gpu> {
     let mut open = OPEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let adapters = all();
     let chosen = choose(&adapters.iter().map(|(_, d)| d.clone()).collect::<Vec<_>>(), which)?;
+    open.retain(|(_, gpu)| !gpu.is_lost());
     if let Some((_, gpu)) = open.iter().find(|(index, _)| *index == chosen) {
         return Ok(gpu.clone());
     }
@@ -143,12 +144,20 @@ pub fn opened() -> Vec<Gpu> {
     open.iter().map(|(_, gpu)| gpu.clone()).collect()
 }
 
+/// Why there may be no adapter at all.
+pub fn why_none() -> String {
+    let only = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].into_iter().find_map(|name| {
+        let files = std::env::var(name).ok()?;
+        Some(format!("Vulkan is told by {name} to load nothing but {files}"))
+    });
+    only.unwrap_or_else(|| "no Vulkan, Metal or Direct3D 12 driver is installed".into())
+}
+
 fn choose(adapters: &[Description], which: Option<&str>) -> Result<usize> {
     if adapters.is_empty() {
         return Err(Error::setting(
-            "no WebGPU adapter was found",
-            "install a Vulkan, Metal or Direct3D 12 driver (mesa-vulkan-drivers has one that needs no GPU), or pass \
-             --device cpu",
+            format!("no WebGPU adapter was found: {}", why_none()),
+            "install a driver (mesa-vulkan-drivers has one that needs no GPU), or pass --device cpu",
         ));
     }
     let found = match which {
@@ -158,7 +167,11 @@ fn choose(adapters: &[Description], which: Option<&str>) -> Result<usize> {
         Some(which) => {
             let by_number = which.parse::<usize>().ok().and_then(|number| adapters.get(number));
             let name = which.to_lowercase();
-            let named = || adapters.iter().find(|d| d.info.name.to_lowercase().contains(&name));
+            let named = || {
+                let contains =
+                    |d: &&Description| !name.is_empty() && d.info.name.to_lowercase().contains(&name);
+                adapters.iter().find(contains)
+            };
             by_number.or_else(named).map(|d| d.index)
         }
     };
@@ -166,7 +179,7 @@ fn choose(adapters: &[Description], which: Option<&str>) -> Result<usize> {
         let names: Vec<String> =
             adapters.iter().map(|d| format!("webgpu:{} ({})", d.index, d.info.name)).collect();
         Error::setting(
-            format!("no WebGPU adapter {:?}", which.unwrap_or_default()),
+            format!("no WebGPU adapter is {:?}", which.unwrap_or_default()),
             format!("there are {}", names.join(", ")),
         )
     })
@@ -196,7 +209,7 @@ mod tests {
         {
             assert_eq!(choose(&adapters, which).unwrap(), index, "{which:?}");
         }
-        for which in ["77", "radeon"] {
+        for which in ["77", "radeon", ""] {
             let message = choose(&adapters, Some(which)).unwrap_err().to_string();
             assert!(message.contains(which) && message.contains("webgpu:1 (Maker X Iris)"), "{message}");
         }

@@ -29,7 +29,7 @@ pub struct Buffer {
     raw: Option<Raw>,
     dtype: DType,
     len: usize,
-    /// All elements of a buffer of ids are below this, where the host knew them.
+    /// All elements of a buffer of ids are below this or, made by a search, missing: `u32::MAX`.
     bound: Option<u32>,
     /// The elements of a buffer of ids that came from the host, and so need not be read back.
     host_ids: Option<Arc<[u32]>>,
@@ -101,12 +101,12 @@ impl Buffer {
         ((offset * self.dtype.size()) as u64).is_multiple_of(self.gpu.alignment())
     }
 
-    /// A bound that all ids of this buffer stay below, where the host knows one.
+    /// A bound that all ids of this buffer but missing ones, `u32::MAX`, stay below, where the host knows one.
     pub fn bound(&self) -> Option<u32> {
         self.bound
     }
 
-    /// Says that all ids are below `bound`: for results of kernels that make ids.
+    /// Says that all ids are below `bound` or missing: for results of kernels that make ids.
     pub fn set_bound(&mut self, bound: u32) {
         self.bound = Some(bound);
     }
@@ -270,7 +270,12 @@ impl<'a> ViewMut<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     free: BTreeMap<u64, Vec<Raw>>,
+    /// Of the free ones.
     bytes: u64,
+    /// Of all buffers made and not given back to the adapter.
+    pub made: u64,
+    /// Most bytes of all buffers; none where only the driver sets one.
+    pub limit: Option<u64>,
 }
 
 impl Pool {
@@ -302,7 +307,28 @@ impl Pool {
 
     /// Returns all free buffers to the adapter.
     pub(super) fn clear(&mut self) {
-        *self = Pool::default();
+        self.free.clear();
+        self.release(self.bytes);
+        self.bytes = 0;
+    }
+
+    /// Counts a buffer of `bytes` that is about to be made, unless that is more than is allowed.
+    pub(super) fn reserve(&mut self, bytes: u64) -> bool {
+        let allowed = self.limit.is_none_or(|limit| self.made.saturating_add(bytes) <= limit);
+        if allowed {
+            self.made += bytes;
+        }
+        allowed
+    }
+
+    /// Counts `bytes` no longer.
+    pub(super) fn release(&mut self, bytes: u64) {
+        self.made -= bytes;
+    }
+
+    /// Bytes in use, and the limit.
+    pub(super) fn used(&self) -> (u64, Option<u64>) {
+        (self.made - self.bytes, self.limit)
     }
 }
 

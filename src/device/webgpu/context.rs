@@ -8,6 +8,7 @@ use super::tier::{Tier, forced_tier};
 use super::trace::Trace;
 use crate::device::DType;
 use crate::{Error, Result};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -22,9 +23,9 @@ pub(super) struct Context {
     pub queue: wgpu::Queue,
     pub description: Description,
     tier: OnceLock<Tier>,
-    fault: Arc<Fault>,
+    pub fault: Arc<Fault>,
     pool: Mutex<Pool>,
-    next_id: AtomicU64,
+    pub next_id: AtomicU64,
     pub recorder: Mutex<Recorder>,
     pub pipelines: Mutex<Pipelines>,
     /// Number of the recording under way; the recorder's own, readable without its lock.
@@ -201,37 +202,16 @@ impl Gpu {
 
     /// An error if the device was lost or refused something since it was opened.
     pub(super) fn check(&self) -> Result<()> {
+        if self.0.fault.is_refused() {
+            // A lost device refuses everything: its driver is asked whether it is that.
+            self.ask(wgpu::PollType::wait_indefinitely());
+        }
         self.0.fault.check(&self.to_string())
     }
 
-    pub(super) fn create_buffer(&self, bytes: u64) -> Result<Raw> {
-        self.check()?;
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let shortage = || Error::DeviceMemory { device: self.to_string(), needed: Some(bytes) };
-        if bytes > self.0.description.limits.max_buffer_size {
-            return Err(shortage());
-        }
-        for second in [false, true] {
-            let scope = self.0.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-            let buffer = self.0.device.create_buffer(&wgpu::BufferDescriptor {
-                label: None,
-                size: bytes,
-                usage,
-                mapped_at_creation: false,
-            });
-            if pollster::block_on(scope.pop()).is_none() {
-                let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
-                return Ok(Raw { buffer, id, used_in: 0 });
-            }
-            if !second {
-                // What waits for reuse goes back to the adapter first, together with the bind groups that hold it.
-                self.flush()?;
-                self.pool().clear();
-                lock(&self.0.pipelines).forget_bind_groups();
-                self.wait()?;
-            }
-        }
-        Err(shortage())
+    /// Drops the bind groups, which hold buffers.
+    pub(super) fn forget_bind_groups(&self) {
+        lock(&self.0.pipelines).forget_bind_groups();
     }
 
     /// Writes `bytes` to the beginning of a buffer.
@@ -320,10 +300,21 @@ impl Gpu {
 
     /// Waits for all work handed over.
     pub fn wait(&self) -> Result<()> {
-        if let Err(error) = self.0.device.poll(wgpu::PollType::wait_indefinitely()) {
-            self.check()?;
-            return Err(Error::DeviceLost { device: self.to_string(), why: error.to_string() });
-        }
+        self.poll(wgpu::PollType::wait_indefinitely())
+    }
+
+    /// Lets the driver's callbacks run.
+    pub(super) fn poll(&self, how: wgpu::PollType) -> Result<()> {
+        self.ask(how);
         self.check()
+    }
+
+    fn ask(&self, how: wgpu::PollType) {
+        let device = &self.0.device;
+        // A device that is lost while it is waited for makes wgpu panic; it holds no lock then.
+        let polled = catch_unwind(AssertUnwindSafe(|| device.poll(how).map_err(|error| error.to_string())));
+        if let Err(why) = polled.unwrap_or_else(|_| Err("waiting for it failed".into())) {
+            self.0.fault.lost_unless_known(why);
+        }
     }
 }

@@ -131,8 +131,8 @@ impl Recorder {
         self.work = 0;
         self.counters.submits += 1;
         gpu.0.recording.fetch_add(1, Ordering::Relaxed);
-        // Lets the driver's callbacks run and frees what finished.
-        let _ = gpu.0.device.poll(wgpu::PollType::Poll);
+        // Frees what finished. A fault is told by the next call that checks.
+        let _ = gpu.poll(wgpu::PollType::Poll);
     }
 
     fn is_full(&self) -> bool {
@@ -260,6 +260,7 @@ impl Gpu {
         pass.set_pipeline(&pipelines.made[pipeline].pipeline);
         pass.set_bind_group(0, &group, &[offset as u32]);
         pass.dispatch_workgroups(x, y, z);
+        self.lose_in_time(recorder.counters.dispatches);
         if recorder.is_full() {
             recorder.submit(self);
         }

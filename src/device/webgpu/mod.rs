@@ -27,6 +27,7 @@ pub mod layer_norm;
 pub mod log_sigmoid;
 pub mod matmul;
 pub mod mean_rows;
+mod memory;
 pub mod mul;
 pub mod norm_score;
 pub mod reduce;

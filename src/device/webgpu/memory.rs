@@ -1,0 +1,94 @@
+//! Memory of an adapter: how much its buffers hold, how much they may, and what is done where there is no more.
+
+use super::Gpu;
+use super::buffer::Raw;
+use crate::error::megabytes;
+use crate::{Error, Result};
+use std::sync::atomic::Ordering;
+
+/// What to do where an op finds no memory.
+pub(super) const REMEDY: &str = "take a smaller pack (--pack-tokens) or batch, or another --device";
+
+impl Gpu {
+    /// Allows its buffers `bytes` together, those that wait for reuse included. More than that is
+    /// [`Error::DeviceMemory`], as it is where the driver has no more. What drivers and kernels need themselves is not
+    /// counted.
+    pub fn limit_memory(&self, bytes: u64) {
+        self.pool().limit = Some(bytes);
+    }
+
+    /// Bytes of its buffers: those in use, and those that wait for reuse.
+    pub fn memory_held(&self) -> u64 {
+        self.pool().made
+    }
+
+    /// An error in the name of `what` unless `bytes` more are allowed beside what is in use. Where no limit is set this
+    /// says nothing: drivers do not tell how much they have.
+    pub fn expect_room(&self, what: &str, bytes: u64) -> Result<()> {
+        let (used, limit) = self.pool().used();
+        match limit {
+            Some(limit) if used.saturating_add(bytes) > limit => Err(self.shortage(what, bytes)),
+            _ => Ok(()),
+        }
+    }
+
+    /// `what` needs `bytes` that are not to be had.
+    fn shortage(&self, what: &str, bytes: u64) -> Error {
+        let (used, limit) = self.pool().used();
+        let end = match limit {
+            Some(limit) => format!("{} are allowed", megabytes(limit)),
+            None => "the driver has no more".into(),
+        };
+        let problem =
+            format!("{what} needs {} beside the {} in use, and {end}", megabytes(bytes), megabytes(used));
+        let (device, remedy) = (self.to_string(), REMEDY.into());
+        Error::DeviceMemory { device, problem, needed: Some(bytes), limit, remedy }
+    }
+
+    /// A new buffer of the adapter. Where there is no memory for it, all that wait for reuse are given up first.
+    pub(super) fn create_buffer(&self, bytes: u64) -> Result<Raw> {
+        self.check()?;
+        let most = self.0.description.limits.max_buffer_size;
+        if bytes > most {
+            let problem = format!(
+                "a buffer of {} is needed, and one has at most {}",
+                megabytes(bytes),
+                megabytes(most)
+            );
+            let (device, remedy) = (self.to_string(), REMEDY.into());
+            return Err(Error::DeviceMemory {
+                device,
+                problem,
+                needed: Some(bytes),
+                limit: Some(most),
+                remedy,
+            });
+        }
+        if let Some(raw) = self.try_buffer(bytes) {
+            return Ok(raw);
+        }
+        // What waits goes back to the adapter together with the bind groups that hold it.
+        self.flush()?;
+        self.pool().clear();
+        self.forget_bind_groups();
+        self.wait()?;
+        self.try_buffer(bytes).ok_or_else(|| self.shortage("a tensor", bytes))
+    }
+
+    fn try_buffer(&self, bytes: u64) -> Option<Raw> {
+        if !self.pool().reserve(bytes) {
+            return None;
+        }
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let scope = self.0.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let description =
+            wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false };
+        let buffer = self.0.device.create_buffer(&description);
+        if pollster::block_on(scope.pop()).is_some() {
+            self.pool().release(bytes);
+            return None;
+        }
+        let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
+        Some(Raw { buffer, id, used_in: 0 })
+    }
+}

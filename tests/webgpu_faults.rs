@@ -1,0 +1,108 @@
+//! The program on a device that is lost, or has too little memory.
+#![cfg(unix)]
+
+mod label_run;
+mod skip;
+
+use label_run::{Workshop, labels, lea};
+use lea::device::webgpu::adapter;
+use std::process::Output;
+
+/// A software adapter where there is one; tells where there is none.
+fn device(test: &str) -> Option<String> {
+    let found = adapter::list();
+    let Some(first) = found.iter().find(|found| found.is_software()).or(found.first()) else {
+        skip::skipped(format_args!("{test}: there is no WebGPU adapter"));
+        return None;
+    };
+    Some(format!("webgpu:{}", first.index))
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Runs `args` with `--resume` and loses the device after `launches`, again and again until a run ends before; how
+/// often it was lost. Every loss must say how to go on.
+fn lose_until_done(workshop: &Workshop, args: &[&str], launches: u64) -> usize {
+    let launches = launches.to_string();
+    let args = [args, &["--resume", "--checkpoint-every", "0", "--lose-device-after", &launches]].concat();
+    for lost in 0..100 {
+        let output = lea(&args).current_dir(workshop.path("")).output().unwrap();
+        let told = told(&output);
+        if output.status.success() {
+            return lost;
+        }
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains("was lost") && told.contains("with --resume to go on"), "{told}");
+        assert!(!told.contains("panicked"), "{told}");
+    }
+    panic!("{args:?}: no run comes to its end before {launches} launches");
+}
+
+#[test]
+fn labelling_that_loses_its_device_goes_on_to_the_same_bytes() {
+    let Some(device) = device("labelling that loses its device") else { return };
+    let workshop = Workshop::new(60);
+    let on = ["--device", &device, "--files", "2"];
+    workshop.run(&workshop.label("whole", &on));
+    let lost = lose_until_done(&workshop, &workshop.label("lost", &on), 120);
+    assert!(lost > 1, "the device was lost {lost} times only");
+    assert!(labels(&workshop.path("lost")) == labels(&workshop.path("whole")), "other bytes");
+}
+
+#[test]
+fn training_that_loses_its_device_goes_on_to_the_same_bytes() {
+    let Some(device) = device("training that loses its device") else { return };
+    let workshop = Workshop::new(60);
+    workshop.run(&workshop.label("labels", &[]));
+    let common = ["--config", "c.toml", "--data", "data", "--device", &device];
+    let fit = ["fit", "--decoder", "decoder", "--item-tokens", "items"];
+    let train =
+        ["train", "--labels", "labels", "--variant", "lea", "--negatives", "3", "--width", "16", "--epochs"];
+    for (step, result, launches) in [
+        (&fit[..], "adapter_model.safetensors", 250),
+        (&[&train[..], &["2"]].concat(), "recommender.safetensors", 500),
+    ] {
+        let [whole, again] = ["whole", "lost"].map(|kind| format!("{}-{kind}", step[0]));
+        let run = |out| [step, &common, &["--out", out]].concat();
+        workshop.run(&run(&whole));
+        let lost = lose_until_done(&workshop, &run(&again), launches);
+        assert!(lost > 1, "{}: the device was lost {lost} times only", step[0]);
+        let [want, found] =
+            [whole, again].map(|out| std::fs::read(workshop.path(&out).join(result)).unwrap());
+        assert!(want == found, "{}: {result} has other bytes", step[0]);
+    }
+}
+
+#[test]
+fn labelling_takes_smaller_packs_where_memory_is_short_and_refuses_what_cannot_fit() {
+    let Some(device) = device("labelling with little memory") else { return };
+    let workshop = Workshop::new(60);
+    let on = ["--device", &device];
+    workshop.run(&workshop.label("roomy", &on));
+    let with = |out: &'static str, megabytes: &'static str| {
+        let more = [&on[..], &["--device-memory", megabytes]].concat();
+        lea(&workshop.label(out, &more)).current_dir(workshop.path("")).output().unwrap()
+    };
+    let output = with("tight", "0.6");
+    let line = told(&output);
+    assert!(output.status.success(), "{line}");
+    assert!(line.contains("a pack of ") && line.contains("going on with packs of "), "{line}");
+    assert!(line.contains("0.6 MB are allowed"), "{line}");
+    assert!(labels(&workshop.path("tight")) == labels(&workshop.path("roomy")), "other bytes");
+
+    let refused = |megabytes: &'static str, why: &str| {
+        let output = with("none", megabytes);
+        let line = told(&output);
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        assert!(line.contains(why) && line.contains(" are allowed"), "{megabytes} MB: {line}");
+        assert!(!workshop.path("none").exists(), "{megabytes} MB");
+        line
+    };
+    let line = refused("0.01", "the decoder needs ");
+    assert!(line.contains("take a smaller decoder"), "{line}");
+    let output = with("none", "0");
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert!(told(&output).contains("give megabytes"), "{}", told(&output));
+}
