@@ -213,7 +213,9 @@ fn what_the_disk_damaged_of_an_unfinished_run_is_told_and_labelled_again_and_not
         child.wait().unwrap();
         let out = runs.workshop.path(&name);
         let files = labels(&out);
-        let finished = files.keys().find(|name| name.ends_with(".safetensors"));
+        // One without its record is not finished: its journal is still there.
+        let recorded = |name: &&String| files.contains_key(&name.replace(".safetensors", ".json"));
+        let finished = files.keys().filter(|name| name.ends_with(".safetensors")).find(recorded);
         let part = files.keys().find(|name| name.ends_with(".part"));
         if let Some(file) = finished {
             damage(&out.join(file), files[file].len() - 9);
