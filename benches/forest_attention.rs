@@ -1,5 +1,6 @@
 //! Forest attention, f32: leaves of one token against resident trunks as in the labelling pass (6 heads of 48, history
-//! 50, 20 and 100 candidates a step), and a packed causal batch forward. Throughput counts useful FLOPs only.
+//! 50, 20 and 100 candidates a step), and packed causal batches forward, one of them through a window. Throughput counts
+//! useful FLOPs only.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lea::autograd::gradcheck;
@@ -47,6 +48,11 @@ fn forward(c: &mut Criterion) {
         bench(c, format!("history 50, {candidates} candidates"), leaves(candidates));
     }
     bench(c, "causal 64 x 64".into(), AttentionIndex::causal(&[64; 64]).expect("index"));
+    // As in a decoder with a sliding window; apart, every row deeper than the window is a tile of its own.
+    let deep = AttentionIndex::causal(&[200; 16]).expect("index").windowed(32).expect("index").expect("cut");
+    let apart = AttentionIndex::new(deep.ranges().to_vec(), deep.keys()).expect("index");
+    bench(c, "causal 200 x 16, window 32".into(), deep);
+    bench(c, "causal 200 x 16, window 32, rows apart".into(), apart);
 }
 
 criterion_group!(benches, forward);

@@ -2,7 +2,8 @@
 //   q, out, dq, dout [rows, heads, VECS]; k, v, dk, dv [keys, kv_heads, VECS], elements of four: a head is 4 * VECS wide.
 //   lse [rows, heads]; stats [rows, heads] of (lse, dout . out).
 // forward, backward_queries: an invocation is a query row of one head, a workgroup at most ROWS rows whose shared keys are
-//   one list: all read the same key at a time, so a key costs one read a workgroup. Leaf keys follow, each row its own.
+//   one list: all read the same key at a time, so a key costs one read a workgroup. Through a window rows begin one key
+//   apart and read neighbours. Leaf keys follow, each row its own.
 // backward_shared_keys, backward_own_keys: an invocation is a key row of one key head. Keys that many rows see take the
 //   rows one after another, all invocations the same, in parts whose sums sum_parts adds; keys of few rows take their own.
 // A row's sums run over its own keys in their order, in steps counted from its first: what else the pack holds does not
@@ -102,7 +103,7 @@ fn forward(
     }
     let row = a.x + lane;
     let kv_head = head / params.group;
-    let own = index[params.more + row]; // shared keys, leaf from, leaf to
+    let own = index[params.more + row]; // shared keys, leaf from, leaf to, shared keys of the tile ahead of its own
     let shared_keys = a.w + b.y + b.w;
     let here = (row * params.heads + head) * VECS;
     for (var d = 0u; d < VECS; d++) {
@@ -111,34 +112,32 @@ fn forward(
     }
     var highest = LOWEST;
     var total = 0.0;
-    for (var first = 0u; first < shared_keys; first += 8u) {
-        let at = places(first, shared_keys, a, b, kv_head);
-        let bt = places(first + 4u, shared_keys, a, b, kv_head);
+    for (var first = 0u; first < own.x; first += 8u) {
+        let at = places(own.w + first, shared_keys, a, b, kv_head);
+        let bt = places(own.w + first + 4u, shared_keys, a, b, kv_head);
         let positions = vec4u(first) + vec4u(0u, 1u, 2u, 3u);
         let sees = positions < vec4u(own.x);
         let sees_too = positions + vec4u(4u) < vec4u(own.x);
         let s = select(vec4f(LOWEST), key_products(at) * params.scale, sees);
         let t = select(vec4f(LOWEST), key_products(bt) * params.scale, sees_too);
-        if first < own.x {
-            let most = max(s, t);
-            let top = max(highest, max(max(most.x, most.y), max(most.z, most.w)));
-            let shrink = exp(highest - top);
-            let p = select(vec4f(), exp(s - vec4f(top)), sees);
-            let r = select(vec4f(), exp(t - vec4f(top)), sees_too);
-            highest = top;
-            total = total * shrink + total_of(p + r);
-            for (var d = 0u; d < VECS; d++) {
-                var x = sum[d] * shrink;
-                x += p.x * values[at.x + d];
-                x += p.y * values[at.y + d];
-                x += p.z * values[at.z + d];
-                x += p.w * values[at.w + d];
-                x += r.x * values[bt.x + d];
-                x += r.y * values[bt.y + d];
-                x += r.z * values[bt.z + d];
-                x += r.w * values[bt.w + d];
-                sum[d] = x;
-            }
+        let most = max(s, t);
+        let top = max(highest, max(max(most.x, most.y), max(most.z, most.w)));
+        let shrink = exp(highest - top);
+        let p = select(vec4f(), exp(s - vec4f(top)), sees);
+        let r = select(vec4f(), exp(t - vec4f(top)), sees_too);
+        highest = top;
+        total = total * shrink + total_of(p + r);
+        for (var d = 0u; d < VECS; d++) {
+            var x = sum[d] * shrink;
+            x += p.x * values[at.x + d];
+            x += p.y * values[at.y + d];
+            x += p.z * values[at.z + d];
+            x += p.w * values[at.w + d];
+            x += r.x * values[bt.x + d];
+            x += r.y * values[bt.y + d];
+            x += r.z * values[bt.z + d];
+            x += r.w * values[bt.w + d];
+            sum[d] = x;
         }
     }
     for (var key = own.y; key < own.z; key++) {
@@ -219,8 +218,8 @@ fn backward_queries(
         mine_too[d] = dout[here + d];
         sum[d] = vec4f();
     }
-    for (var first = 0u; first < shared_keys; first += 4u) {
-        let at = places(first, shared_keys, a, b, kv_head);
+    for (var first = 0u; first < own.x; first += 4u) {
+        let at = places(own.w + first, shared_keys, a, b, kv_head);
         let sees = vec4u(first) + vec4u(0u, 1u, 2u, 3u) < vec4u(own.x);
         let s = select(vec4f(LOWEST), key_products(at) * params.scale, sees);
         let p = exp(s - vec4f(of_row.x));

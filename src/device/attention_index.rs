@@ -20,6 +20,11 @@ impl RowRanges {
         (0..4).map(|i| self.range(i).len()).sum()
     }
 
+    /// Number of keys that the row sees besides its leaf.
+    pub fn shared(&self) -> usize {
+        (0..3).map(|i| self.range(i).len()).sum()
+    }
+
     /// The ranges with all but the last `most` keys cut away.
     fn last(mut self, most: usize) -> Self {
         let mut surplus = self.len().saturating_sub(most) as u32;
@@ -60,13 +65,42 @@ impl RowRanges {
     }
 }
 
-/// Consecutive query rows that share their root, trunk and stem keys up to where each ends.
+/// Consecutive query rows that share their root, trunk and stem keys up to where each ends, and, through a window, from
+/// where each begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tile {
     /// The query rows.
     pub rows: Range<usize>,
-    /// Union of root, trunk and stem over the rows; a row sees a prefix of their concatenation.
+    /// Union of root, trunk and stem over the rows; a row sees a run of their concatenation, without a window a prefix.
+    /// The runs of rows with a leaf all end with it.
     pub shared: [Range<usize>; 3],
+}
+
+impl Tile {
+    /// Number of shared keys ahead of those that a row of the tile sees; all where it sees its leaf alone.
+    pub fn ahead(&self, row: &RowRanges) -> usize {
+        let mut ahead = 0;
+        for (i, shared) in self.shared.iter().enumerate() {
+            let own = row.range(i);
+            if !own.is_empty() {
+                return ahead + own.start - shared.start;
+            }
+            ahead += shared.len();
+        }
+        ahead
+    }
+
+    /// The tile of the same rows with its shared keys `from` to `to` alone.
+    fn cut(&self, from: usize, to: usize) -> Self {
+        let mut before = 0;
+        let shared = self.shared.clone().map(|keys| {
+            let within = |position: usize| keys.start + position.clamp(before, before + keys.len()) - before;
+            let cut = within(from)..within(to).max(within(from));
+            before += keys.len();
+            cut
+        });
+        Tile { rows: self.rows.clone(), shared }
+    }
 }
 
 /// Consecutive query rows and the keys outside the root that only they see. Trees have no key in common.
@@ -123,7 +157,13 @@ impl AttentionIndex {
         if self.ranges.iter().all(|r| r.len() <= width) {
             return Ok(None);
         }
-        Self::new(self.ranges.iter().map(|r| r.last(width)).collect(), self.keys).map(Some)
+        let ranges: Vec<RowRanges> = self.ranges.iter().map(|r| r.last(width)).collect();
+        let root = check(&ranges, self.keys)?;
+        // Rows that share a tile share it through the window too: of its keys, each sees a run.
+        let tiles: Vec<Tile> = self.tiles.iter().map(|tile| through_window(tile, &ranges)).collect();
+        let trees = cut_trees(&ranges, &tiles, self.keys);
+        let uploads = Uploads::default();
+        Ok(Some(AttentionIndex { ranges, keys: self.keys, root, tiles, trees, uploads }))
     }
 
     /// Ranges of each query row.
@@ -219,6 +259,16 @@ fn cut_tiles(ranges: &[RowRanges]) -> Vec<Tile> {
     tiles
 }
 
+/// The tile with those of its shared keys that rows with `ranges` see.
+fn through_window(tile: &Tile, ranges: &[RowRanges]) -> Tile {
+    let runs = ranges[tile.rows.clone()].iter().map(|row| {
+        let from = tile.ahead(row);
+        (from, from + row.shared())
+    });
+    let (from, to) = runs.fold((usize::MAX, 0), |(from, to), run| (from.min(run.0), to.max(run.1)));
+    tile.cut(from, to)
+}
+
 /// Joins tiles whose keys meet. Where keys do not ascend with the rows, all become one tree.
 fn cut_trees(ranges: &[RowRanges], tiles: &[Tile], keys: usize) -> Vec<Tree> {
     let mut trees: Vec<Tree> = Vec::new();
@@ -289,6 +339,9 @@ mod tests {
         assert_eq!(cut.ranges().iter().map(|r| r.0).collect::<Vec<_>>(), expected);
         assert_eq!(cut.root(), 0..2);
         assert_eq!(cut.tiles().last().unwrap().rows, 5..8);
+        let tiles: Vec<Vec<Range<usize>>> =
+            index.tiles().iter().map(|tile| vec![tile.rows.clone()]).collect();
+        assert_eq!(cut.tiles().iter().map(|tile| vec![tile.rows.clone()]).collect::<Vec<_>>(), tiles);
         let alone = index.windowed(1).unwrap().unwrap();
         assert!(
             alone
@@ -297,6 +350,40 @@ mod tests {
                 .enumerate()
                 .all(|(i, r)| r.len() == 1 && r.0.contains(&(i as u32, i as u32 + 1)))
         );
+    }
+
+    #[test]
+    fn deep_rows_through_a_window_share_tiles_and_each_sees_a_run_of_its_keys() {
+        // A root, trunks deeper than two tiles, leaves of two rows behind each step.
+        let (root, trunk, leaves) = (2u32, 150u32, 3u32);
+        let mut rows: Vec<RowRanges> =
+            (0..root).map(|i| RowRanges([(0, i + 1), (0, 0), (0, 0), (0, 0)])).collect();
+        rows.extend((0..trunk).map(|t| RowRanges([(0, root), (root, root + t + 1), (0, 0), (0, 0)])));
+        for t in [0, 1, 40, 149] {
+            for _ in 0..leaves {
+                let start = rows.len() as u32;
+                let leaf = |end| RowRanges([(0, root), (root, root + t + 1), (0, 0), (start, end)]);
+                rows.extend([leaf(start + 1), leaf(start + 2)]);
+            }
+        }
+        let keys = rows.len();
+        let whole = AttentionIndex::new(rows, keys).unwrap();
+        for width in [1, 2, 3, 32, 100, 152] {
+            let cut = whole.windowed(width).unwrap().unwrap();
+            assert_eq!(cut.tiles().len(), whole.tiles().len(), "window {width}");
+            for tile in cut.tiles() {
+                let shared: Vec<usize> = tile.shared.iter().cloned().flatten().collect();
+                let mut used = vec![false; shared.len()];
+                for row in &cut.ranges()[tile.rows.clone()] {
+                    let run = tile.ahead(row)..tile.ahead(row) + row.shared();
+                    let seen: Vec<usize> = (0..3).flat_map(|i| row.range(i)).collect();
+                    assert_eq!(shared[run.clone()], seen, "window {width}: {row:?} in {tile:?}");
+                    used[run.clone()].fill(true);
+                    assert!(row.range(3).is_empty() || run.end == shared.len(), "{row:?} in {tile:?}");
+                }
+                assert!(used.iter().all(|&used| used), "window {width}: {tile:?}");
+            }
+        }
     }
 
     #[test]

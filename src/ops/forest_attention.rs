@@ -184,7 +184,10 @@ mod tests {
         assert!(index.trees().len() >= 3 && windowed.pairs() < index.pairs());
         let shapes = [(1, 1, 1), (4, 2, 5), (2, 2, 16), (6, 3, 48), (4, 1, 33)];
         let all = shapes.map(|shape| (&index, shape)).into_iter();
-        for (index, (heads, kv_heads, hd)) in all.chain([(&windowed, (4, 2, 5)), (&windowed, (2, 1, 16))]) {
+        let deep = Arc::new(AttentionIndex::causal(&[90, 5]).unwrap().windowed(19).unwrap().unwrap());
+        let windows =
+            [(&windowed, (4, 2, 5)), (&windowed, (2, 1, 16)), (&deep, (4, 2, 5)), (&deep, (2, 1, 16))];
+        for (index, (heads, kv_heads, hd)) in all.chain(windows) {
             let layout = Heads { heads, kv_heads, head_dim: hd };
             let n = index.rows();
             let q = gradcheck::random(&[n, layout.q_width()], 1);
@@ -211,13 +214,35 @@ mod tests {
     fn gradients_match_finite_differences() {
         let whole = Arc::new(forest());
         let windowed = Arc::new(forest().windowed(4).unwrap().unwrap());
-        let n = whole.rows();
+        let deep = Arc::new(AttentionIndex::causal(&[30, 3]).unwrap().windowed(7).unwrap().unwrap());
         for (index, (heads, kv_heads, hd)) in
-            [(&whole, (2, 1, 3)), (&whole, (1, 1, 17)), (&windowed, (2, 1, 3))]
+            [(&whole, (2, 1, 3)), (&whole, (1, 1, 17)), (&windowed, (2, 1, 3)), (&deep, (2, 1, 17))]
         {
+            let n = index.rows();
             let inputs = [(1, heads), (2, kv_heads), (3, kv_heads)];
             let inputs = inputs.map(|(seed, heads)| gradcheck::random(&[n, heads * hd], seed));
             gradcheck::op(|| ForestAttention::new(index.clone(), heads, kv_heads, hd, 0.5), &inputs);
+        }
+    }
+
+    #[test]
+    fn a_row_through_a_window_has_the_same_bits_in_a_tile_of_many_rows_as_in_one_of_few() {
+        let deep = AttentionIndex::causal(&[150, 5, 70]).unwrap();
+        let (heads, kv_heads, hd) = (4, 2, 21);
+        for (whole, width) in [(forest(), 4), (deep.clone(), 1), (deep.clone(), 7), (deep, 32)] {
+            let windowed = Arc::new(whole.windowed(width).unwrap().unwrap());
+            let apart = AttentionIndex::new(windowed.ranges().to_vec(), windowed.keys()).unwrap();
+            assert!(windowed.tiles().len() < apart.tiles().len());
+            let inputs = [(1, heads), (2, kv_heads), (3, kv_heads)].map(|(seed, heads)| {
+                let x = gradcheck::random(&[whole.rows(), heads * hd], seed).to_f64_vec().unwrap();
+                Tensor::from_f64(&Device::Cpu, DType::F32, &x, &[whole.rows(), heads * hd]).unwrap()
+            });
+            let run = |index: &Arc<AttentionIndex>| {
+                let mut op = ForestAttention::new(index.clone(), heads, kv_heads, hd, 0.3);
+                let out = op.forward(&[&inputs[0], &inputs[1], &inputs[2]], false).unwrap();
+                out.to_vec::<f32>().unwrap()
+            };
+            assert!(run(&windowed) == run(&Arc::new(apart)), "window {width}");
         }
     }
 

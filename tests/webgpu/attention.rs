@@ -55,16 +55,18 @@ fn forest_attention() {
     let whole = forest(&[70, 2]);
     let windowed = whole.windowed(7).unwrap().unwrap();
     let causal = AttentionIndex::causal(&[3, 1, 70, 300]).unwrap();
+    let deep = causal.windowed(32).unwrap().unwrap();
     let one = AttentionIndex::causal(&[1]).unwrap();
     // Query rows that are not key rows; the last keys are seen by none.
     let ranges = |i: u32| RowRanges([(4, 6), (0, 0), (10 + i, 60 + i), (3, 4)]);
     let apart = AttentionIndex::new((0..5).map(ranges).collect(), 70).unwrap();
     let none = AttentionIndex::new(Vec::new(), 3).unwrap();
-    let shapes: [(&str, &AttentionIndex, usize, usize, usize); 9] = [
+    let shapes: [(&str, &AttentionIndex, usize, usize, usize); 10] = [
         ("forest", &whole, 6, 3, 48),
         ("forest", &whole, 2, 2, 16),
         ("forest", &whole, 4, 1, 5),
         ("window", &windowed, 4, 2, 24),
+        ("window of deep rows", &deep, 4, 2, 24),
         ("causal", &causal, 2, 1, 33),
         ("causal", &causal, 3, 3, 64),
         ("one row", &one, 1, 1, 1),
@@ -80,6 +82,30 @@ fn forest_attention() {
         ];
         let make = |_: &_| ForestAttention::new(index.clone(), heads, kv_heads, head_dim, 0.7);
         parity(&format!("forest_attention of a {name}"), make, &inputs);
+    }
+}
+
+#[test]
+fn a_row_through_a_window_has_the_same_bits_in_a_tile_of_many_rows_as_in_one_of_few() {
+    let whole = AttentionIndex::causal(&[150, 5, 70]).unwrap();
+    let (heads, kv_heads, head_dim) = (4, 2, 24);
+    for device in devices("a_row_through_a_window_has_the_same_bits_in_a_tile_of_many_rows_as_in_one_of_few")
+    {
+        for width in [1, 7, 32] {
+            let windowed = Arc::new(whole.windowed(width).unwrap().unwrap());
+            let apart = AttentionIndex::new(windowed.ranges().to_vec(), windowed.keys()).unwrap();
+            assert!(windowed.tiles().len() < apart.tiles().len());
+            let run = |index: Arc<AttentionIndex>| {
+                let inputs = [(1, heads), (2, kv_heads), (3, kv_heads)].map(|(seed, heads)| {
+                    let shape = [whole.rows(), heads * head_dim];
+                    let x = random(&shape, seed).to_f64_vec().unwrap();
+                    Tensor::from_f64(&device, DType::F32, &x, &shape).unwrap()
+                });
+                let mut op = ForestAttention::new(index, heads, kv_heads, head_dim, 0.3);
+                op.forward(&[&inputs[0], &inputs[1], &inputs[2]], false).unwrap().to_vec::<f32>().unwrap()
+            };
+            assert!(run(windowed) == run(Arc::new(apart)), "{}: window {width}", device.describe());
+        }
     }
 }
 

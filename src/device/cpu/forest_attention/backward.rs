@@ -52,7 +52,7 @@ impl<T: Float> Kernel for TreeBackward<'_, T> {
                 for head in kv_head * heads.group()..(kv_head + 1) * heads.group() {
                     for first in tile.rows.clone().step_by(BLOCK) {
                         let (rows, count) = block_rows(tile, first);
-                        let row_keys = rows.map(|row| RowKeys::of(self.index, row));
+                        let row_keys = rows.map(|row| RowKeys::of(self.index, tile, row));
                         let transposed = (&keys_t, &values_t);
                         self.score_grads::<FMA>(
                             &rows,
@@ -76,7 +76,7 @@ impl<T: Float> Kernel for TreeBackward<'_, T> {
 }
 
 impl<T: Float> TreeBackward<'_, T> {
-    /// p = exp(scale·s − lse) and ds = p·(dout·v − dout·out)·scale for four rows; zeros behind a row's keys.
+    /// p = exp(scale·s − lse) and ds = p·(dout·v − dout·out)·scale for four rows; zeros ahead of and behind a row's keys.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
     fn score_grads<const FMA: bool>(
@@ -93,12 +93,15 @@ impl<T: Float> TreeBackward<'_, T> {
         let (q_width, hd, at) = (heads.q_width(), heads.head_dim, (heads.kv_width(), kv_head));
         let queries = rows.map(|row| head_of(q, row, q_width, head, hd));
         let douts = rows.map(|row| head_of(self.outputs.dout, row, q_width, head, hd));
-        keys_t.products::<FMA>(queries, p, stride);
-        values_t.products::<FMA>(douts, ds, stride);
+        keys_t.products::<FMA>(queries, row_keys, p, stride);
+        values_t.products::<FMA>(douts, row_keys, ds, stride);
         for r in 0..BLOCK {
             let (p, ds) = (&mut p[r * stride..(r + 1) * stride], &mut ds[r * stride..(r + 1) * stride]);
-            leaf_products::<T, FMA>(queries[r], &row_keys[r], k, at, p, T::NEG_INFINITY);
-            leaf_products::<T, FMA>(douts[r], &row_keys[r], v, at, ds, T::ZERO);
+            let (ahead, leaf) = (row_keys[r].ahead, row_keys[r].shared_end());
+            p[..ahead].fill(T::NEG_INFINITY);
+            ds[..ahead].fill(T::ZERO);
+            leaf_products::<T, FMA>(queries[r], &row_keys[r], k, at, (p, leaf), T::NEG_INFINITY);
+            leaf_products::<T, FMA>(douts[r], &row_keys[r], v, at, (ds, leaf), T::ZERO);
             let lse = self.outputs.lse[rows[r] * heads.heads + head];
             let delta = simd::dot::<T, FMA>(douts[r], head_of(self.outputs.out, rows[r], q_width, head, hd));
             for (p, ds) in p.iter_mut().zip(ds) {
@@ -143,8 +146,8 @@ impl<T: Float> TreeBackward<'_, T> {
         let (q_width, kv_width, hd) = (heads.q_width(), heads.kv_width(), heads.head_dim);
         let q = head_of(self.inputs.q, row, q_width, head, hd);
         let dout = head_of(self.outputs.dout, row, q_width, head, hd);
-        let shared = tile.shared.iter().cloned().flatten().take(keys.shared);
-        for (j, key) in shared.chain(keys.leaf.clone()).enumerate() {
+        let shared = tile.shared.iter().cloned().flatten().skip(keys.ahead).take(keys.shared);
+        for (j, key) in (keys.ahead..).zip(shared.chain(keys.leaf.clone())) {
             let grads = if self.root.rows.contains(&key) { &mut self.root } else { &mut self.own };
             let at = (key - grads.rows.start) * kv_width + kv_head * hd;
             simd::axpy::<T, FMA>(ds[j], q, &mut grads.dk[at..at + hd]);

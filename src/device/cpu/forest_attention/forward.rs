@@ -29,14 +29,20 @@ impl<T: Float> Kernel for TileForward<'_, T> {
             for head in kv_head * heads.group()..(kv_head + 1) * heads.group() {
                 for first in self.tile.rows.clone().step_by(BLOCK) {
                     let (rows, count) = block_rows(self.tile, first);
-                    let row_keys = rows.map(|row| RowKeys::of(self.index, row));
+                    let row_keys = rows.map(|row| RowKeys::of(self.index, self.tile, row));
                     let queries = rows.map(|row| head_of(q, row, q_width, head, hd));
-                    keys_t.products::<FMA>(queries, &mut scores, stride);
+                    keys_t.products::<FMA>(queries, &row_keys, &mut scores, stride);
                     for r in 0..BLOCK {
                         let scores = &mut scores[r * stride..(r + 1) * stride];
                         let (keys, at) = (&row_keys[r], (kv_width, kv_head));
-                        leaf_products::<T, FMA>(queries[r], keys, k, at, scores, T::NEG_INFINITY);
-                        let lse = softmax::<T, FMA>(scores, scale);
+                        // The softmax runs over the row's own positions, so that its bits tell nothing of the tile.
+                        scores.copy_within(keys.ahead..keys.shared_end(), 0);
+                        let own = &mut scores[..keys.len().next_multiple_of(LANES)];
+                        leaf_products::<T, FMA>(queries[r], keys, k, at, (own, keys.shared), T::NEG_INFINITY);
+                        let lse = softmax::<T, FMA>(own, scale);
+                        scores.copy_within(..keys.len(), keys.ahead);
+                        scores[..keys.ahead].fill(T::ZERO);
+                        scores[keys.ahead + keys.len()..].fill(T::ZERO);
                         if r < count {
                             self.lse[(first + r - self.tile.rows.start) * heads.heads + head] = lse;
                         }

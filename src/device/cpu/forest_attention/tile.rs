@@ -34,10 +34,17 @@ impl<T: Float> Transposed<T> {
         }
     }
 
-    /// products[r][j] = Σ_d x[r][d]·row_j[d] for the shared rows j; `products: [BLOCK, stride]`.
+    /// products[r][j] = Σ_d x[r][d]·row_j[d] for the shared rows j that one of the block sees; `products: [BLOCK, stride]`.
     #[inline(always)]
-    pub(super) fn products<const FMA: bool>(&self, x: [&[T]; BLOCK], products: &mut [T], stride: usize) {
-        for j in (0..self.padded).step_by(LANES) {
+    pub(super) fn products<const FMA: bool>(
+        &self,
+        x: [&[T]; BLOCK],
+        keys: &[RowKeys; BLOCK],
+        products: &mut [T],
+        stride: usize,
+    ) {
+        let run = shared_run(keys);
+        for j in (run.start / LANES * LANES..run.end).step_by(LANES) {
             let mut sums = [[T::ZERO; LANES]; BLOCK];
             for (d, keys) in self.data[j..].chunks(self.padded).enumerate() {
                 let keys: &[T; LANES] = keys[..LANES].try_into().expect("sixteen keys");
@@ -55,8 +62,10 @@ impl<T: Float> Transposed<T> {
     }
 }
 
-/// Keys of one row in the order of their positions: a prefix of the tile's shared keys, then its own leaf.
+/// Keys of one row in the order of their positions: a run of the tile's shared keys, then its own leaf.
 pub(super) struct RowKeys {
+    /// Shared keys of the tile ahead of those that the row sees.
+    pub(super) ahead: usize,
     /// Shared keys that the row sees.
     pub(super) shared: usize,
     /// Its leaf keys.
@@ -65,9 +74,14 @@ pub(super) struct RowKeys {
 
 impl RowKeys {
     #[inline(always)]
-    pub(super) fn of(index: &AttentionIndex, row: usize) -> Self {
+    pub(super) fn of(index: &AttentionIndex, tile: &Tile, row: usize) -> Self {
         let ranges = index.ranges()[row];
-        RowKeys { shared: (0..3).map(|i| ranges.range(i).len()).sum(), leaf: ranges.range(3) }
+        RowKeys { ahead: tile.ahead(&ranges), shared: ranges.shared(), leaf: ranges.range(3) }
+    }
+
+    /// Past the last of its shared keys, in the tile's list of them.
+    pub(super) fn shared_end(&self) -> usize {
+        self.ahead + self.shared
     }
 
     /// Number of positions.
@@ -76,9 +90,21 @@ impl RowKeys {
     }
 }
 
-/// Longest key list of a tile's rows, padded to full lanes with one lane to spare for padded shared keys.
+/// The shared keys of a tile from the first to past the last that a row of the block sees.
+#[inline(always)]
+fn shared_run(keys: &[RowKeys; BLOCK]) -> Range<usize> {
+    let start = keys.iter().map(|k| k.ahead).min().unwrap_or(0);
+    start..keys.iter().map(RowKeys::shared_end).max().unwrap_or(0)
+}
+
+/// Positions of a tile's shared keys and of the longest leaf behind them, padded to full lanes with one lane to spare for
+/// padded shared keys.
 pub(super) fn stride(index: &AttentionIndex, tile: &Tile) -> usize {
-    let longest = tile.rows.clone().map(|row| RowKeys::of(index, row).len()).max().unwrap_or(0);
+    let positions = |row| {
+        let keys = RowKeys::of(index, tile, row);
+        keys.ahead + keys.len()
+    };
+    let longest = tile.rows.clone().map(positions).max().unwrap_or(0);
     let shared: usize = tile.shared.iter().map(Range::len).sum();
     longest.max(shared).next_multiple_of(LANES) + LANES
 }
@@ -100,24 +126,25 @@ pub(super) fn block_rows(tile: &Tile, first: usize) -> ([usize; BLOCK], usize) {
     (rows, count)
 }
 
-/// Products of a row with its leaf rows, behind its shared ones; everything after is filled with `fill`.
+/// Products of a row with its leaf rows, from position `first` on; everything after is filled with `fill`.
 #[inline(always)]
 pub(super) fn leaf_products<T: Float, const FMA: bool>(
     x: &[T],
     keys: &RowKeys,
     rows: &[T],
     (width, head): (usize, usize),
-    products: &mut [T],
+    (products, first): (&mut [T], usize),
     fill: T,
 ) {
     let leaf = keys.leaf.clone().map(|key| simd::dot::<T, FMA>(x, head_of(rows, key, width, head, x.len())));
-    for (product, value) in products[keys.shared..].iter_mut().zip(leaf) {
+    for (product, value) in products[first..].iter_mut().zip(leaf) {
         *product = value;
     }
-    products[keys.len()..].fill(fill);
+    products[first + keys.leaf.len()..].fill(fill);
 }
 
-/// out[r] = Σ_j weights[r][j]·row_j over shared and leaf rows, in the order of positions; `out: [BLOCK, head_dim]`.
+/// out[r] = Σ_j weights[r][j]·row_j over shared and leaf rows, in the order of positions; `out: [BLOCK, head_dim]`. Weights
+/// stand at the tile's positions, zeros at those of shared keys that the row does not see, leaves behind the shared keys.
 #[inline(always)]
 pub(super) fn weighted_sum<T: Float, const FMA: bool>(
     tile: &Tile,
@@ -128,11 +155,12 @@ pub(super) fn weighted_sum<T: Float, const FMA: bool>(
     out: &mut [T],
 ) {
     let head_dim = out.len() / BLOCK;
-    let shared = keys.iter().map(|k| k.shared).max().unwrap_or(0);
+    let run = shared_run(keys);
+    let shared = || (run.start..run.end).zip(tile.shared.iter().cloned().flatten().skip(run.start));
     let mut d = 0;
     while d + LANES <= head_dim {
         let mut sums = [[T::ZERO; LANES]; BLOCK];
-        for (j, key) in tile.shared.iter().cloned().flatten().take(shared).enumerate() {
+        for (j, key) in shared() {
             let row: &[T; LANES] =
                 rows[key * width + head * head_dim + d..][..LANES].try_into().expect("lanes");
             for r in 0..BLOCK {
@@ -150,7 +178,7 @@ pub(super) fn weighted_sum<T: Float, const FMA: bool>(
     if d < head_dim {
         for r in 0..BLOCK {
             out[r * head_dim + d..(r + 1) * head_dim].fill(T::ZERO);
-            for (j, key) in tile.shared.iter().cloned().flatten().take(shared).enumerate() {
+            for (j, key) in shared() {
                 let row = &head_of(rows, key, width, head, head_dim)[d..];
                 simd::axpy::<T, FMA>(
                     weights[r * stride + j],
@@ -161,11 +189,11 @@ pub(super) fn weighted_sum<T: Float, const FMA: bool>(
         }
     }
     for (r, keys) in keys.iter().enumerate() {
-        // Rows with a leaf share all their other keys with the tile (`AttentionIndex`), so no position of the loops
-        // above was one of a leaf.
+        // The shared keys of rows with a leaf all end where the tile's do (`Tile`), so no position of the loops above was
+        // one of a leaf.
         for (j, key) in keys.leaf.clone().enumerate() {
             let row = head_of(rows, key, width, head, head_dim);
-            let w = weights[r * stride + keys.shared + j];
+            let w = weights[r * stride + keys.shared_end() + j];
             simd::axpy::<T, FMA>(w, row, &mut out[r * head_dim..(r + 1) * head_dim]);
         }
     }

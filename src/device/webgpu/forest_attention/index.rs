@@ -32,7 +32,8 @@ pub(super) struct DeviceIndex {
 }
 
 /// For kernels whose invocations are query rows: two elements a tile — (first row, rows, first root key, root keys),
-/// (first trunk key, trunk keys, first stem key, stem keys) — and one a row: (shared keys, from leaf key, to leaf key, 0).
+/// (first trunk key, trunk keys, first stem key, stem keys) — and one a row: (shared keys, from leaf key, to leaf key, shared
+/// keys of the tile ahead of the row's).
 pub(super) struct Queries {
     pub index: Buffer,
     /// (query, key) pairs of each tile.
@@ -108,8 +109,12 @@ impl Queries {
         }
         let rows_at = words.len() / 4;
         for ranges in index.ranges() {
-            let shared: usize = (0..3).map(|i| ranges.range(i).len()).sum();
-            words.extend([shared as u32, ranges.0[3].0, ranges.0[3].1, 0]);
+            words.extend([ranges.shared() as u32, ranges.0[3].0, ranges.0[3].1, 0]);
+        }
+        for tile in index.tiles() {
+            for row in tile.rows.clone() {
+                words[4 * (rows_at + row) + 3] = tile.ahead(&index.ranges()[row]) as u32;
+            }
         }
         Ok(Queries { index: Buffer::copy_of(gpu, &words)?, pairs, rows_at })
     }
