@@ -9,8 +9,10 @@ use crate::device::Device;
 use clap::Args;
 use std::path::{Path, PathBuf};
 
-/// The settings of the demonstration, a file like any other.
-const SETTINGS: &str = include_str!("../../configs/demo.toml");
+/// The settings of the demonstration, a file like any other: its name and text.
+const SETTINGS: (&str, &str) = ("configs/demo.toml", include_str!("../../configs/demo.toml"));
+/// Those of the quick one.
+const QUICK: (&str, &str) = ("configs/demo-quick.toml", include_str!("../../configs/demo-quick.toml"));
 
 /// `lea demo`.
 #[derive(Debug, Args)]
@@ -27,6 +29,9 @@ pub struct DemoCommand {
     /// Seed of the catalogue, the LE and the recommenders
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// A tiny catalogue and decoder: in seconds it shows that everything runs here, not what the method gains
+    #[arg(long)]
+    pub quick: bool,
     /// Device to compute on
     #[arg(long, default_value = "cpu")]
     pub device: Device,
@@ -34,10 +39,15 @@ pub struct DemoCommand {
 
 /// Runs `lea demo`.
 pub fn run(args: DemoCommand) -> Result<()> {
-    let mut config = RunConfig::parse(SETTINGS, Path::new("configs/demo.toml"))?;
+    let (name, text) = if args.quick { QUICK } else { SETTINGS };
+    let mut config = RunConfig::parse(text, Path::new(name))?;
     config.seed = args.seed;
     config.plan.seeds = vec![args.seed];
-    let loaded = synthesise(&SynthConfig { seed: args.seed, ..SynthConfig::default() })?;
+    let sizes = match args.quick {
+        true => SynthConfig { items: 60, users: 100, mean_length: 7.0, seed: args.seed },
+        false => SynthConfig { seed: args.seed, ..SynthConfig::default() },
+    };
+    let loaded = synthesise(&sizes)?;
     let pipeline = Pipeline {
         config: &config,
         loaded: &loaded,

@@ -51,7 +51,7 @@ seeds = [5]
 "#;
 
 /// The long steps but for labelling.
-pub const STEPS: [&str; 5] = ["run", "pretrain", "items", "fit", "train"];
+pub const STEPS: [&str; 6] = ["run", "pretrain", "items", "fit", "train", "demo"];
 
 /// A folder with settings, data, and every step run to its end without a disturbance. Each run has a folder of its own
 /// to run in, and writes to `out` there: so that no path that it records differs.
@@ -151,6 +151,9 @@ impl Workshop {
 }
 
 fn arguments(step: &str) -> Vec<&str> {
+    if step == "demo" {
+        return vec![step, "--quick", "--out", "out"];
+    }
     let common = [step, "--config", "../c.toml", "--data", "../data", "--out", "out"];
     let more: &[&str] = match step {
         "items" => &["--decoder", "../run/out/decoder"],
