@@ -16,6 +16,7 @@ mod environment;
 mod faults;
 mod files;
 mod lookup;
+mod parts;
 mod products;
 mod recurrence;
 mod rows;

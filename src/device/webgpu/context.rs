@@ -183,21 +183,26 @@ impl Gpu {
         // binding is a single element.
         let step = (self.alignment() / 4).max(1);
         let most = self.binding_bytes() / row / step * step;
-        if most == 0 { Err(self.row_too_wide(row)) } else { Ok(most as usize) }
+        if most == 0 { Err(self.too_wide(step, row)) } else { Ok(most as usize) }
     }
 
     /// The same where parts need not start where a binding may, for they have buffers of their own.
     pub fn rows_per_buffer(&self, rows: usize, width: usize) -> Result<usize> {
         let row = 4 * width.max(1) as u64;
         match self.binding_bytes() / row {
-            0 => Err(self.row_too_wide(row)),
+            0 => Err(self.too_wide(1, row)),
             most => Ok((most as usize).min(rows.max(1))),
         }
     }
 
-    fn row_too_wide(&self, row: u64) -> Error {
-        let most = self.binding_bytes();
-        Error::shape("webgpu", format!("a row of {row} bytes does not fit a binding of {self}: {most} bytes"))
+    /// `rows`, the fewest that a part may have, do not fit a binding.
+    fn too_wide(&self, rows: u64, row: u64) -> Error {
+        let (most, count) = (self.binding_bytes(), if rows == 1 { "a row" } else { "rows" });
+        let problem = format!(
+            "{count} of {row} bytes, {rows} at a time, cannot be bound by {self}, which shows {most} bytes: take fewer \
+             columns, or another --device"
+        );
+        Error::shape("webgpu", problem)
     }
 
     /// An error if the device was lost or refused something since it was opened.
