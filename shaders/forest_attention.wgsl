@@ -8,28 +8,10 @@
 //   rows one after another, all invocations the same, in parts whose sums sum_parts adds; keys of few rows take their own.
 // A row's sums run over its own keys in their order, in steps counted from its first: what else the pack holds does not
 // matter. Bound by arithmetic from about 16 rows a tile on.
+// Where a software adapter has subgroups of 8, forward is that of forest_attention_subgroups.wgsl.
 
-struct Params {
-    first: u32, // first job of the launch
-    count: u32, // jobs of the launch
-    heads: u32,
-    group: u32, // query heads a key head
-    scale: f32,
-    at: u32, // where in the index the jobs begin
-    more: u32, // where the rows' keys (tiles), the rows of parts (shared keys), the rows of keys (own keys) begin
-    ranges: u32, // where the rows' ranges begin
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> index: array<vec4u>; // see device/webgpu/forest_attention/index.rs
-@group(0) @binding(2) var<storage, read> queries: array<vec4f>; // [rows, heads, VECS]
-@group(0) @binding(3) var<storage, read> keys: array<vec4f>; // [keys, kv_heads, VECS]
-@group(0) @binding(4) var<storage, read> values: array<vec4f>; // [keys, kv_heads, VECS]
 @group(0) @binding(5) var<storage, read_write> out: array<vec4f>; // [rows, heads, VECS]
 @group(0) @binding(6) var<storage, read_write> lse: array<f32>; // [rows, heads]
-
-/// Below every score.
-const LOWEST = -1e30;
 
 /// The row of this invocation: query and gradient of its output, or key and value.
 var<private> mine: array<vec4f, VECS>;
@@ -37,10 +19,6 @@ var<private> mine_too: array<vec4f, VECS>;
 /// What is summed for it.
 var<private> sum: array<vec4f, VECS>;
 var<private> sum_too: array<vec4f, VECS>;
-
-fn total_of(x: vec4f) -> f32 {
-    return (x.x + x.y) + (x.z + x.w);
-}
 
 /// Places in k and v of the keys at four positions of a tile's list, which repeats its last key.
 fn places(first: u32, shared_keys: u32, a: vec4u, b: vec4u, kv_head: u32) -> vec4u {

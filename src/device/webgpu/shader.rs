@@ -16,6 +16,8 @@ pub struct Shader {
     pub parts: &'static [Part],
     /// Constants that a launch may set, with the values they have otherwise.
     pub defines: &'static [(&'static str, u32)],
+    /// The lowest tier that has it.
+    pub lowest: Tier,
 }
 
 /// A text that several files use.
@@ -29,6 +31,8 @@ pub enum Part {
     Columns,
     /// exp, log, tanh and their kin with the accuracy that parity asks for.
     Math,
+    /// What the kernels of forest attention share.
+    Forest,
 }
 
 impl Part {
@@ -38,6 +42,7 @@ impl Part {
             (Part::Reduce, _) => include_str!("../../../shaders/common/reduce_subgroups.wgsl"),
             (Part::Each, _) => include_str!("../../../shaders/common/each.wgsl"),
             (Part::Columns, _) => include_str!("../../../shaders/common/columns.wgsl"),
+            (Part::Forest, _) => include_str!("../../../shaders/common/forest.wgsl"),
             (Part::Math, _) => include_str!("../../../shaders/common/math.wgsl"),
         }
     }
@@ -55,7 +60,7 @@ pub enum Dialect {
 impl Shader {
     /// A file without common parts or constants.
     pub const fn new(name: &'static str, source: &'static str) -> Self {
-        Shader { name, source, parts: &[], defines: &[] }
+        Shader { name, source, parts: &[], defines: &[], lowest: Tier::Plain }
     }
 
     /// With common parts before its text.
@@ -68,10 +73,16 @@ impl Shader {
         Shader { defines, ..self }
     }
 
+    /// Where only this tier and those above can run it.
+    pub const fn from(self, lowest: Tier) -> Self {
+        Shader { lowest, ..self }
+    }
+
     /// What is compiled: `enable` lines, constants, common parts, the file.
     pub fn text(&self, tier: Tier, defines: &[(&'static str, u32)], dialect: Dialect) -> String {
         let mut text = String::new();
-        if tier >= Tier::Subgroups && dialect == Dialect::Browser && self.parts.contains(&Part::Reduce) {
+        let subgroups = self.lowest >= Tier::Subgroups || self.parts.contains(&Part::Reduce);
+        if tier >= Tier::Subgroups && dialect == Dialect::Browser && subgroups {
             text += "enable subgroups;\n";
         }
         for (name, default) in self.defines {
@@ -94,6 +105,7 @@ pub static SHADERS: &[&Shader] = &[
     &super::dropout::SHADER,
     &super::embedding::SHADER,
     &super::forest_attention::SHADER,
+    &super::forest_attention::SUBGROUP_SHADER,
     &super::gather_dot::SHADER,
     &super::gru::SHADER,
     &super::l2_normalize::SHADER,

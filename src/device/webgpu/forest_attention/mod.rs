@@ -4,7 +4,8 @@ mod index;
 
 pub use index::Uploads;
 
-use super::shader::Shader;
+use super::shader::{Part, Shader};
+use super::tier::Tier;
 use super::{Buffer, Gpu, Launch, View, ViewMut, grid};
 use crate::device::cpu::forest_attention::Heads;
 use crate::device::{AttentionIndex, DType};
@@ -13,6 +14,9 @@ use std::ops::Range;
 
 /// Query rows (or keys) of a workgroup.
 const ROWS: usize = 32;
+/// Invocations of a subgroup of the kernel that is made by subgroups, of `ROWS / SUBGROUP` rows each.
+const SUBGROUP: usize = 8;
+const _: () = assert!(ROWS == 4 * SUBGROUP);
 /// Floating-point operations of one dispatch, about: each leaves the adapter free for others soon.
 const MOST_WORK: u64 = 1 << 30;
 /// Most blocks of keys whose parts stand in memory at a time.
@@ -20,7 +24,24 @@ const MOST_PARTS: usize = 4096;
 
 pub(super) static SHADER: Shader =
     Shader::new("forest_attention", include_str!("../../../../shaders/forest_attention.wgsl"))
+        .with(&[Part::Forest])
         .defining(&[("ROWS", ROWS as u32), ("VECS", 12)]);
+
+pub(super) static SUBGROUP_SHADER: Shader = Shader::new(
+    "forest_attention_subgroups",
+    include_str!("../../../../shaders/forest_attention_subgroups.wgsl"),
+)
+.with(&[Part::Forest])
+.defining(&[("SUBGROUP", SUBGROUP as u32), ("VECS", 12)])
+.from(Tier::Subgroups);
+
+/// Whether forward is made by subgroups: on software adapters, whose loads are slow, with subgroups of the size that the
+/// kernel is written for.
+fn by_subgroups(gpu: &Gpu) -> Result<bool> {
+    let info = &gpu.description().info;
+    let fits = [info.subgroup_min_size, info.subgroup_max_size] == [SUBGROUP as u32; 2];
+    Ok(fits && gpu.description().is_software() && gpu.tier()? >= Tier::Subgroups)
+}
 
 /// Inputs of one call: q `[rows, heads·head_dim]`, k and v `[keys, kv_heads·head_dim]`.
 #[derive(Clone, Copy, Debug)]
@@ -92,8 +113,9 @@ impl Call<'_> {
             more as u32,
             ranges as u32,
         ];
+        let subgroups = entry == "forward" && by_subgroups(self.gpu)?;
         self.gpu.launch(&Launch {
-            shader: &SHADER,
+            shader: if subgroups { &SUBGROUP_SHADER } else { &SHADER },
             entry,
             defines: &[("VECS", self.vecs() as u32)],
             params: &params,
