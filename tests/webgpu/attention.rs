@@ -3,7 +3,7 @@
 use super::{devices, parity, random};
 use lea::device::DType;
 use lea::ops::forest_attention::{AttentionIndex, RowRanges};
-use lea::ops::{ForestAttention, NormScore, Op, Rope, RopeTable};
+use lea::ops::{ForestAttention, NormScore, Op, Rope, RopeTable, Saved};
 use lea::tensor::Tensor;
 use std::sync::Arc;
 
@@ -111,7 +111,7 @@ fn a_row_through_a_window_has_the_same_bits_in_a_tile_of_many_rows_as_in_one_of_
 
 #[test]
 fn a_row_has_the_same_bits_in_any_forest() {
-    // The last tree of the forest alone under the same root: its rows must not notice.
+    // The last tree of the forest alone under the same root: its rows must not notice, nor their gradients.
     let whole = Arc::new(forest(&[70, 40]));
     let last = whole.trees().last().unwrap().clone();
     let alone = Arc::new(forest(&[40]));
@@ -119,7 +119,7 @@ fn a_row_has_the_same_bits_in_any_forest() {
     let (heads, kv_heads, head_dim) = (4, 2, 24);
     for device in devices("a_row_has_the_same_bits_in_any_forest") {
         let run = |index: &Arc<AttentionIndex>, part: bool| {
-            let inputs = [(1, heads), (2, kv_heads), (3, kv_heads)].map(|(seed, heads)| {
+            let inputs = [(1, heads), (2, kv_heads), (3, kv_heads), (4, heads)].map(|(seed, heads)| {
                 let width = heads * head_dim;
                 let mut x = random(&[whole.rows(), width], seed).to_f64_vec().unwrap();
                 if part {
@@ -127,11 +127,20 @@ fn a_row_has_the_same_bits_in_any_forest() {
                 }
                 Tensor::from_f64(&device, DType::F32, &x, &[x.len() / width, width]).unwrap()
             });
+            let [q, k, v, grad] = inputs;
             let mut op = ForestAttention::new(index.clone(), heads, kv_heads, head_dim, 0.3);
-            op.forward(&[&inputs[0], &inputs[1], &inputs[2]], false).unwrap()
+            let y = op.forward(&[&q, &k, &v], true).unwrap();
+            let kept = [Some(q), Some(k), Some(v)];
+            let grads = op.backward(&Saved::new(&kept, Some(&y), &[true; 3]), &grad).unwrap();
+            [vec![Some(y)], grads].concat()
         };
-        let all = run(&whole, false).rows(last.rows.clone()).unwrap().to_vec::<f32>().unwrap();
-        let own = run(&alone, true).rows(3..alone.rows()).unwrap().to_vec::<f32>().unwrap();
-        assert!(all == own, "{}: rows differ in bits", device.describe());
+        let bits = |x: &Option<Tensor>, rows| {
+            let rows = x.as_ref().unwrap().rows(rows).unwrap().to_vec::<f32>().unwrap();
+            rows.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        for (i, (all, own)) in run(&whole, false).iter().zip(&run(&alone, true)).enumerate() {
+            let (all, own) = (bits(all, last.rows.clone()), bits(own, 3..alone.rows()));
+            assert!(all == own, "{}: rows of result {i} differ in bits", device.describe());
+        }
     }
 }

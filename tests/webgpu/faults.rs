@@ -196,6 +196,23 @@ fn labels_have_the_same_bits_when_packs_shrink_to_the_memory_there_is() {
 }
 
 #[test]
+fn labels_have_the_same_bits_when_packs_shrink_to_a_binding() {
+    for gpu in own_devices("packs shrink to a binding") {
+        let (whole, _) = label(&gpu, None).unwrap();
+        let (index, tier) = (gpu.description().index, gpu.tier().unwrap());
+        let mut most = 0;
+        for bytes in [1 << 14, 1 << 13] {
+            let pretence = adapter::Pretence { hardware: false, binding_bytes: Some(bytes) };
+            let gpu = adapter::open_as(index, tier, pretence).unwrap();
+            let (labels, packs) = label(&gpu, None).unwrap();
+            assert!(labels == whole, "{gpu} with bindings of {bytes} bytes");
+            most = most.max(packs);
+        }
+        assert!(most > 1, "{gpu}: packs never shrank");
+    }
+}
+
+#[test]
 fn what_a_limit_does_not_allow_is_an_error_that_tells_needed_and_allowed() {
     for gpu in own_devices("a limit of memory") {
         gpu.limit_memory(10_000_000);

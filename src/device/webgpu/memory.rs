@@ -32,6 +32,20 @@ impl Gpu {
         }
     }
 
+    /// An error in the name of `what` unless `rows` rows of `width` elements of 4 bytes fit one binding, of the same kind
+    /// as too little memory: with fewer rows both end.
+    pub(super) fn expect_bound(&self, what: &str, rows: usize, width: usize) -> Result<()> {
+        let (row, limit) = (4 * width.max(1) as u64, self.binding_bytes());
+        let bytes = rows as u64 * row;
+        if bytes <= limit {
+            return Ok(());
+        }
+        let problem =
+            format!("{what} has {rows} rows of {row} bytes, and a binding holds {} of them", limit / row);
+        let (device, remedy) = (self.to_string(), REMEDY.into());
+        Err(Error::DeviceMemory { device, problem, needed: Some(bytes), limit: Some(limit), remedy })
+    }
+
     /// `what` needs `bytes` that are not to be had.
     fn shortage(&self, what: &str, bytes: u64) -> Error {
         let (used, limit) = self.pool().used();

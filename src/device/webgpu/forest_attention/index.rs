@@ -51,8 +51,8 @@ pub(super) struct Keys {
     pub blocks: Vec<Range<usize>>,
     /// Rows that each part visits.
     pub part_rows: Vec<u64>,
-    /// Blocks of keys that few rows see.
-    pub own_blocks: usize,
+    /// (Key, row) turns of each block of own keys.
+    pub own_rows: Vec<u64>,
     pub parts_at: usize,
     pub spans_at: usize,
     pub blocks_at: usize,
@@ -174,17 +174,21 @@ fn seers(index: &AttentionIndex) -> Vec<(u32, u32)> {
     seers
 }
 
-/// Runs of keys of one kind cut into blocks: those that many rows see, and those that few see.
+/// Runs of keys of one kind cut into blocks: those that many rows see, and those that few see. A block holds keys of one
+/// tree or of the root, so that the order of the sums of a tree's keys does not depend on the trees beside it.
 fn blocks(index: &AttentionIndex, seers: &[(u32, u32)]) -> (Vec<Block>, Vec<Range<usize>>) {
     let is_own = |key: usize| seers[key].1 - seers[key].0 <= OWN_ROWS;
-    let root = index.root();
+    let mut begins = vec![false; index.keys() + 1];
+    for start in
+        index.trees().iter().map(|tree| tree.keys.start).chain([index.root().start, index.root().end])
+    {
+        begins[start] = true;
+    }
     let (mut shared, mut own) = (Vec::<Block>::new(), Vec::<Range<usize>>::new());
     let mut start = 0;
     while start < index.keys() {
         let fits = |&key: &usize| {
-            is_own(key) == is_own(start)
-                && key - start < ROWS
-                && (key == start || (key != root.start && key != root.end))
+            is_own(key) == is_own(start) && key - start < ROWS && (key == start || !begins[key])
         };
         let end = (start..index.keys()).take_while(fits).last().map_or(start, |last| last) + 1;
         match is_own(start) {
@@ -205,6 +209,12 @@ fn blocks(index: &AttentionIndex, seers: &[(u32, u32)]) -> (Vec<Block>, Vec<Rang
         }
     }
     (shared, own)
+}
+
+/// Turns of a block of own keys: all its invocations take as many turns as the one that needs the most.
+fn visited(seers: &[(u32, u32)]) -> u64 {
+    let most = seers.iter().map(|(first, end)| u64::from(end - first)).max().unwrap_or(0);
+    ROWS as u64 * most
 }
 
 impl Keys {
@@ -241,7 +251,7 @@ impl Keys {
             index: Buffer::copy_of(gpu, &words)?,
             blocks: block_parts,
             part_rows,
-            own_blocks: own.len(),
+            own_rows: own.iter().map(|keys| visited(&seers[keys.clone()])).collect(),
             parts_at,
             spans_at,
             blocks_at,

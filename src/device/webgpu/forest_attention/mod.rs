@@ -7,9 +7,9 @@ pub use index::Uploads;
 use super::shader::{Part, Shader};
 use super::tier::Tier;
 use super::{Buffer, Gpu, Launch, View, ViewMut, grid};
+use crate::Result;
 use crate::device::cpu::forest_attention::Heads;
 use crate::device::{AttentionIndex, DType};
-use crate::{Error, Result};
 use std::ops::Range;
 
 /// Query rows (or keys) of a workgroup.
@@ -170,19 +170,11 @@ fn all(buffer: &Buffer) -> View<'_> {
     buffer.view(0, buffer.len())
 }
 
-fn expect_bound(gpu: &Gpu, heads: Heads, longest: usize) -> Result<()> {
-    let width = heads.heads * heads.head_dim.next_multiple_of(4);
-    let bytes = 4 * longest as u64 * width as u64;
-    if bytes > gpu.binding_bytes() {
-        let most = gpu.binding_bytes() / (4 * width as u64);
-        return Err(Error::shape(
-            "forest_attention",
-            format!(
-                "{longest} rows of {width} elements do not fit a binding of {gpu}: a pack holds at most {most} rows"
-            ),
-        ));
-    }
-    Ok(())
+/// An error unless queries and keys fit their bindings: with fewer rows a pack they do.
+fn expect_bound(gpu: &Gpu, heads: Heads, index: &AttentionIndex) -> Result<()> {
+    let wide = heads.head_dim.next_multiple_of(4);
+    gpu.expect_bound("forest_attention", index.rows(), heads.heads * wide)?;
+    gpu.expect_bound("forest_attention", index.keys(), heads.kv_heads * wide)
 }
 
 /// Forward. `out: [rows, heads·head_dim]`, `lse: [rows, heads]` the log-sum-exp of every row's scaled scores.
@@ -190,7 +182,7 @@ pub fn forward(inputs: Inputs, index: &AttentionIndex, out: ViewMut, lse: ViewMu
     let Inputs { q, k, v, heads, scale } = inputs;
     let call = Call { gpu: q.gpu(), heads, scale };
     let hd = heads.head_dim;
-    expect_bound(call.gpu, heads, index.rows().max(index.keys()))?;
+    expect_bound(call.gpu, heads, index)?;
     if index.rows() == 0 {
         return Ok(());
     }
@@ -228,7 +220,7 @@ pub fn backward(inputs: Inputs, outputs: Outputs, index: &AttentionIndex, grads:
     let Inputs { q, k, v, heads, scale } = inputs;
     let call = Call { gpu: q.gpu(), heads, scale };
     let hd = heads.head_dim;
-    expect_bound(call.gpu, heads, index.rows().max(index.keys()))?;
+    expect_bound(call.gpu, heads, index)?;
     if index.rows() == 0 {
         call.gpu.clear(&grads.dk.0)?;
         return call.gpu.clear(&grads.dv.0);
@@ -300,7 +292,7 @@ fn key_grads(call: Call, inputs: Inputs, of: (View, View), keys: &index::Keys, g
         let added = 2 * (parts.len() * ROWS * width) as u64;
         call.launch("sum_parts", blocks, 1, [keys.blocks_at, parts.start, 0], (&sums, &writes), added)?;
     }
-    let work = std::iter::repeat_n(per_row, keys.own_blocks);
+    let work = keys.own_rows.iter().map(|rows| rows * 8 * (heads.heads * heads.head_dim) as u64);
     for (blocks, work) in runs(work, usize::MAX) {
         let writes = [grads.dk.part(0, grads.dk.len()), grads.dv.part(0, grads.dv.len())];
         let places = [keys.own_at, keys.own_rows_at, 0];
