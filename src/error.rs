@@ -138,8 +138,11 @@ impl Error {
 }
 
 /// Bytes as messages tell them.
-pub(crate) fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
+pub(crate) fn told_bytes(bytes: u64) -> String {
+    match bytes as f64 {
+        few if few < 1e5 => format!("{:.1} kB", few / 1e3),
+        many => format!("{:.1} MB", many / 1e6),
+    }
 }
 
 fn io_remedy(kind: ErrorKind) -> &'static str {

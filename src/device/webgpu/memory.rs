@@ -2,7 +2,7 @@
 
 use super::Gpu;
 use super::buffer::Raw;
-use crate::error::megabytes;
+use crate::error::told_bytes;
 use crate::{Error, Result};
 use std::sync::atomic::Ordering;
 
@@ -50,11 +50,11 @@ impl Gpu {
     fn shortage(&self, what: &str, bytes: u64) -> Error {
         let (used, limit) = self.pool().used();
         let end = match limit {
-            Some(limit) => format!("{} are allowed", megabytes(limit)),
+            Some(limit) => format!("{} are allowed", told_bytes(limit)),
             None => "the driver has no more".into(),
         };
         let problem =
-            format!("{what} needs {} beside the {} in use, and {end}", megabytes(bytes), megabytes(used));
+            format!("{what} needs {} beside the {} in use, and {end}", told_bytes(bytes), told_bytes(used));
         let (device, remedy) = (self.to_string(), REMEDY.into());
         Error::DeviceMemory { device, problem, needed: Some(bytes), limit, remedy }
     }
@@ -66,8 +66,8 @@ impl Gpu {
         if bytes > most {
             let problem = format!(
                 "a buffer of {} is needed, and one has at most {}",
-                megabytes(bytes),
-                megabytes(most)
+                told_bytes(bytes),
+                told_bytes(most)
             );
             let (device, remedy) = (self.to_string(), REMEDY.into());
             return Err(Error::DeviceMemory {
