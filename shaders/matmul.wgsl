@@ -1,6 +1,7 @@
 // c = (c +) op(a)·op(b) (+ bias) (+ residual), op the identity or the transpose.
 //   a [m, k], or [k, m] if TRANSPOSE_A; b [k, n], or [n, k] if TRANSPOSE_B; c, residual [m, n]; bias [n].
 // Each may be a part of a larger matrix: it begins at an element of its binding and has a stride from row to row.
+// b's elements are f32, or f16 where frozen weights are stored so: they become f32 when they are read, sums are f32.
 // A workgroup makes a tile of c; each invocation ROWS × COLUMNS elements of it in registers. The sum over k runs in its
 // order for every element, whatever the shape: a row's bits do not depend on the other rows. Added to c, it goes on from c's element: a sum that is cut
 // into several launches has the bits of the whole one.
@@ -30,7 +31,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> a: array<f32>; // [m, k] or [k, m]
-@group(0) @binding(2) var<storage, read> b: array<f32>; // [k, n] or [n, k]
+@group(0) @binding(2) var<storage, read> b: array<StoredB>; // [k, n] or [n, k]
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // [n] where bit 1 is set
 @group(0) @binding(4) var<storage, read> residual: array<f32>; // [m, n] where bit 2 is set
 @group(0) @binding(5) var<storage, read_write> c: array<f32>; // [m, n]
@@ -102,8 +103,8 @@ fn tiled(
             }
             value = 0.0;
             if first_column + column < params.n && start + depth < params.k {
-                value = b[params.b_first + select((start + depth) * params.b_stride + first_column + column,
-                    (first_column + column) * params.b_stride + start + depth, TRANSPOSE_B == 1u)];
+                value = f32(b[params.b_first + select((start + depth) * params.b_stride + first_column + column,
+                    (first_column + column) * params.b_stride + start + depth, TRANSPOSE_B == 1u)]);
             }
             tile_b[depth * TILE + column] = value;
         }
@@ -195,8 +196,8 @@ fn direct(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) loc
     var at_a = params.a_first;
     var at_b = params.b_first;
     for (var i = 0u; i < params.k; i++) {
-        let low = vec4f(b[b0 + at_b], b[b1 + at_b], b[b2 + at_b], b[b3 + at_b]);
-        let high = vec4f(b[b4 + at_b], b[b5 + at_b], b[b6 + at_b], b[b7 + at_b]);
+        let low = vec4f(vec4(b[b0 + at_b], b[b1 + at_b], b[b2 + at_b], b[b3 + at_b]));
+        let high = vec4f(vec4(b[b4 + at_b], b[b5 + at_b], b[b6 + at_b], b[b7 + at_b]));
         let x0 = a[a0 + at_a];
         s0l += x0 * low;
         s0h += x0 * high;

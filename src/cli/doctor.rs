@@ -92,6 +92,11 @@ fn describe(found: &adapter::Description) -> Result<()> {
         Ok(tier) => output::line(format_args!("           tier {tier}"))?,
         Err(why) => output::line(format_args!("           the forced tier cannot run: {why}"))?,
     }
+    for tier in found.tiers_on_request() {
+        output::line(format_args!(
+            "           tier {tier} where --webgpu-tier {tier} asks for it: it rounds frozen weights"
+        ))?;
+    }
     for (tier, why) in found.missing_tiers() {
         output::line(format_args!("           no tier {tier}: {why}"))?;
     }
@@ -113,6 +118,7 @@ fn to_json(found: &adapter::Description) -> Value {
         "limits": limits(found).into_iter().map(|(name, value)| (name.into(), value.into())).collect::<serde_json::Map<_, _>>(),
         "features": features(found).into_iter().map(|(name, has)| (name.into(), has.into())).collect::<serde_json::Map<_, _>>(),
         "tier": tier(found).map_or(Value::Null, |tier| tier.to_string().into()),
+        "tiers_on_request": found.tiers_on_request().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "missing_tiers": missing,
     })
 }

@@ -35,7 +35,8 @@ use clap::{Parser, Subcommand};
     arg_required_else_help = true
 )]
 pub struct Cli {
-    /// Kernels of WebGPU to use: plain or subgroups; the best ones that the adapter has unless given
+    /// Kernels of WebGPU to use: plain, subgroups, or f16, which stores frozen weights in half precision; the best
+    /// exact ones that the adapter has unless given
     #[arg(long, global = true, value_name = "TIER")]
     pub webgpu_tier: Option<webgpu::Tier>,
     /// Megabytes that tensors on a WebGPU device may take; labelling then takes the largest packs that fit. As much as

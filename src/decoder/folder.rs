@@ -47,7 +47,8 @@ impl ModelFolder {
         &self.weights
     }
 
-    /// The decoder, frozen, computed with in `dtype` (f32; f64 for references). A tensor that is missing, has a wrong
+    /// The decoder, frozen, computed with in `dtype` (f32; f64 for references), its projections stored as `device` stores
+    /// frozen weights. A tensor that is missing, has a wrong
     /// shape or is unknown is an error.
     pub fn decoder(&self, device: &Device, dtype: DType) -> Result<Decoder> {
         Decoder::from_weights(self.config.clone(), (&self.dir, &self.weights), device, dtype)

@@ -189,6 +189,11 @@ impl Decoder {
         self.map(Linear::merged)
     }
 
+    /// The decoder, frozen, as [`Decoder::load`] would give it: its projections as their device stores them.
+    pub fn as_loaded(&self) -> Result<Decoder> {
+        self.map(Linear::as_stored)
+    }
+
     fn map(&self, f: impl Fn(&Linear) -> Result<Linear>) -> Result<Decoder> {
         let mut mapped = self.clone();
         mapped.layers = self.layers.iter().map(|layer| layer.map(&f)).collect::<Result<_>>()?;

@@ -59,7 +59,10 @@ impl Decoder {
         device.expect_room("the decoder", bytes).map_err(smaller)?;
         let mut known = std::collections::BTreeSet::new();
         let decoder = Self::build(config, &mut |name, shape| {
-            let value = weights.read(&name, shape, device, dtype)?;
+            let value = match name.ends_with("_proj.weight") {
+                true => weights.read_frozen(&name, shape, device, dtype)?,
+                false => weights.read(&name, shape, device, dtype)?,
+            };
             known.insert(name.clone());
             Ok(Param::frozen(name, value))
         })

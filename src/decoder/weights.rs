@@ -99,6 +99,15 @@ impl Weights {
         };
         self.shards[shard].map(name, shape, device, dtype)
     }
+
+    /// As [`Weights::read`], in the type that the device stores frozen weights in: for tensors that only products read.
+    pub fn read_frozen(&self, name: &str, shape: &[usize], device: &Device, dtype: DType) -> Result<Tensor> {
+        if dtype != DType::F32 || device.frozen_type() == dtype {
+            return self.read(name, shape, device, dtype);
+        }
+        let host = self.read(name, shape, &Device::Cpu, dtype)?;
+        Tensor::frozen(device, host.host(), shape)
+    }
 }
 
 /// A plain name: a path that leaves the folder is refused.

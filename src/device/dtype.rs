@@ -20,6 +20,14 @@ pub enum DType {
 }
 
 impl DType {
+    /// The type in which a tensor of this one is computed with: f32 for those that are only stored.
+    pub fn computed(self) -> DType {
+        match self {
+            DType::F16 | DType::BF16 => DType::F32,
+            other => other,
+        }
+    }
+
     /// Bytes of one element.
     pub fn size(self) -> usize {
         match self {

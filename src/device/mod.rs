@@ -63,6 +63,14 @@ impl Device {
         }
     }
 
+    /// The type in which it stores frozen weights that were read for computing in f32.
+    pub fn frozen_type(&self) -> DType {
+        match self {
+            Device::WebGpu(gpu) if gpu.stores_halves() => DType::F16,
+            _ => DType::F32,
+        }
+    }
+
     /// Waits until everything asked of it is done, for measurements.
     pub fn synchronize(&self) -> Result<()> {
         match self {

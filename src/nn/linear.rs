@@ -84,12 +84,15 @@ impl Linear {
         }
     }
 
-    /// The layer with W + scale·B·A in place of W and adapter, frozen.
+    /// The layer with W + scale·B·A in place of W and adapter, frozen, and stored as W was.
     pub fn merged(&self) -> Result<Self> {
         let mut weight = self.weight.value();
         if let Some(lora) = &self.lora {
             let b = apply(Scale(lora.scale), &[&Var::constant(lora.b.value())])?.into_value();
+            let stored = weight.dtype();
+            weight = weight.widened()?;
             matmul_accumulate(&b, &lora.a.value(), false, false, &mut weight)?;
+            weight = weight.stored_as(stored)?;
         }
         Ok(Linear::new(Param::frozen(self.weight.name(), weight), self.bias.as_ref().map(Param::to_frozen)))
     }
@@ -98,6 +101,16 @@ impl Linear {
     pub fn frozen(&self) -> Self {
         let bias = self.bias.as_ref().map(Param::to_frozen);
         Linear { weight: self.weight.to_frozen(), bias, lora: self.lora.clone() }
+    }
+
+    /// The layer with W as its device stores frozen weights.
+    pub fn as_stored(&self) -> Result<Self> {
+        let weight = self.weight.value();
+        let stored = match weight.dtype() {
+            DType::F32 => weight.stored_as(weight.device().frozen_type())?,
+            _ => weight,
+        };
+        Ok(Linear { weight: Param::frozen(self.weight.name(), stored), ..self.frozen() })
     }
 
     /// W and bias, without the adapter.
@@ -121,8 +134,9 @@ impl Lora {
         let (output, input) = weight.dims2("lora")?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let bound = (input.max(1) as f64).sqrt().recip();
-        let a = init::uniform(&mut rng, bound, &[rank, input], weight.device(), weight.dtype())?;
-        let b = Tensor::zeros(weight.device(), weight.dtype(), &[output, rank])?;
+        let dtype = weight.dtype().computed();
+        let a = init::uniform(&mut rng, bound, &[rank, input], weight.device(), dtype)?;
+        let b = Tensor::zeros(weight.device(), dtype, &[output, rank])?;
         let name = |part: &str| format!("base_model.model.{module}.{part}.weight");
         let (a, b) = (Param::trainable(name("lora_A"), a), Param::trainable(name("lora_B"), b));
         Ok(Lora { a, b, scale, dropout, seed })

@@ -22,7 +22,9 @@ impl Op for Linear {
     fn forward(&mut self, inputs: &[&Tensor], _record: bool) -> Result<Tensor> {
         let (x, w) = (inputs[0], inputs[1]);
         let (rows, out) = (x.dims2("linear")?.0, w.dims2("linear")?.0);
-        expect_alike("linear", inputs)?;
+        // The product checks the weight's type: on some adapters it may be another one.
+        let others: Vec<&Tensor> = std::iter::once(x).chain(inputs[2..].iter().copied()).collect();
+        expect_alike("linear", &others)?;
         let residual = if self.residual { inputs.last().copied() } else { None };
         let bias = self.bias.then(|| inputs[2]);
         if let Some(residual) = residual {

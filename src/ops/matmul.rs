@@ -1,11 +1,12 @@
 //! C = op(A)·op(B) with op the identity or the transpose. FLOPs 2·m·n·k; bytes of A, B and C.
 
-use super::{Cost, Op, Saved, bytes_of, expect_alike, float_type};
-use crate::device::{Device, cpu, webgpu};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, float_type};
+use crate::device::{DType, Device, cpu, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
-/// `[m, k]·[k, n] → [m, n]`; with a flag set, that input is stored transposed.
+/// `[m, k]·[k, n] → [m, n]`; with a flag set, that input is stored transposed. B may be f16 on an adapter that stores frozen
+/// weights so.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Matmul {
     /// A is stored as `[k, m]`.
@@ -60,6 +61,7 @@ pub(super) fn run(
     match a.device() {
         Device::WebGpu(_) => {
             use webgpu::matmul::{Epilogue, Matrix};
+            expect_float("matmul", a)?;
             let bias = terms.bias.map(Tensor::gpu).transpose()?;
             let residual = terms.residual.map(Tensor::gpu).transpose()?;
             let epilogue = Epilogue {
@@ -90,9 +92,17 @@ pub(super) fn run(
     }
 }
 
+/// Whether b is a frozen factor that an adapter stores in f16, beside an a of f32.
+fn is_stored_half(a: &Tensor, b: &Tensor) -> bool {
+    let on_adapter = matches!(a.device(), Device::WebGpu(_)) && a.device() == b.device();
+    on_adapter && (a.dtype(), b.dtype()) == (DType::F32, DType::F16)
+}
+
 /// (m, n, k), checked.
 fn dims(a: &Tensor, b: &Tensor, transpose_a: bool, transpose_b: bool) -> Result<(usize, usize, usize)> {
-    expect_alike("matmul", &[a, b])?;
+    if !is_stored_half(a, b) {
+        expect_alike("matmul", &[a, b])?;
+    }
     let (mut m, mut k) = a.dims2("matmul")?;
     let (mut kb, mut n) = b.dims2("matmul")?;
     if transpose_a {

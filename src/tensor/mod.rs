@@ -4,6 +4,7 @@
 pub mod checkpoint;
 pub mod file;
 mod file_write;
+mod frozen;
 mod on_gpu;
 
 use crate::device::{DType, Device, Element, Storage, cpu, webgpu};

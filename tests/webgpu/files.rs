@@ -7,14 +7,17 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use std::process::Command;
 
 /// A shader's module, valid.
-fn module(shader: &Shader, tier: Tier) -> (naga::Module, ModuleInfo) {
-    let text = shader.text(tier, &[], Dialect::Naga);
-    let place = format!("{} {tier}", shader.name);
+fn module(shader: &Shader, tier: Tier, defines: &[(&'static str, u32)]) -> (naga::Module, ModuleInfo) {
+    let text = shader.text(tier, defines, Dialect::Naga);
+    let place = format!("{} {tier} {defines:?}", shader.name);
     let module = naga::front::wgsl::parse_str(&text)
         .unwrap_or_else(|e| panic!("{place}: {}", e.emit_to_string(&text)));
     let mut capabilities = Capabilities::empty();
     if tier >= Tier::Subgroups {
         capabilities |= Capabilities::SUBGROUP;
+    }
+    if tier >= Tier::F16 {
+        capabilities |= Capabilities::SHADER_FLOAT16;
     }
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
@@ -25,9 +28,11 @@ fn module(shader: &Shader, tier: Tier) -> (naga::Module, ModuleInfo) {
 fn each(check: impl Fn(&str, &naga::Module, &ModuleInfo)) {
     for shader in SHADERS {
         for tier in TIERS.into_iter().filter(|tier| *tier >= shader.lowest) {
-            let (module, info) = module(shader, tier);
-            assert!(!module.entry_points.is_empty(), "{} has no kernel", shader.name);
-            check(&format!("{} {tier}", shader.name), &module, &info);
+            for defines in shader.variants(tier) {
+                let (module, info) = module(shader, tier, &defines);
+                assert!(!module.entry_points.is_empty(), "{} has no kernel", shader.name);
+                check(&format!("{} {tier} {defines:?}", shader.name), &module, &info);
+            }
         }
     }
 }
@@ -56,7 +61,7 @@ fn every_file_becomes_metal() {
 #[test]
 fn every_file_becomes_hlsl() {
     let options = naga::back::hlsl::Options {
-        shader_model: naga::back::hlsl::ShaderModel::V6_0,
+        shader_model: naga::back::hlsl::ShaderModel::V6_2,
         fake_missing_bindings: true,
         ..Default::default()
     };
@@ -77,11 +82,14 @@ fn every_file_is_taken_by_the_compiler_of_browsers() {
     let folder = tempfile::tempdir().unwrap();
     for shader in SHADERS {
         for tier in TIERS.into_iter().filter(|tier| *tier >= shader.lowest) {
-            let path = folder.path().join(format!("{}-{tier}.wgsl", shader.name));
-            std::fs::write(&path, shader.text(tier, &[], Dialect::Browser)).unwrap();
-            let out =
-                Command::new("tint").args(["-f", "wgsl", "-o", "/dev/null"]).arg(&path).output().unwrap();
-            assert!(out.status.success(), "{} {tier}: {}", shader.name, String::from_utf8_lossy(&out.stderr));
+            for defines in shader.variants(tier) {
+                let path = folder.path().join(format!("{}-{tier}.wgsl", shader.name));
+                std::fs::write(&path, shader.text(tier, &defines, Dialect::Browser)).unwrap();
+                let out =
+                    Command::new("tint").args(["-f", "wgsl", "-o", "/dev/null"]).arg(&path).output().unwrap();
+                let told = String::from_utf8_lossy(&out.stderr);
+                assert!(out.status.success(), "{} {tier} {defines:?}: {told}", shader.name);
+            }
         }
     }
 }

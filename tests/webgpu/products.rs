@@ -31,18 +31,19 @@ fn linear_with_bias_and_residual() {
 }
 
 /// Stored shapes of the factors of an m×n×k product.
-fn stored([m, n, k]: [usize; 3], [transpose_a, transpose_b]: [bool; 2]) -> [[usize; 2]; 2] {
+pub fn stored([m, n, k]: [usize; 3], [transpose_a, transpose_b]: [bool; 2]) -> [[usize; 2]; 2] {
     [if transpose_a { [k, m] } else { [m, k] }, if transpose_b { [n, k] } else { [k, n] }]
 }
 
-const LAYOUTS: [[bool; 2]; 4] = [[false, false], [false, true], [true, false], [true, true]];
+/// Whether either factor is stored transposed.
+pub const LAYOUTS: [[bool; 2]; 4] = [[false, false], [false, true], [true, false], [true, true]];
 
 /// Shapes with every extent, and every row of a matrix, within and beyond a binding of 1,024 elements.
-const BEYOND: [[usize; 3]; 6] =
+pub const BEYOND: [[usize; 3]; 6] =
     [[67, 33, 131], [1, 7, 2_111], [2_111, 3, 5], [5, 2_111, 3], [3, 2, 4_999], [70, 1_031, 9]];
 
 /// The product in f32, one term after the other: the plain implementation. The CPU's sums over so long rows are better.
-fn plain_product(
+pub fn plain_product(
     a: &Tensor,
     b: &Tensor,
     [m, n, k]: [usize; 3],

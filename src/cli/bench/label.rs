@@ -172,7 +172,7 @@ fn environment(args: &LabelBench) -> Result<Environment> {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let text = |len: usize| (0..len).map(|i| (i % VOCABULARY) as u32).collect();
     Ok(Environment {
-        decoder: Decoder::random(config, 7, device, dtype, false)?,
+        decoder: Decoder::random(config, 7, device, dtype, false)?.as_loaded()?,
         items: Param::frozen(
             "item_tokens",
             init::normal(&mut rng, 0.02, &[CATALOGUE, hidden_size], device, dtype)?,

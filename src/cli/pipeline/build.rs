@@ -132,7 +132,8 @@ impl<'a> Builder<'a> {
         tokenizer.save(&dir)?;
         self.finish("pretrain", start, &report)?;
         keep.discard()?;
-        Base::trained(dir, decoder, tokenizer, report)
+        // A run that is resumed loads it.
+        Base::trained(dir, decoder.as_loaded()?, tokenizer, report)
     }
 
     /// Step 1: item tokens, kept in a file until the LE is written, and their loss before and after.

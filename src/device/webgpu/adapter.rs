@@ -41,6 +41,11 @@ impl Description {
         Tier::best(self.features)
     }
 
+    /// The tiers that it has and that nobody gets who does not force them.
+    pub fn tiers_on_request(&self) -> Vec<Tier> {
+        TIERS.into_iter().filter(|tier| !tier.is_exact() && tier.missing(self.features).is_none()).collect()
+    }
+
     /// The tiers it cannot have, with the reason.
     pub fn missing_tiers(&self) -> Vec<(Tier, String)> {
         TIERS.into_iter().filter_map(|tier| Some((tier, tier.missing(self.features)?))).collect()

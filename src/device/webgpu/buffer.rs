@@ -205,6 +205,11 @@ impl<'a> View<'a> {
         &self.buffer.gpu
     }
 
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.buffer.dtype
+    }
+
     /// Elements `start..start + len` of it; the start must be aligned, see [`Gpu::rows_per_part`].
     pub fn part(&self, start: usize, len: usize) -> View<'a> {
         View { buffer: self.buffer, offset: self.offset + start, len }

@@ -4,7 +4,7 @@ use super::adapter::Description;
 use super::buffer::{Buffer, Pool, Raw, View};
 use super::fault::Fault;
 use super::launch::{Pipelines, Recorder};
-use super::tier::{Tier, forced_tier};
+use super::tier::{TIERS, Tier, forced_tier};
 use super::trace::Trace;
 use crate::device::DType;
 use crate::{Error, Result};
@@ -67,9 +67,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Gpu {
     pub(super) fn open(adapter: &wgpu::Adapter, description: Description) -> Result<Self> {
         let name = format!("webgpu:{}", description.index);
+        // Any tier may be forced later.
+        let of_tiers =
+            TIERS.map(Tier::features).into_iter().fold(wgpu::Features::empty(), |all, some| all | some);
         let wanted = wgpu::DeviceDescriptor {
             label: None,
-            required_features: description.features & description.tier().features(),
+            required_features: description.features & of_tiers,
             required_limits: description.limits.clone(),
             ..Default::default()
         };
@@ -133,10 +136,16 @@ impl Gpu {
         format!("webgpu {} {} {} {tier}", info.name, info.driver, info.driver_info)
     }
 
-    /// An error for types that no kernel computes in.
+    /// Whether frozen weights are stored in f16.
+    pub fn stores_halves(&self) -> bool {
+        self.tier().is_ok_and(|tier| tier >= Tier::F16)
+    }
+
+    /// An error for types that no kernel reads.
     pub(super) fn expect_type(&self, dtype: DType) -> Result<()> {
         match dtype {
             DType::F32 | DType::U32 => Ok(()),
+            DType::F16 if self.stores_halves() => Ok(()),
             other => {
                 Err(Error::Unsupported { op: "tensor", device: self.to_string(), detail: other.to_string() })
             }

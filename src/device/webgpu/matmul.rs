@@ -3,10 +3,12 @@
 use super::shader::Shader;
 use super::{Gpu, Launch, View, ViewMut};
 use crate::Result;
+use crate::device::DType;
 use std::ops::Range;
 
 pub(super) static SHADER: Shader = Shader::new("matmul", include_str!("../../../shaders/matmul.wgsl"))
-    .defining(&[("TRANSPOSE_A", 0), ("TRANSPOSE_B", 0)]);
+    .defining(&[("TRANSPOSE_A", 0), ("TRANSPOSE_B", 0), ("HALF_B", 0)])
+    .storing(&[("StoredB", "HALF_B")]);
 
 /// Most floating-point operations of one dispatch: some tenths of a second on the slowest adapters.
 const MOST_WORK: usize = 1 << 31;
@@ -33,7 +35,7 @@ pub struct Matrix<'a> {
     pub transposed: bool,
 }
 
-/// c = a·b plus the epilogue; `a: [m, k]`, `b: [k, n]`, `c: [m, n]`. Matrices beyond a binding and products of much work take
+/// c = a·b plus the epilogue; `a: [m, k]`, `b: [k, n]` (f32 or f16), `c: [m, n]`. Matrices beyond a binding and products of much work take
 /// several dispatches; a sum that is cut along k goes on from what the part before left in c, so cuts change no bit.
 pub fn matmul(a: Matrix, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: Epilogue) -> Result<()> {
     let gpu = c.gpu();
@@ -176,6 +178,7 @@ impl Kernel {
             defines: &[
                 ("TRANSPOSE_A", u32::from(of.transposed[0])),
                 ("TRANSPOSE_B", u32::from(of.transposed[1])),
+                ("HALF_B", u32::from(of.b.view.dtype() == DType::F16)),
             ],
             params: &words,
             reads: &[of.a.view, of.b.view, bias.view, residual.view],

@@ -18,6 +18,8 @@ pub struct Shader {
     pub defines: &'static [(&'static str, u32)],
     /// The lowest tier that has it.
     pub lowest: Tier,
+    /// Names of element types that are f32, or f16 where the constant beside it is set to 1.
+    pub stored: &'static [(&'static str, &'static str)],
 }
 
 /// A text that several files use.
@@ -60,7 +62,7 @@ pub enum Dialect {
 impl Shader {
     /// A file without common parts or constants.
     pub const fn new(name: &'static str, source: &'static str) -> Self {
-        Shader { name, source, parts: &[], defines: &[], lowest: Tier::Plain }
+        Shader { name, source, parts: &[], defines: &[], stored: &[], lowest: Tier::Plain }
     }
 
     /// With common parts before its text.
@@ -78,6 +80,17 @@ impl Shader {
         Shader { lowest, ..self }
     }
 
+    /// With types of elements that a launch may choose; their constants stand among those of [`Shader::defining`].
+    pub const fn storing(self, stored: &'static [(&'static str, &'static str)]) -> Self {
+        Shader { stored, ..self }
+    }
+
+    /// Constants that make every text which `tier` may compile.
+    pub fn variants(&self, tier: Tier) -> Vec<Vec<(&'static str, u32)>> {
+        let halves = self.stored.iter().map(|&(_, constant)| vec![(constant, 1)]);
+        std::iter::once(Vec::new()).chain(halves.filter(|_| tier >= Tier::F16)).collect()
+    }
+
     /// What is compiled: `enable` lines, constants, common parts, the file.
     pub fn text(&self, tier: Tier, defines: &[(&'static str, u32)], dialect: Dialect) -> String {
         let mut text = String::new();
@@ -85,8 +98,18 @@ impl Shader {
         if tier >= Tier::Subgroups && dialect == Dialect::Browser && subgroups {
             text += "enable subgroups;\n";
         }
-        for (name, default) in self.defines {
-            let value = defines.iter().find(|(other, _)| other == name).map_or(*default, |(_, value)| *value);
+        let value = |name: &str, default| {
+            defines.iter().find(|(other, _)| *other == name).map_or(default, |&(_, value)| value)
+        };
+        let is_half = |constant: &str| value(constant, 0) == 1;
+        if self.stored.iter().any(|(_, constant)| is_half(constant)) {
+            text += "enable f16;\n";
+        }
+        for (name, constant) in self.stored {
+            text += &format!("alias {name} = {};\n", if is_half(constant) { "f16" } else { "f32" });
+        }
+        for &(name, default) in self.defines {
+            let value = value(name, default);
             text += &format!("const {name}: u32 = {value}u;\n");
         }
         for part in self.parts {

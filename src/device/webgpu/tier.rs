@@ -11,10 +11,13 @@ pub enum Tier {
     Plain,
     /// Sums and maxima across the lanes of a subgroup.
     Subgroups,
+    /// Frozen weights of projections stored in f16. Results differ from those of the tiers before by the rounding of the
+    /// weights, so nobody gets it who did not ask.
+    F16,
 }
 
 /// All tiers, lowest first.
-pub const TIERS: [Tier; 2] = [Tier::Plain, Tier::Subgroups];
+pub const TIERS: [Tier; 3] = [Tier::Plain, Tier::Subgroups, Tier::F16];
 
 static FORCED: OnceLock<Tier> = OnceLock::new();
 
@@ -34,18 +37,34 @@ impl Tier {
         match self {
             Tier::Plain => wgpu::Features::empty(),
             Tier::Subgroups => wgpu::Features::SUBGROUP,
+            Tier::F16 => wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16,
         }
+    }
+
+    /// Whether weights keep their values, so that it may be taken unasked.
+    pub fn is_exact(self) -> bool {
+        self < Tier::F16
     }
 
     /// Why an adapter of these features cannot have it; `None` where it can.
     pub fn missing(self, features: wgpu::Features) -> Option<String> {
         let missing = self.features() - features;
-        (!missing.is_empty()).then(|| "the adapter has no subgroup operations".to_string())
+        let named = [
+            (wgpu::Features::SUBGROUP, "subgroup operations"),
+            (wgpu::Features::SHADER_F16, "f16 in shaders"),
+        ];
+        let named: Vec<&str> =
+            named.iter().filter(|(feature, _)| missing.contains(*feature)).map(|(_, name)| *name).collect();
+        (!missing.is_empty()).then(|| format!("the adapter has no {}", named.join(" and no ")))
     }
 
-    /// The best one an adapter of these features has.
+    /// The best exact one that an adapter of these features has.
     pub fn best(features: wgpu::Features) -> Tier {
-        *TIERS.iter().rev().find(|tier| tier.missing(features).is_none()).unwrap_or(&Tier::Plain)
+        *TIERS
+            .iter()
+            .rev()
+            .find(|tier| tier.is_exact() && tier.missing(features).is_none())
+            .unwrap_or(&Tier::Plain)
     }
 }
 
@@ -54,6 +73,7 @@ impl std::fmt::Display for Tier {
         f.write_str(match self {
             Tier::Plain => "plain",
             Tier::Subgroups => "subgroups",
+            Tier::F16 => "f16",
         })
     }
 }
@@ -62,10 +82,9 @@ impl FromStr for Tier {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        TIERS
-            .into_iter()
-            .find(|tier| tier.to_string() == name)
-            .ok_or_else(|| Error::setting(format!("unknown WebGPU tier {name:?}"), "name plain or subgroups"))
+        TIERS.into_iter().find(|tier| tier.to_string() == name).ok_or_else(|| {
+            Error::setting(format!("unknown WebGPU tier {name:?}"), "name plain, subgroups or f16")
+        })
     }
 }
 
@@ -75,9 +94,17 @@ mod tests {
     use wgpu::Features;
 
     #[test]
-    fn the_best_tier_is_the_highest_whose_features_are_all_there() {
+    fn the_best_tier_is_the_highest_exact_one_whose_features_are_all_there() {
         assert_eq!(Tier::best(Features::empty()), Tier::Plain);
         assert_eq!(Tier::best(Features::SUBGROUP), Tier::Subgroups);
-        assert!(Tier::Subgroups.missing(Features::empty()).unwrap().contains("no subgroup operations"));
+        assert_eq!(Tier::best(Features::SUBGROUP | Features::SHADER_F16), Tier::Subgroups);
+        assert_eq!(Tier::best(Features::SHADER_F16), Tier::Plain);
+        let missing = |tier: Tier, features| tier.missing(features).unwrap();
+        assert_eq!(missing(Tier::Subgroups, Features::empty()), "the adapter has no subgroup operations");
+        assert_eq!(missing(Tier::F16, Features::SUBGROUP), "the adapter has no f16 in shaders");
+        let both = "the adapter has no subgroup operations and no f16 in shaders";
+        assert_eq!(missing(Tier::F16, Features::empty()), both);
+        assert_eq!(Tier::F16.missing(Features::SUBGROUP | Features::SHADER_F16), None);
+        assert_eq!("f16".parse::<Tier>().unwrap(), Tier::F16);
     }
 }
