@@ -5,8 +5,11 @@
 
 mod attention_index;
 pub mod cpu;
+pub mod cuda;
 pub mod destinations;
 mod dtype;
+pub(crate) mod known_ids;
+mod size_class;
 pub mod webgpu;
 
 pub use attention_index::{AttentionIndex, RowRanges, Tile, Tree};
@@ -21,6 +24,8 @@ pub enum Device {
     /// The host's processor, all threads of the global rayon pool.
     #[default]
     Cpu,
+    /// An NVIDIA GPU.
+    Cuda(cuda::Cuda),
     /// An adapter that WebGPU reaches.
     WebGpu(webgpu::Gpu),
 }
@@ -29,6 +34,7 @@ impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(cuda) => cuda.fmt(f),
             Device::WebGpu(gpu) => gpu.fmt(f),
         }
     }
@@ -44,13 +50,22 @@ impl FromStr for Device {
         };
         match (kind, which) {
             ("cpu", None) => Ok(Device::Cpu),
-            ("auto", None) => Ok(webgpu::adapter::open_hardware().map_or(Device::Cpu, Device::WebGpu)),
+            ("auto", None) => Ok(open_best()),
+            ("cuda", which) => cuda::open(which).map(Device::Cuda),
             ("webgpu", which) => webgpu::adapter::open(which).map(Device::WebGpu),
             _ => Err(Error::setting(
                 format!("unknown device {name:?}"),
-                "name cpu, webgpu, webgpu:NUMBER, webgpu:NAME or auto; `lea doctor` lists what there is",
+                "name cpu, cuda, cuda:NUMBER, webgpu, webgpu:NUMBER, webgpu:NAME or auto; `lea doctor` lists what there is",
             )),
         }
+    }
+}
+
+/// CUDA, else a hardware adapter of WebGPU, else the CPU.
+fn open_best() -> Device {
+    match cuda::open(None) {
+        Ok(cuda) => Device::Cuda(cuda),
+        Err(_) => webgpu::adapter::open_hardware().map_or(Device::Cpu, Device::WebGpu),
     }
 }
 
@@ -59,6 +74,7 @@ impl Device {
     pub fn arithmetic(&self) -> String {
         match self {
             Device::Cpu => format!("{self} {}", cpu::instruction_set()),
+            Device::Cuda(cuda) => cuda.arithmetic(),
             Device::WebGpu(gpu) => gpu.arithmetic(),
         }
     }
@@ -75,6 +91,7 @@ impl Device {
     pub fn synchronize(&self) -> Result<()> {
         match self {
             Device::Cpu => Ok(()),
+            Device::Cuda(cuda) => cuda.synchronize(),
             Device::WebGpu(gpu) => gpu.flush().and_then(|()| gpu.wait()),
         }
     }
@@ -90,7 +107,7 @@ impl Device {
     /// What was launched on it so far; `None` where kernels are plain calls.
     pub fn launches(&self) -> Option<webgpu::Counters> {
         match self {
-            Device::Cpu => None,
+            Device::Cpu | Device::Cuda(_) => None,
             Device::WebGpu(gpu) => Some(gpu.counters()),
         }
     }
@@ -99,6 +116,7 @@ impl Device {
     pub fn describe(&self) -> String {
         match self {
             Device::Cpu => cpu::describe(),
+            Device::Cuda(cuda) => cuda.arithmetic(),
             Device::WebGpu(gpu) => gpu.arithmetic(),
         }
     }
@@ -109,6 +127,8 @@ impl Device {
 pub enum Storage {
     /// Host memory.
     Cpu(cpu::Buffer),
+    /// Memory of an NVIDIA GPU.
+    Cuda(cuda::Buffer),
     /// Memory of a WebGPU adapter.
     WebGpu(webgpu::Buffer),
 }

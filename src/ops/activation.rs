@@ -73,6 +73,7 @@ impl Op for Activation {
         let x = inputs[0];
         let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         match x.device() {
+            Device::Cuda(cuda) => return Err(super::unported("activation", cuda)),
             Device::WebGpu(_) => {
                 expect_float("activation", x)?;
                 webgpu::activation::forward(*self as u32, x.gpu()?.view(), y.gpu_mut()?)?;
@@ -89,6 +90,7 @@ impl Op for Activation {
         let x = saved.input(0);
         let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         match x.device() {
+            Device::Cuda(cuda) => return Err(super::unported("activation", cuda)),
             Device::WebGpu(_) => {
                 let (x, dy) = (x.gpu()?, grad.gpu()?);
                 webgpu::activation::backward(*self as u32, x.view(), dy.view(), dx.gpu_mut()?)?;

@@ -39,6 +39,7 @@ pub fn adamw_step(
     }
     let correction = |beta: f64| 1.0 - beta.powf(step.step as f64);
     match grad.device() {
+        Device::Cuda(cuda) => return Err(super::unported("adamw", cuda)),
         Device::WebGpu(_) => {
             expect_float("adamw", grad)?;
             let update = webgpu::adamw::Update {
@@ -87,6 +88,7 @@ pub fn squared_norms(tensors: &[&Tensor]) -> Result<Vec<f64>> {
         ));
     }
     match first.device() {
+        Device::Cuda(cuda) => return Err(super::unported("adamw", cuda)),
         Device::WebGpu(_) => {
             let mut squares = Tensor::scratch(first.device(), DType::F32, &[tensors.len()])?;
             for (i, x) in tensors.iter().enumerate() {

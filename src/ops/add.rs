@@ -14,6 +14,7 @@ pub fn add_assign(a: &mut Tensor, b: &Tensor) -> Result<()> {
     expect_alike("add", &[a, b])?;
     expect_shape("add", "the second term", b, a.shape())?;
     match b.device() {
+        Device::Cuda(cuda) => return Err(super::unported("add", cuda)),
         Device::WebGpu(_) => {
             expect_float("add", b)?;
             let b = b.gpu()?;
@@ -31,6 +32,7 @@ pub fn sum_rows(x: &Tensor) -> Result<Tensor> {
     let (_, columns) = x.dims2("sum_rows")?;
     let mut y = Tensor::scratch(x.device(), x.dtype(), &[columns])?;
     match x.device() {
+        Device::Cuda(cuda) => return Err(super::unported("add", cuda)),
         Device::WebGpu(_) => {
             expect_float("sum_rows", x)?;
             webgpu::sum_rows::forward(x.gpu()?.view(), y.gpu_mut()?)?;

@@ -41,6 +41,7 @@ impl Op for ConcatRows {
         }
         let mut y = Tensor::scratch(first.device(), first.dtype(), &[self.rows.iter().sum(), d])?;
         match first.device() {
+            Device::Cuda(cuda) => return Err(super::unported("concat_rows", cuda)),
             Device::WebGpu(_) => {
                 expect_float("concat_rows", first)?;
                 let parts: Vec<_> = inputs.iter().map(|t| t.gpu()).collect::<Result<_>>()?;

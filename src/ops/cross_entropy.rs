@@ -73,6 +73,7 @@ impl Rows<'_> {
         let mut losses = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         let mut log_sums = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         match x.device() {
+            Device::Cuda(cuda) => return Err(super::unported("cross_entropy", cuda)),
             Device::WebGpu(_) => self.on_gpu(x, |logits| {
                 webgpu::cross_entropy::forward(logits, losses.gpu_mut()?, log_sums.gpu_mut()?)
             })?,
@@ -89,6 +90,7 @@ impl Rows<'_> {
     pub fn backward(&self, x: &Tensor, log_sums: &Tensor, grad: &Tensor) -> Result<Tensor> {
         let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         match x.device() {
+            Device::Cuda(cuda) => return Err(super::unported("cross_entropy", cuda)),
             Device::WebGpu(_) => self.on_gpu(x, |logits| {
                 let (log_sums, grad) = (log_sums.gpu()?, grad.gpu()?);
                 webgpu::cross_entropy::backward(logits, log_sums.view(), grad.view(), dx.gpu_mut()?)

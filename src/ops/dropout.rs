@@ -31,6 +31,7 @@ impl Dropout {
         let scale = 1.0 / (1.0 - self.p);
         let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         match x.device() {
+            Device::Cuda(cuda) => return Err(super::unported("dropout", cuda)),
             Device::WebGpu(_) => {
                 expect_float("dropout", x)?;
                 let mask = webgpu::dropout::Mask { seed: self.seed, counter: self.counter, threshold };

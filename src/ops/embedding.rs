@@ -54,6 +54,7 @@ impl Op for Embedding {
         expect_ids("embedding", &self.ids, inputs[0], self.rows.iter().sum())?;
         let mut y = Tensor::scratch(inputs[0].device(), inputs[0].dtype(), &[n, d])?;
         match inputs[0].device() {
+            Device::Cuda(cuda) => return Err(super::unported("embedding", cuda)),
             Device::WebGpu(_) => {
                 let (ids, tables) =
                     (self.ids.gpu()?, inputs.iter().map(|t| t.gpu()).collect::<Result<Vec<_>>>()?);
@@ -81,6 +82,7 @@ impl Op for Embedding {
         }
         let destinations = Destinations::new("embedding", &self.ids.ids_on_host()?, self.rows.iter().sum())?;
         match grad.device() {
+            Device::Cuda(cuda) => return Err(super::unported("embedding", cuda)),
             Device::WebGpu(gpu) => {
                 let destinations = webgpu::destinations::Uploaded::new(gpu, &destinations)?;
                 let dy = grad.gpu()?;

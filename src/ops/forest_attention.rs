@@ -74,6 +74,7 @@ impl Op for ForestAttention {
         let mut out = Tensor::scratch(q.device(), q.dtype(), q.shape())?;
         let mut lse = Tensor::scratch(q.device(), q.dtype(), &[self.index.rows(), self.heads.heads])?;
         match q.device() {
+            Device::Cuda(cuda) => return Err(super::unported("forest_attention", cuda)),
             Device::WebGpu(_) => {
                 let [q, k, v] = [q.gpu()?, inputs[1].gpu()?, inputs[2].gpu()?];
                 let inputs = gpu_inputs(self, [q.view(), k.view(), v.view()]);
@@ -95,6 +96,7 @@ impl Op for ForestAttention {
         let like = |x: &Tensor| Tensor::scratch(x.device(), x.dtype(), x.shape());
         let (mut dq, mut dk, mut dv) = (like(inputs[0])?, like(inputs[1])?, like(inputs[2])?);
         match grad.device() {
+            Device::Cuda(cuda) => return Err(super::unported("forest_attention", cuda)),
             Device::WebGpu(_) => {
                 let [q, k, v] = [inputs[0].gpu()?, inputs[1].gpu()?, inputs[2].gpu()?];
                 let [out, lse, dout] = [saved.output().gpu()?, lse.gpu()?, grad.gpu()?];

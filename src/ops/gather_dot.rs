@@ -58,6 +58,7 @@ impl Op for GatherDot {
         }
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[n, k])?;
         match x.device() {
+            Device::Cuda(cuda) => return Err(super::unported("gather_dot", cuda)),
             Device::WebGpu(_) => {
                 let (x, table, ids) = (x.gpu()?, table.gpu()?, self.ids.gpu()?);
                 let bias = inputs.get(2).map(|bias| bias.gpu()).transpose()?;
@@ -90,6 +91,7 @@ impl Op for GatherDot {
             false => None,
         };
         match x.device() {
+            Device::Cuda(cuda) => return Err(super::unported("gather_dot", cuda)),
             Device::WebGpu(gpu) => {
                 let [n, k, v, d] = self.dims(&[x, table])?;
                 let (x, table, ids, grad) = (x.gpu()?, table.gpu()?, self.ids.gpu()?, grad.gpu()?);

@@ -68,6 +68,7 @@ impl Op for Gru {
         let (mut y, mut history) = (scratch(&[rows, h])?, scratch(&[rows, h])?);
         let mut kept = scratch(&[kept_rows, KEPT * h])?;
         match gates.device() {
+            Device::Cuda(cuda) => return Err(super::unported("gru", cuda)),
             Device::WebGpu(_) => {
                 let (gates, w, bias) = (gates.gpu()?, inputs[1].gpu()?, inputs[2].gpu()?);
                 let (steps, rows) = (self.layout.steps(), self.layout.rows_by_step());
@@ -97,6 +98,7 @@ impl Op for Gru {
         let (mut dhidden, mut dn) = (scratch(&[rows, 3 * h])?, scratch(&[rows, h])?);
         let (mut dgates, mut dw) = (scratch(&[rows, 3 * h])?, scratch(&[3 * h, h])?);
         match grad.device() {
+            Device::Cuda(cuda) => return Err(super::unported("gru", cuda)),
             Device::WebGpu(_) => {
                 let (w, history, kept, dy) = (w.gpu()?, history.gpu()?, kept.gpu()?, grad.gpu()?);
                 let (steps, rows) = (self.layout.steps(), self.layout.rows_by_step());

@@ -35,6 +35,7 @@ impl Op for L2Normalize {
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, d])?;
         let mut inverse = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         match x.device() {
+            Device::Cuda(cuda) => return Err(super::unported("l2_normalize", cuda)),
             Device::WebGpu(_) => {
                 expect_float("l2_normalize", x)?;
                 let (x, eps) = (x.gpu()?, self.eps as f32);
@@ -55,6 +56,7 @@ impl Op for L2Normalize {
         let inverse = self.inverse.as_ref().expect("forward was recorded");
         let mut dx = Tensor::scratch(y.device(), y.dtype(), y.shape())?;
         match y.device() {
+            Device::Cuda(cuda) => return Err(super::unported("l2_normalize", cuda)),
             Device::WebGpu(_) => {
                 let (y, inverse, dy, eps) = (y.gpu()?, inverse.gpu()?, grad.gpu()?, self.eps as f32);
                 webgpu::l2_normalize::backward(y.view(), inverse.view(), eps, dy.view(), dx.gpu_mut()?)?;

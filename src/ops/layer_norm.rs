@@ -35,6 +35,7 @@ impl Op for LayerNorm {
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, d])?;
         let mut moments = Tensor::scratch(x.device(), x.dtype(), &[rows, 2])?;
         match x.device() {
+            Device::Cuda(cuda) => return Err(super::unported("layer_norm", cuda)),
             Device::WebGpu(_) => {
                 expect_float("layer_norm", x)?;
                 let (x, weight, bias) = (x.gpu()?, weight.gpu()?, bias.gpu()?);
@@ -62,6 +63,7 @@ impl Op for LayerNorm {
             let weight = saved.input(1);
             let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
             match x.device() {
+                Device::Cuda(cuda) => return Err(super::unported("layer_norm", cuda)),
                 Device::WebGpu(_) => {
                     let (x, weight, moments, dy) = (x.gpu()?, weight.gpu()?, moments.gpu()?, grad.gpu()?);
                     let (x, weight, moments, dy) = (x.view(), weight.view(), moments.view(), dy.view());
@@ -78,6 +80,7 @@ impl Op for LayerNorm {
         if saved.needs[1] || saved.needs[2] {
             let mut sums = Tensor::scratch(x.device(), x.dtype(), &[2, d])?;
             match x.device() {
+                Device::Cuda(cuda) => return Err(super::unported("layer_norm", cuda)),
                 Device::WebGpu(_) => {
                     let (x, moments, dy) = (x.gpu()?, moments.gpu()?, grad.gpu()?);
                     let (x, moments, dy) = (x.view(), moments.view(), dy.view());

@@ -45,6 +45,7 @@ impl Op for PairLogSigmoid {
         let k = Self::negatives(positive, negative)?;
         let mut losses = Tensor::scratch(negative.device(), negative.dtype(), &[negative.len()])?;
         match negative.device() {
+            Device::Cuda(cuda) => return Err(super::unported("log_sigmoid", cuda)),
             Device::WebGpu(_) => {
                 expect_float("log_sigmoid", negative)?;
                 let (p, q, margin) = (positive.gpu()?, negative.gpu()?, self.margin as f32);
@@ -63,6 +64,7 @@ impl Op for PairLogSigmoid {
         let mut dpositive = Tensor::scratch(positive.device(), positive.dtype(), positive.shape())?;
         let mut dnegative = Tensor::scratch(negative.device(), negative.dtype(), negative.shape())?;
         match negative.device() {
+            Device::Cuda(cuda) => return Err(super::unported("log_sigmoid", cuda)),
             Device::WebGpu(_) => {
                 let k = Self::negatives(positive, negative)?;
                 let (p, q, grad) = (positive.gpu()?, negative.gpu()?, grad.gpu()?);

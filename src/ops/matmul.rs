@@ -59,6 +59,7 @@ pub(super) fn run(
 ) -> Result<()> {
     let (m, n, k) = dims(a, b, transpose_a, transpose_b)?;
     match a.device() {
+        Device::Cuda(cuda) => return Err(super::unported("matmul", cuda)),
         Device::WebGpu(_) => {
             use webgpu::matmul::{Epilogue, Matrix};
             expect_float("matmul", a)?;

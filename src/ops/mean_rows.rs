@@ -39,6 +39,7 @@ impl Op for MeanRows {
         let row = scale(grad, 1.0 / self.rows as f64)?;
         let mut dx = Tensor::scratch(grad.device(), grad.dtype(), &[self.rows, grad.len()])?;
         match grad.device() {
+            Device::Cuda(cuda) => return Err(super::unported("mean_rows", cuda)),
             Device::WebGpu(_) => {
                 webgpu::mean_rows::backward(row.gpu()?.view(), dx.gpu_mut()?)?;
                 Ok(vec![Some(dx)])

@@ -159,8 +159,8 @@ pub(crate) fn expect_ids(op: &'static str, ids: &Tensor, beside: &Tensor, limit:
         return Err(Error::shape(op, problem));
     }
     match ids.device() {
-        Device::WebGpu(_) if ids.id_bound()? as usize <= limit => Ok(()),
-        Device::WebGpu(_) => {
+        Device::Cuda(_) | Device::WebGpu(_) if ids.id_bound()? as usize <= limit => Ok(()),
+        Device::Cuda(_) | Device::WebGpu(_) => {
             let found = match ids.id_bound()? {
                 u32::MAX => "is missing (a search found too few scores that are numbers)".to_string(),
                 bound => format!("is {}", bound - 1),
@@ -176,6 +176,11 @@ pub(crate) fn expect_ids(op: &'static str, ids: &Tensor, beside: &Tensor, limit:
             }
         },
     }
+}
+
+/// An error for an op that CUDA has no kernel for.
+fn unported(op: &'static str, cuda: &crate::device::cuda::Cuda) -> Error {
+    Error::Unsupported { op, device: cuda.to_string(), detail: "it".into() }
 }
 
 /// An error for what is no f32 on an adapter, which computes in nothing else.

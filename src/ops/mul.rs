@@ -15,6 +15,7 @@ pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     expect_shape("mul", "the second factor", b, a.shape())?;
     let mut y = Tensor::scratch(a.device(), a.dtype(), a.shape())?;
     match a.device() {
+        Device::Cuda(cuda) => return Err(super::unported("mul", cuda)),
         Device::WebGpu(_) => {
             expect_float("mul", a)?;
             webgpu::mul::forward(a.gpu()?.view(), b.gpu()?.view(), y.gpu_mut()?)?;

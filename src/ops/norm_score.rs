@@ -40,6 +40,7 @@ impl Op for NormScore {
         let mut scores = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         let mut inverse = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         match x.device() {
+            Device::Cuda(cuda) => return Err(super::unported("norm_score", cuda)),
             Device::WebGpu(_) => {
                 let (x, head) = (x.gpu()?, head.gpu()?);
                 let (scores, inverse) = (scores.gpu_mut()?, inverse.gpu_mut()?);
@@ -63,6 +64,7 @@ impl Op for NormScore {
         let mut dboth = Tensor::scratch(x.device(), x.dtype(), weight.shape())?;
         let parameters = saved.needs[1] || saved.needs[2];
         match x.device() {
+            Device::Cuda(cuda) => return Err(super::unported("norm_score", cuda)),
             Device::WebGpu(_) => {
                 let (x, both, scores) = (x.gpu()?, both.gpu()?, saved.output().gpu()?);
                 let (inverse, dscores) = (inverse.gpu()?, grad.gpu()?);

@@ -45,6 +45,7 @@ impl Mean {
 fn scaled_sum(op: &'static str, x: &Tensor, factor: f64) -> Result<Tensor> {
     let mut y = Tensor::scratch(x.device(), x.dtype(), &[1])?;
     match x.device() {
+        Device::Cuda(cuda) => return Err(super::unported("reduce", cuda)),
         Device::WebGpu(_) => {
             expect_float(op, x)?;
             webgpu::reduce::sum(x.gpu()?.view(), factor as f32, y.gpu_mut()?)?;
@@ -61,6 +62,7 @@ fn scaled_sum(op: &'static str, x: &Tensor, factor: f64) -> Result<Tensor> {
 fn spread(op: &'static str, grad: &Tensor, factor: f64, shape: &[usize]) -> Result<Tensor> {
     let mut dx = Tensor::scratch(grad.device(), grad.dtype(), shape)?;
     match grad.device() {
+        Device::Cuda(cuda) => return Err(super::unported("reduce", cuda)),
         Device::WebGpu(_) => {
             webgpu::reduce::spread(grad.gpu()?.view(), factor as f32, dx.gpu_mut()?)?;
             Ok(dx)
@@ -135,6 +137,7 @@ impl Op for DotWeights {
         expect_shape("dot_weights", "the vector of weights", &self.weights, &[len])?;
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[1])?;
         match x.device() {
+            Device::Cuda(cuda) => return Err(super::unported("reduce", cuda)),
             Device::WebGpu(_) => {
                 expect_float("dot_weights", x)?;
                 webgpu::reduce::dot(x.gpu()?.view(), self.weights.gpu()?.view(), y.gpu_mut()?)?;
@@ -149,6 +152,7 @@ impl Op for DotWeights {
 
     fn backward(&self, _saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         match grad.device() {
+            Device::Cuda(cuda) => return Err(super::unported("reduce", cuda)),
             Device::WebGpu(_) => {
                 let weights = &self.weights;
                 let mut dx = Tensor::scratch(weights.device(), weights.dtype(), weights.shape())?;

@@ -31,6 +31,7 @@ pub fn retrieve(
     let mut values = Tensor::scratch(x.device(), x.dtype(), &[n, k])?;
     let mut ids = Tensor::scratch(x.device(), DType::U32, &[n, k])?;
     match x.device() {
+        Device::Cuda(cuda) => return Err(super::unported("retrieve", cuda)),
         Device::WebGpu(_) => {
             let (x, table, bias) = (x.gpu()?, table.gpu()?, bias.map(|bias| bias.gpu()).transpose()?);
             let search = webgpu::retrieve::Search {

@@ -3,7 +3,7 @@
 
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
 use crate::Result;
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 
 /// Inputs: x `[rows, d]`, weight `[d]`.
@@ -34,6 +34,10 @@ impl Op for RmsNorm {
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, d])?;
         let mut inverse = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         match x.device() {
+            Device::Cuda(_) => {
+                let (y, inverse) = (y.cuda_mut()?, inverse.cuda_mut()?);
+                cuda::rms_norm::forward(x.cuda(), weight.cuda(), self.eps as f32, y, inverse)?;
+            }
             Device::WebGpu(_) => {
                 let (x, weight) = (x.gpu()?, weight.gpu()?);
                 let (y, inverse) = (y.gpu_mut()?, inverse.gpu_mut()?);
@@ -55,6 +59,15 @@ impl Op for RmsNorm {
         let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         let mut dweight = Tensor::scratch(x.device(), x.dtype(), weight.shape())?;
         match x.device() {
+            Device::Cuda(_) => {
+                let (x, weight, inverse, dy) = (x.cuda(), weight.cuda(), inverse.cuda(), grad.cuda());
+                if saved.needs[0] {
+                    cuda::rms_norm::backward_input(x, weight, inverse, dy, dx.cuda_mut()?)?;
+                }
+                if saved.needs[1] {
+                    cuda::rms_norm::backward_weight(x, inverse, dy, dweight.cuda_mut()?)?;
+                }
+            }
             Device::WebGpu(_) => {
                 let (x, weight, inverse, dy) = (x.gpu()?, weight.gpu()?, inverse.gpu()?, grad.gpu()?);
                 let (x, weight, inverse, dy) = (x.view(), weight.view(), inverse.view(), dy.view());

@@ -88,6 +88,7 @@ impl Rope {
         let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         let half = self.table.head_dim() / 2;
         match x.device() {
+            Device::Cuda(cuda) => return Err(super::unported("rope", cuda)),
             Device::WebGpu(_) => {
                 // A missing id of a search has no angle.
                 let known = self.positions.strict_id_bound()? as usize;

@@ -13,6 +13,7 @@ pub struct Scale(pub f64);
 pub fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
     let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
     match x.device() {
+        Device::Cuda(cuda) => return Err(super::unported("scale", cuda)),
         Device::WebGpu(_) => {
             expect_float("scale", x)?;
             webgpu::scale::forward(x.gpu()?.view(), factor as f32, y.gpu_mut()?)?;

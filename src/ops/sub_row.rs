@@ -22,6 +22,7 @@ impl Op for SubRow {
         expect_alike("sub_row", inputs)?;
         expect_shape("sub_row", "the row", row, &[d])?;
         match x.device() {
+            Device::Cuda(cuda) => return Err(super::unported("sub_row", cuda)),
             Device::WebGpu(_) => {
                 expect_float("sub_row", x)?;
                 let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;

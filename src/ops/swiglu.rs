@@ -21,6 +21,7 @@ impl Op for SwiGlu {
         expect_shape("swiglu", "up", up, gate.shape())?;
         let mut y = Tensor::scratch(gate.device(), gate.dtype(), gate.shape())?;
         match gate.device() {
+            Device::Cuda(cuda) => return Err(super::unported("swiglu", cuda)),
             Device::WebGpu(_) => {
                 expect_float("swiglu", gate)?;
                 webgpu::swiglu::forward(gate.gpu()?.view(), up.gpu()?.view(), y.gpu_mut()?)?;
@@ -38,6 +39,7 @@ impl Op for SwiGlu {
         let mut dgate = Tensor::scratch(gate.device(), gate.dtype(), gate.shape())?;
         let mut dup = Tensor::scratch(gate.device(), gate.dtype(), gate.shape())?;
         match gate.device() {
+            Device::Cuda(cuda) => return Err(super::unported("swiglu", cuda)),
             Device::WebGpu(_) => {
                 let (gate, up, dy) = (gate.gpu()?, up.gpu()?, grad.gpu()?);
                 let (dgate, dup) = (dgate.gpu_mut()?, dup.gpu_mut()?);

@@ -27,6 +27,7 @@ impl Op for TdLoss {
         }
         let mut losses = Tensor::scratch(q.device(), q.dtype(), &[q.len()])?;
         match q.device() {
+            Device::Cuda(cuda) => return Err(super::unported("td_loss", cuda)),
             Device::WebGpu(_) => {
                 expect_float("td_loss", q)?;
                 webgpu::td_loss::forward(q.gpu()?.view(), self.targets.gpu()?.view(), losses.gpu_mut()?)?;
@@ -43,6 +44,7 @@ impl Op for TdLoss {
         let q = saved.input(0);
         let mut dq = Tensor::scratch(q.device(), q.dtype(), q.shape())?;
         match q.device() {
+            Device::Cuda(cuda) => return Err(super::unported("td_loss", cuda)),
             Device::WebGpu(_) => {
                 let (q, targets, grad) = (q.gpu()?, self.targets.gpu()?, grad.gpu()?);
                 webgpu::td_loss::backward(q.view(), targets.view(), grad.view(), dq.gpu_mut()?)?;

@@ -17,6 +17,7 @@ pub fn top_k(scores: &Tensor, k: usize) -> Result<(Tensor, Tensor)> {
     let mut values = Tensor::scratch(scores.device(), scores.dtype(), &[n, k])?;
     let mut ids = Tensor::scratch(scores.device(), DType::U32, &[n, k])?;
     match scores.device() {
+        Device::Cuda(cuda) => return Err(super::unported("top_k", cuda)),
         Device::WebGpu(_) => {
             webgpu::top_k::top_k(scores.gpu()?.view(), m, k, values.gpu_mut()?, ids.gpu_mut()?)?;
             ids.set_id_bound(m);

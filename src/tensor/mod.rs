@@ -5,9 +5,12 @@ pub mod checkpoint;
 pub mod file;
 mod file_write;
 mod frozen;
+mod ids;
+mod on_cuda;
 mod on_gpu;
 
-use crate::device::{DType, Device, Element, Storage, cpu, webgpu};
+use crate::device::{DType, Device, Element, Storage, cpu, cuda, webgpu};
+use crate::device::known_ids::KnownIds;
 use crate::{Error, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -40,6 +43,7 @@ impl Tensor {
         }
         let storage = match device {
             Device::Cpu => Storage::Cpu(cpu::Buffer::copy_of(data)),
+            Device::Cuda(cuda) => Storage::Cuda(cuda::Buffer::copy_of(cuda, data)?),
             Device::WebGpu(gpu) => Storage::WebGpu(webgpu::Buffer::copy_of(gpu, data)?),
         };
         Ok(Self::of(storage, device, T::DTYPE, shape))
@@ -64,6 +68,7 @@ impl Tensor {
         let len = count("zeros", shape, dtype)?;
         let storage = match device {
             Device::Cpu => Storage::Cpu(cpu::Buffer::zeros(dtype, len)),
+            Device::Cuda(cuda) => Storage::Cuda(cuda::Buffer::zeros(cuda, dtype, len)?),
             Device::WebGpu(gpu) => Storage::WebGpu(webgpu::Buffer::zeros(gpu, dtype, len)?),
         };
         Ok(Self::of(storage, device, dtype, shape))
@@ -74,6 +79,7 @@ impl Tensor {
         let len = count("scratch", shape, dtype)?;
         let storage = match device {
             Device::Cpu => Storage::Cpu(cpu::Buffer::scratch(dtype, len)),
+            Device::Cuda(cuda) => Storage::Cuda(cuda::Buffer::scratch(cuda, dtype, len)?),
             Device::WebGpu(gpu) => Storage::WebGpu(webgpu::Buffer::scratch(gpu, dtype, len)?),
         };
         Ok(Self::of(storage, device, dtype, shape))
@@ -169,6 +175,7 @@ impl Tensor {
         }
         match &*self.storage {
             Storage::Cpu(_) => Ok(self.host::<T>().to_vec()),
+            Storage::Cuda(buffer) => buffer.read(self.offset, self.len()),
             Storage::WebGpu(buffer) => buffer.read(self.offset, self.len()),
         }
     }
@@ -196,7 +203,7 @@ impl Tensor {
     pub(crate) fn host<T: Element>(&self) -> &[T] {
         match &*self.storage {
             Storage::Cpu(buffer) => &buffer.as_slice::<T>()[self.offset..self.offset + self.len()],
-            Storage::WebGpu(_) => unreachable!("a CPU kernel was given {self:?}"),
+            Storage::Cuda(_) | Storage::WebGpu(_) => unreachable!("a CPU kernel was given {self:?}"),
         }
     }
 
@@ -215,8 +222,11 @@ impl Tensor {
 
     /// Says that all ids of a tensor on another device than the host are below `bound` or missing, `u32::MAX`.
     pub(crate) fn set_id_bound(&mut self, bound: usize) {
-        if let Some(Storage::WebGpu(buffer)) = Arc::get_mut(&mut self.storage) {
-            buffer.set_bound(u32::try_from(bound).unwrap_or(u32::MAX));
+        let bound = u32::try_from(bound).unwrap_or(u32::MAX);
+        match Arc::get_mut(&mut self.storage) {
+            Some(Storage::Cuda(buffer)) => buffer.ids = KnownIds::below(bound),
+            Some(Storage::WebGpu(buffer)) => buffer.set_bound(bound),
+            Some(Storage::Cpu(_)) | None => {}
         }
     }
 }

@@ -1,0 +1,66 @@
+// What every kernel starts with: its declaration, shared memory, and the warp's own operations behind names of ours. The
+// same files compile with nvcc to PTX and with g++ for the tests that run kernels on the CPU (tests/cuda_host).
+#pragma once
+
+#ifdef LEA_HOST
+#include "cuda_host.h"
+#else
+
+#include <cuda_bf16.h>
+
+// A kernel of at most `threads` threads a block, under its stable name.
+#define KERNEL(threads, name, ...) extern "C" __global__ void __launch_bounds__(threads) name(__VA_ARGS__)
+// The launch's dynamic shared memory.
+#define DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
+
+typedef __nv_bfloat16 bf16;
+
+namespace lea {
+
+constexpr unsigned ALL_LANES = 0xffffffffu;
+
+// The value of the lane whose number differs in the bits of `mask`.
+__device__ __forceinline__ float shuffle_xor(float value, int mask) {
+    return __shfl_xor_sync(ALL_LANES, value, mask);
+}
+__device__ __forceinline__ unsigned shuffle_xor(unsigned value, int mask) {
+    return __shfl_xor_sync(ALL_LANES, value, mask);
+}
+// The value of lane `lane`.
+__device__ __forceinline__ float shuffle(float value, int lane) { return __shfl_sync(ALL_LANES, value, lane); }
+__device__ __forceinline__ unsigned shuffle(unsigned value, int lane) { return __shfl_sync(ALL_LANES, value, lane); }
+// One bit a lane: whether its condition holds.
+__device__ __forceinline__ unsigned ballot(bool condition) { return __ballot_sync(ALL_LANES, condition); }
+
+__device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ bf16 to_bf16(float x) { return __float2bfloat16_rn(x); }
+
+// Four elements from an address that is a multiple of their bytes.
+__device__ __forceinline__ float4 load4(const float* from) { return *reinterpret_cast<const float4*>(from); }
+__device__ __forceinline__ void store4(float* to, float4 value) { *reinterpret_cast<float4*>(to) = value; }
+
+}  // namespace lea
+
+#endif
+
+namespace lea {
+
+constexpr int WARP = 32;
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+
+// Sum over the lanes of a warp, in the order of a butterfly; every lane gets it.
+__device__ __forceinline__ float warp_sum(float value) {
+    for (int mask = WARP / 2; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
+    return value;
+}
+
+__device__ __forceinline__ float warp_max(float value) {
+    for (int mask = WARP / 2; mask > 0; mask /= 2) value = fmaxf(value, shuffle_xor(value, mask));
+    return value;
+}
+
+// Place of this thread among those of the grid's first direction.
+__device__ __forceinline__ size_t global_thread() { return (size_t)blockIdx.x * blockDim.x + threadIdx.x; }
+
+}  // namespace lea

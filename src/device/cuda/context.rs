@@ -1,0 +1,166 @@
+//! An opened CUDA device: its context, its one stream, its pool of memory, and the kernels loaded so far.
+
+use super::buffer::Pool;
+use super::driver::{self, Description};
+use super::launch::Modules;
+use crate::device::DType;
+use crate::{Error, Result};
+use cudarc::driver::sys::{self, CUcontext, CUdevice, CUresult, CUstream};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// An opened CUDA device. Cheap to clone; clones are the same device.
+///
+/// Everything goes into one stream, in the order of the calls; the host waits only where it reads.
+#[derive(Clone)]
+pub struct Cuda(pub(super) Arc<Context>);
+
+pub(super) struct Context {
+    pub description: Description,
+    device: CUdevice,
+    context: CUcontext,
+    pub stream: CUstream,
+    /// Whether memory is given out in exact sizes and never reused, so that a tool sees each access beyond an end.
+    pub exact: bool,
+    pool: Mutex<Pool>,
+    pub modules: Mutex<Modules>,
+    pub launches: AtomicU64,
+    pub read_backs: AtomicU64,
+}
+
+// SAFETY: the driver's handles may be used from any thread in whose context they are; every call sets it.
+unsafe impl Send for Context {}
+// SAFETY: as above, and the driver locks its own state.
+unsafe impl Sync for Context {}
+
+impl std::fmt::Debug for Cuda {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Cuda({self})")
+    }
+}
+
+impl std::fmt::Display for Cuda {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cuda:{}", self.0.description.index)
+    }
+}
+
+impl PartialEq for Cuda {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Cuda {}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Opens device `which`: a number, or the first one. No driver, an old one and an unknown number are errors.
+pub fn open(which: Option<&str>) -> Result<Cuda> {
+    let remedy = "pass another --device; `lea doctor` lists them";
+    let found = driver::list().map_err(|why| Error::setting(format!("device cuda: {why}"), remedy))?;
+    let wanted: usize = match which {
+        None => 0,
+        Some(text) => text.parse().map_err(|_| {
+            Error::setting(format!("device cuda:{text}: {text:?} is no number"), "name cuda or cuda:NUMBER")
+        })?,
+    };
+    let number = found.len();
+    match found.into_iter().nth(wanted) {
+        Some(description) => Cuda::open(description, false),
+        None if number == 0 => Err(Error::setting("device cuda: the driver finds no GPU", remedy)),
+        None => Err(Error::setting(
+            format!("there is no device cuda:{wanted}: the driver finds {number}, counted from 0"),
+            remedy,
+        )),
+    }
+}
+
+impl Cuda {
+    /// Opens a device of [`driver::list`]. With `exact`, memory has exact sizes and is never reused: for tests.
+    pub fn open(description: Description, exact: bool) -> Result<Self> {
+        let place = format!("cuda:{}", description.index);
+        let (mut device, mut context, mut stream) = (0, std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: the driver was initialised by whoever listed the device; each call's places are ours.
+        unsafe {
+            driver::check(&place, sys::cuDeviceGet(&mut device, description.index as i32))?;
+            driver::check(&place, sys::cuDevicePrimaryCtxRetain(&mut context, device))?;
+            driver::check(&place, sys::cuCtxSetCurrent(context))?;
+            let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
+            driver::check(&place, sys::cuStreamCreate(&mut stream, flags))?;
+        }
+        Ok(Cuda(Arc::new(Context {
+            description,
+            device,
+            context,
+            stream,
+            exact,
+            pool: Mutex::default(),
+            modules: Mutex::default(),
+            launches: AtomicU64::new(0),
+            read_backs: AtomicU64::new(0),
+        })))
+    }
+
+    /// What is known of the device.
+    pub fn description(&self) -> &Description {
+        &self.0.description
+    }
+
+    /// What the bits of its results depend on.
+    pub fn arithmetic(&self) -> String {
+        let Description { name, capability: (major, minor), .. } = &self.0.description;
+        format!("cuda {name} sm_{major}{minor}")
+    }
+
+    /// Runs one of the driver's calls in this device's context.
+    pub(super) fn call(&self, f: impl FnOnce(CUstream) -> CUresult) -> Result<()> {
+        // SAFETY: the context lives as long as `self`.
+        driver::check(self, unsafe { sys::cuCtxSetCurrent(self.0.context) })?;
+        driver::check(self, f(self.0.stream))
+    }
+
+    /// Waits until everything asked of it is done.
+    pub fn synchronize(&self) -> Result<()> {
+        // SAFETY: the stream lives as long as `self`.
+        self.call(|stream| unsafe { sys::cuStreamSynchronize(stream) })
+    }
+
+    pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
+        lock(&self.0.pool)
+    }
+
+    pub(super) fn modules(&self) -> MutexGuard<'_, Modules> {
+        lock(&self.0.modules)
+    }
+
+    /// An error for types that no kernel computes in.
+    pub(super) fn expect_type(&self, dtype: DType) -> Result<()> {
+        match dtype {
+            DType::F32 | DType::U32 | DType::BF16 => Ok(()),
+            DType::F64 | DType::F16 => Err(Error::Unsupported {
+                op: "tensor",
+                device: self.to_string(),
+                detail: dtype.to_string(),
+            }),
+        }
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        let pool = self.pool.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let modules = self.modules.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // SAFETY: nobody else has the device any more; what a dying driver answers changes nothing.
+        unsafe {
+            sys::cuCtxSetCurrent(self.context);
+            sys::cuStreamSynchronize(self.stream);
+            pool.clear();
+            modules.unload();
+            sys::cuStreamDestroy_v2(self.stream);
+            sys::cuDevicePrimaryCtxRelease_v2(self.device);
+        }
+    }
+}

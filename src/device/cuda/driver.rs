@@ -1,0 +1,156 @@
+//! The NVIDIA driver: whether it is there, what it offers, and its calls with our errors in place of its numbers.
+//!
+//! cudarc panics where the driver's library, or a function in it, is absent. So both are looked for first.
+
+use crate::{Error, Result};
+use cudarc::driver::sys::{self, CUresult};
+use std::ffi::CStr;
+use std::sync::OnceLock;
+
+/// Oldest driver that takes the kernels' PTX (version 9.0), as `cuDriverGetVersion` tells it: CUDA 13.0, driver 580.
+const LEAST_DRIVER: i32 = 13_000;
+
+/// Functions that are called; a driver that lacks one of them is of no use.
+const FUNCTIONS: [&str; 27] = [
+    "cuInit",
+    "cuDriverGetVersion",
+    "cuGetErrorName",
+    "cuGetErrorString",
+    "cuDeviceGet",
+    "cuDeviceGetCount",
+    "cuDeviceGetName",
+    "cuDeviceGetAttribute",
+    "cuDeviceTotalMem_v2",
+    "cuDevicePrimaryCtxRetain",
+    "cuDevicePrimaryCtxRelease_v2",
+    "cuCtxSetCurrent",
+    "cuStreamCreate",
+    "cuStreamDestroy_v2",
+    "cuStreamSynchronize",
+    "cuMemAlloc_v2",
+    "cuMemFree_v2",
+    "cuMemGetInfo_v2",
+    "cuMemcpyHtoDAsync_v2",
+    "cuMemcpyDtoHAsync_v2",
+    "cuMemcpyDtoDAsync_v2",
+    "cuMemsetD8Async",
+    "cuModuleLoadDataEx",
+    "cuModuleUnload",
+    "cuModuleGetFunction",
+    "cuFuncSetAttribute",
+    "cuLaunchKernel",
+];
+
+/// A device as the driver describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Its number: `--device cuda:NUMBER`.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// Compute capability: (9, 0) on Hopper.
+    pub capability: (u32, u32),
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Streaming multiprocessors.
+    pub processors: u32,
+    /// Most bytes of shared memory of a block.
+    pub shared_memory: u32,
+    /// The driver's CUDA version: (13, 0).
+    pub driver: (u32, u32),
+}
+
+/// The devices there are, or why there is none. Never panics.
+pub fn list() -> Result<Vec<Description>, String> {
+    static READY: OnceLock<Result<(u32, u32), String>> = OnceLock::new();
+    let driver = READY.get_or_init(prepare).clone()?;
+    let told = |error: CUresult| describe(error);
+    let count = cudarc::driver::result::device::get_count().map_err(|e| told(e.0))?;
+    (0..count).map(|i| description(i, driver).map_err(told)).collect()
+}
+
+/// Loads and initialises the driver; its CUDA version.
+fn prepare() -> Result<(u32, u32), String> {
+    // SAFETY: loading the driver's library runs its initialisers, which is what every CUDA program does.
+    if !unsafe { sys::is_culib_present() } {
+        return Err("there is no NVIDIA driver (libcuda)".into());
+    }
+    // SAFETY: only asks for addresses; the type is never called.
+    let lacking = FUNCTIONS.iter().find(|name| unsafe {
+        sys::culib().get::<unsafe extern "C" fn()>(name.as_bytes()).is_err()
+    });
+    if let Some(name) = lacking {
+        return Err(format!("the NVIDIA driver's library lacks {name}: it is too old or damaged"));
+    }
+    let mut version = 0;
+    // SAFETY: the function is there, and the place it writes to is ours.
+    let status = unsafe { sys::cuDriverGetVersion(&mut version) };
+    if status != CUresult::CUDA_SUCCESS {
+        return Err(describe(status));
+    }
+    if version < LEAST_DRIVER {
+        return Err(format!(
+            "the NVIDIA driver is for CUDA {}.{}; version 580 (CUDA 13.0) or later is needed",
+            version / 1000,
+            version % 1000 / 10
+        ));
+    }
+    cudarc::driver::result::init().map_err(|e| describe(e.0))?;
+    Ok((version as u32 / 1000, version as u32 % 1000 / 10))
+}
+
+fn description(index: i32, driver: (u32, u32)) -> Result<Description, CUresult> {
+    use cudarc::driver::result::device;
+    use sys::CUdevice_attribute as Attribute;
+    let found = device::get(index).map_err(|e| e.0)?;
+    // SAFETY: the device was just found.
+    let attribute = |which| unsafe { device::get_attribute(found, which).map(|x| x as u32).map_err(|e| e.0) };
+    Ok(Description {
+        index: index as usize,
+        name: device::get_name(found).map_err(|e| e.0)?,
+        capability: (
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        ),
+        // SAFETY: as above.
+        memory: unsafe { device::total_mem(found) }.map_err(|e| e.0)? as u64,
+        processors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        shared_memory: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+        driver,
+    })
+}
+
+/// "CUDA_ERROR_OUT_OF_MEMORY (out of memory)".
+pub(super) fn describe(error: CUresult) -> String {
+    let text = |f: unsafe fn(CUresult, *mut *const std::ffi::c_char) -> CUresult| {
+        let mut text = std::ptr::null();
+        // SAFETY: the driver sets the pointer to a string of its own, or leaves it null.
+        unsafe {
+            f(error, &mut text);
+            (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+        }
+    };
+    let name = text(sys::cuGetErrorName).unwrap_or_else(|| format!("error {}", error as u32));
+    text(sys::cuGetErrorString).map_or(name.clone(), |why| format!("{name} ({why})"))
+}
+
+/// A driver's answer as a result in the name of `device`.
+pub(super) fn check(device: &impl std::fmt::Display, status: CUresult) -> Result<()> {
+    use CUresult as C;
+    let device = || device.to_string();
+    match status {
+        C::CUDA_SUCCESS => Ok(()),
+        C::CUDA_ERROR_OUT_OF_MEMORY => Err(Error::DeviceMemory { device: device(), needed: None }),
+        C::CUDA_ERROR_INVALID_VALUE
+        | C::CUDA_ERROR_INVALID_PTX
+        | C::CUDA_ERROR_INVALID_IMAGE
+        | C::CUDA_ERROR_NOT_FOUND
+        | C::CUDA_ERROR_NO_BINARY_FOR_GPU
+        | C::CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+        | C::CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES => {
+            Err(Error::DeviceRefused { device: device(), why: describe(status) })
+        }
+        // After anything else the context is lost: the driver answers every later call with the same error.
+        _ => Err(Error::DeviceLost { device: device(), why: describe(status) }),
+    }
+}

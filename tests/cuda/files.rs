@@ -1,0 +1,22 @@
+//! What is checked in under `kernels/ptx`.
+
+use lea::device::cuda::PTX;
+
+#[test]
+fn ptx_was_made_from_the_sources_of_today() {
+    assert!(!PTX.is_empty());
+    let stale: Vec<&str> = PTX.iter().filter(|ptx| ptx.made_from != ptx.source).map(|ptx| ptx.name).collect();
+    assert!(stale.is_empty(), "run scripts/ptx: the PTX of {stale:?} is older than its sources");
+}
+
+#[test]
+fn every_source_has_ptx_for_all_gpus_from_compute_capability_8_on() {
+    for entry in std::fs::read_dir("kernels").unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "cu") {
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let found = PTX.iter().any(|ptx| ptx.name == name && ptx.capability == 80 && !ptx.only);
+            assert!(found, "run scripts/ptx: {name} has none");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! CUDA kernels against references on the host: on a GPU where one is asked for, else on the CPU by `tests/cuda_host`.
+
+#[path = "../cuda_host/mod.rs"]
+mod cuda_host;
+#[path = "../parity/mod.rs"]
+mod parity;
+#[path = "../skip/mod.rs"]
+mod skip;
+
+mod files;
+#[path = "../webgpu/rows.rs"]
+mod rows;
+
+use lea::device::{Device, cuda};
+use lea::ops::Op;
+use lea::tensor::Tensor;
+use parity::{parity_on, random};
+use std::sync::{Mutex, OnceLock};
+
+/// The device, or none with a reason told.
+fn devices(test: &str) -> Vec<Device> {
+    static DEVICES: OnceLock<Result<Vec<Device>, String>> = OnceLock::new();
+    let devices = DEVICES.get_or_init(|| {
+        cuda_host::load()?;
+        let found = cuda::list()?;
+        Ok(found.into_iter().take(1).map(|d| Device::Cuda(cuda::Cuda::open(d, true).unwrap())).collect())
+    });
+    match devices {
+        Ok(devices) => devices.clone(),
+        Err(why) => {
+            skip::skipped(format_args!("{test}: {why}"));
+            Vec::new()
+        }
+    }
+}
+
+/// Forward and backward of `make(device)` in each manner in which launches may run.
+fn parity<O: Op>(test: &str, make: impl Fn(&Device) -> O, inputs: &[Tensor]) {
+    let devices = devices(test);
+    in_each_manner(|| parity_on(&devices, test, &make, inputs));
+}
+
+/// Runs `f` in both manners of the stand-in, and once on a GPU.
+fn in_each_manner(f: impl Fn()) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    match cuda_host::load() {
+        Ok(Some(loaded)) => {
+            for (deferred, descending) in [(true, true), (false, false)] {
+                loaded.manner(deferred, descending);
+                f();
+            }
+        }
+        Ok(None) | Err(_) => f(),
+    }
+}

@@ -1,0 +1,253 @@
+// A stand-in for NVIDIA's driver library (libcuda.so.1): the functions of it that are called, done on the CPU. The program's
+// own path to a GPU is what is tested: loading the library, its functions, PTX, parameters, memory, errors.
+//
+//   CUDA_HOST_CAPABILITY=8.0   the compute capability it claims      CUDA_HOST_MEMORY=BYTES   device memory
+//   CUDA_HOST_DRIVER=13000     the driver version it claims          CUDA_HOST_DEVICES=1      devices
+//   CUDA_HOST_LOSE_AFTER=N     the device is lost with launch N
+// Allocations end where memory ends, are filled with NaN, and reading or writing behind them ends the process with a report.
+#include <dlfcn.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "run.h"
+
+using namespace cuda_host;
+
+enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, INVALID_DEVICE = 101, INVALID_PTX = 218, NOT_FOUND = 500,
+       ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719 };
+
+static std::atomic<int> lost{OK};
+static std::atomic<long> launches{0};
+static Manner manner{true, false};
+
+static long setting(const char* name, long otherwise) {
+    const char* text = getenv(name);
+    return text ? atol(text) : otherwise;
+}
+
+// What a test sets between launches.
+extern "C" void cuda_host_manner(int deferred, int descending) { manner = {deferred != 0, descending != 0}; }
+
+struct Allocation { unsigned char* area; size_t area_bytes, bytes; };
+static std::map<unsigned long long, Allocation> allocations;
+static size_t allocated = 0;
+static std::mutex memory;
+static size_t total() { return (size_t)setting("CUDA_HOST_MEMORY", 8L << 30); }
+
+// A kernel touched what is not its own: the guard behind an allocation, or nothing at all.
+static void on_fault(int signal, siginfo_t* info, void*) {
+    char place[256], text[512];
+    describe_place(place, sizeof place);
+    int length = snprintf(text, sizeof text, "cuda_host: %s: illegal access to address %p (signal %d)\n", place,
+                          info->si_addr, signal);
+    if (write(2, text, (size_t)length) < 0) {}
+    _exit(99);
+}
+
+extern "C" {
+
+int cuInit(unsigned) {
+    static std::once_flag once;
+    std::call_once(once, [] {
+        Dl_info info;
+        dladdr((void*)&cuInit, &info);
+        std::string folder = info.dli_fname;
+        folder.resize(folder.rfind('/') + 1);
+        if (!dlopen((folder + "kernels.so").c_str(), RTLD_NOW | RTLD_LOCAL)) {
+            fprintf(stderr, "cuda_host: %s\n", dlerror());
+            exit(98);
+        }
+        static unsigned char stack[64 << 10];
+        stack_t alternative{};
+        alternative.ss_sp = stack;
+        alternative.ss_size = sizeof stack;
+        sigaltstack(&alternative, nullptr);
+        struct sigaction action{};
+        action.sa_sigaction = on_fault;
+        action.sa_flags = SA_SIGINFO;
+        sigaction(SIGSEGV, &action, nullptr);
+        sigaction(SIGBUS, &action, nullptr);
+    });
+    return OK;
+}
+
+int cuDriverGetVersion(int* version) { *version = (int)setting("CUDA_HOST_DRIVER", 13000); return OK; }
+
+int cuGetErrorName(int error, const char** text) {
+    switch (error) {
+        case INVALID_VALUE: *text = "CUDA_ERROR_INVALID_VALUE"; return OK;
+        case OUT_OF_MEMORY: *text = "CUDA_ERROR_OUT_OF_MEMORY"; return OK;
+        case NOT_FOUND: *text = "CUDA_ERROR_NOT_FOUND"; return OK;
+        case INVALID_PTX: *text = "CUDA_ERROR_INVALID_PTX"; return OK;
+        case ILLEGAL_ADDRESS: *text = "CUDA_ERROR_ILLEGAL_ADDRESS"; return OK;
+        case LAUNCH_FAILED: *text = "CUDA_ERROR_LAUNCH_FAILED"; return OK;
+        default: *text = nullptr; return INVALID_VALUE;
+    }
+}
+int cuGetErrorString(int error, const char** text) {
+    *text = error == OUT_OF_MEMORY ? "out of memory" : error == LAUNCH_FAILED ? "unspecified launch failure" : nullptr;
+    return *text ? OK : INVALID_VALUE;
+}
+
+int cuDeviceGetCount(int* count) { *count = (int)setting("CUDA_HOST_DEVICES", 1); return OK; }
+int cuDeviceGet(int* device, int number) {
+    if (number < 0 || number >= setting("CUDA_HOST_DEVICES", 1)) return INVALID_DEVICE;
+    *device = number;
+    return OK;
+}
+int cuDeviceGetName(char* name, int bytes, int) { snprintf(name, (size_t)bytes, "CPU emulation"); return OK; }
+int cuDeviceTotalMem_v2(size_t* bytes, int) { *bytes = total(); return OK; }
+int cuDeviceGetAttribute(int* value, int attribute, int) {
+    const char* capability = getenv("CUDA_HOST_CAPABILITY");
+    switch (attribute) {
+        case 75: *value = capability ? atoi(capability) : 8; return OK;
+        case 76: *value = capability && strchr(capability, '.') ? atoi(strchr(capability, '.') + 1) : 0; return OK;
+        case 16: *value = 2; return OK;            // multiprocessors
+        case 97: *value = 227 << 10; return OK;    // shared memory a block may ask for
+        default: *value = 0; return OK;
+    }
+}
+int cuDevicePrimaryCtxRetain(void** context, int) { *context = (void*)&manner; return OK; }
+int cuDevicePrimaryCtxRelease_v2(int) { return OK; }
+int cuCtxSetCurrent(void*) { return OK; }
+int cuStreamCreate(void** stream, unsigned) { *stream = (void*)&manner; return OK; }
+int cuStreamDestroy_v2(void*) { return OK; }
+int cuStreamSynchronize(void*) { return lost; }
+
+int cuMemGetInfo_v2(size_t* free, size_t* all) {
+    std::lock_guard<std::mutex> lock(memory);
+    *all = total();
+    *free = *all > allocated ? *all - allocated : 0;
+    return OK;
+}
+int cuMemAlloc_v2(unsigned long long* address, size_t bytes) {
+    if (lost) return lost;
+    if (bytes == 0) return INVALID_VALUE;
+    std::lock_guard<std::mutex> lock(memory);
+    if (allocated + bytes > total()) return OUT_OF_MEMORY;
+    const size_t page = 4096, room = (bytes + page - 1) / page * page;
+    void* area = mmap(nullptr, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (area == MAP_FAILED) return OUT_OF_MEMORY;
+    mprotect((unsigned char*)area + room, page, PROT_NONE);
+    memset(area, 0xff, room);
+    // As near to the end as alignment to 16 bytes allows.
+    unsigned char* first = (unsigned char*)area + room - (bytes + 15) / 16 * 16;
+    *address = (unsigned long long)first;
+    allocations[*address] = {(unsigned char*)area, room + page, bytes};
+    allocated += bytes;
+    return OK;
+}
+int cuMemFree_v2(unsigned long long address) {
+    std::lock_guard<std::mutex> lock(memory);
+    auto found = allocations.find(address);
+    if (found == allocations.end()) return INVALID_VALUE;
+    const Allocation& a = found->second;
+    for (size_t i = a.bytes; i % 16 != 0; i++)
+        if (((unsigned char*)address)[i] != 0xff) {
+            fprintf(stderr, "cuda_host: somebody wrote behind an allocation of %zu bytes\n", a.bytes);
+            _exit(99);
+        }
+    allocated -= a.bytes;
+    munmap(a.area, a.area_bytes);
+    allocations.erase(found);
+    return OK;
+}
+int cuMemcpyHtoDAsync_v2(unsigned long long to, const void* from, size_t bytes, void*) {
+    memcpy((void*)to, from, bytes);
+    return lost;
+}
+int cuMemcpyDtoHAsync_v2(void* to, unsigned long long from, size_t bytes, void*) {
+    memcpy(to, (void*)from, bytes);
+    return lost;
+}
+int cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from, size_t bytes, void*) {
+    memmove((void*)to, (void*)from, bytes);
+    return lost;
+}
+int cuMemsetD8Async(unsigned long long to, unsigned char value, size_t bytes, void*) {
+    memset((void*)to, value, bytes);
+    return lost;
+}
+
+struct Function { const Kernel* kernel; size_t shared; };
+struct Module { std::string ptx; std::map<std::string, Function> functions; };
+
+int cuModuleLoadDataEx(void** module, const void* image, unsigned, void*, void*) {
+    std::string text = (const char*)image;
+    if (text.find(".version") == std::string::npos) return INVALID_PTX;
+    *module = new Module{text, {}};
+    return OK;
+}
+int cuModuleUnload(void* module) { delete (Module*)module; return OK; }
+
+// Widths of an entry's parameters as its PTX declares them; false if it has no such entry.
+static bool widths_in_ptx(const std::string& ptx, const char* name, std::vector<size_t>& widths) {
+    size_t at = ptx.find(std::string(".entry ") + name + "(");
+    if (at == std::string::npos) return false;
+    const size_t end = ptx.find(')', at);
+    static const std::map<std::string, size_t> known = {{"u64", 8}, {"b64", 8}, {"u32", 4}, {"s32", 4}, {"b32", 4}, {"f32", 4},
+                                                        {"u16", 2}, {"u8", 1}, {"s8", 1}, {"f64", 8}};
+    while ((at = ptx.find(".param .", at)) < end) {
+        at += strlen(".param .");
+        std::string type = ptx.substr(at, ptx.find(' ', at) - at);
+        if (type == "align") {  // .param .align 8 .b8 name[16]: a struct
+            size_t open = ptx.find('[', at);
+            widths.push_back((size_t)atol(ptx.c_str() + open + 1));
+        } else {
+            widths.push_back(known.count(type) ? known.at(type) : 0);
+        }
+    }
+    return true;
+}
+
+int cuModuleGetFunction(void** function, void* module, const char* name) {
+    Module& m = *(Module*)module;
+    std::vector<size_t> widths;
+    if (!widths_in_ptx(m.ptx, name, widths)) {
+        fprintf(stderr, "cuda_host: the PTX has no kernel %s\n", name);
+        return NOT_FOUND;
+    }
+    const Kernel* kernel = find(name);
+    if (!kernel) {
+        fprintf(stderr, "cuda_host: %s was not compiled for the CPU\n", name);
+        return NOT_FOUND;
+    }
+    if (std::vector<size_t>(kernel->widths, kernel->widths + kernel->parameters) != widths) {
+        fprintf(stderr, "cuda_host: %s has other parameters than its PTX: run scripts/ptx\n", name);
+        return NOT_FOUND;
+    }
+    m.functions[name] = {kernel, 48 << 10};
+    *function = &m.functions[name];
+    return OK;
+}
+int cuFuncSetAttribute(void* function, int attribute, int value) {
+    if (attribute == 8) ((Function*)function)->shared = (size_t)value;  // most dynamic shared memory
+    return value <= 227 << 10 ? OK : INVALID_VALUE;
+}
+
+int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                   unsigned shared, void*, void** args, void**) {
+    if (lost) return lost;
+    const Function& f = *(Function*)function;
+    if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535 || by != 1 || bz != 1 || bx == 0 ||
+        bx > f.kernel->threads || shared > f.shared) {
+        fprintf(stderr, "cuda_host: %s: grid (%u, %u, %u) of %u threads with %u bytes cannot be launched\n", f.kernel->name,
+                gx, gy, gz, bx, shared);
+        return INVALID_VALUE;
+    }
+    if (launches++ == setting("CUDA_HOST_LOSE_AFTER", -1)) return lost = LAUNCH_FAILED;
+    if (!run(*f.kernel, {gx, gy, gz}, bx, shared, args, manner)) lost = LAUNCH_FAILED;
+    return OK;
+}
+
+}  // extern "C"

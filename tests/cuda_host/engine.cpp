@@ -1,0 +1,371 @@
+// See engine.h. A block's threads run one after another on one thread of the system, each until it waits. Ascending or
+// descending order, as the run says: a missing barrier shows in one of them as a read of what is not written yet.
+#include "run.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <sys/mman.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "fiber.h"
+
+#if defined(__x86_64__)
+asm(R"(
+.pushsection .text
+.globl cuda_host_switch
+.type cuda_host_switch, @function
+cuda_host_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+.size cuda_host_switch, .-cuda_host_switch
+.popsection
+)");
+#endif
+
+extern "C" void* __tls_get_addr(size_t* module_and_offset);
+
+namespace cuda_host {
+
+static const size_t STACK = 128 << 10;
+static const unsigned MOST_THREADS = 1024;
+static const size_t MOST_SHARED = 256 << 10;
+
+struct Copy { void* to; const void* from; size_t bytes; };
+
+enum class State { Ready, Barrier, Warp, Done };
+
+struct Lane {
+    Thread thread;
+    Fiber fiber;
+    State state;
+    const char* file;
+    int line;
+    std::vector<std::vector<Copy>> groups;
+    std::vector<Copy> open;
+};
+
+struct Warp { const char* operation; unsigned arrived; void* parts[32]; };
+
+struct Launch {
+    Kernel kernel;
+    Dim grid;
+    unsigned threads;
+    size_t shared;
+    void** args;
+    bool deferred, descending;
+    std::atomic<size_t> next{0};
+    std::atomic<bool> failed{false};
+};
+
+// One thread of the system with the fibers of the block it runs.
+struct Worker {
+    unsigned char* stacks;
+    unsigned char* shared_end;  // Behind it lies a page that nobody may touch.
+    unsigned char* shared = nullptr;
+    std::vector<Lane> lanes{MOST_THREADS};
+    std::vector<Warp> warps{MOST_THREADS / 32};
+    Fiber scheduler;
+    Lane* running = nullptr;
+    Launch* launch = nullptr;
+
+    Worker() {
+        stacks = map(STACK * MOST_THREADS);
+        unsigned char* area = map(MOST_SHARED + 4096);
+        shared_end = area + MOST_SHARED;
+        mprotect(shared_end, 4096, PROT_NONE);
+    }
+
+    static unsigned char* map(size_t bytes) {
+        void* area = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (area == MAP_FAILED) abort();
+        return (unsigned char*)area;
+    }
+};
+
+static thread_local Worker* worker = nullptr;
+
+Thread* current() { return &worker->running->thread; }
+unsigned char* dynamic_shared() { return worker->shared; }
+
+static void give_way(State state) {
+    Lane* lane = worker->running;
+    lane->state = state;
+    worker->scheduler.resume(lane->fiber);
+}
+
+void fail(const char* format, ...) {
+    char text[1024];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    if (!worker->launch->failed.exchange(true)) {
+        std::string place = worker->launch->kernel.name;
+        if (worker->running) {
+            const Thread& t = worker->running->thread;
+            place += ", block (" + std::to_string(t.block.x) + ", " + std::to_string(t.block.y) + ", " +
+                     std::to_string(t.block.z) + "), thread " + std::to_string(t.thread.x);
+        }
+        fprintf(stderr, "cuda_host: %s: %s\n", place.c_str(), text);
+    }
+    give_way(State::Done);
+    abort();
+}
+
+// Where a fault of the processor happened, for the report.
+void describe_place(char* text, size_t bytes) {
+    if (!worker || !worker->running || !worker->launch) {
+        snprintf(text, bytes, "outside of kernels");
+        return;
+    }
+    const Thread& t = worker->running->thread;
+    snprintf(text, bytes, "%s, block (%u, %u, %u), thread %u", worker->launch->kernel.name, t.block.x, t.block.y,
+             t.block.z, t.thread.x);
+}
+
+void barrier(const char* file, int line) {
+    worker->running->file = file;
+    worker->running->line = line;
+    give_way(State::Barrier);
+}
+
+void warp(const char* operation, void* mine, void (*work)(void* const* lanes)) {
+    const unsigned number = worker->running->thread.thread.x;
+    Warp& warp = worker->warps[number / 32];
+    if (warp.arrived == 0) warp.operation = operation;
+    if (strcmp(warp.operation, operation) != 0)
+        fail("lanes of one warp are at different operations: %s and %s", warp.operation, operation);
+    warp.parts[number % 32] = mine;
+    warp.arrived |= 1u << (number % 32);
+    if (warp.arrived != 0xffffffffu) {
+        give_way(State::Warp);
+        return;
+    }
+    work(warp.parts);
+    warp.arrived = 0;
+    for (unsigned lane = number / 32 * 32; lane < number / 32 * 32 + 32; lane++)
+        if (worker->lanes[lane].state == State::Warp) worker->lanes[lane].state = State::Ready;
+}
+
+static void copy_now(const std::vector<Copy>& copies) {
+    for (const Copy& copy : copies) memcpy(copy.to, copy.from, copy.bytes);
+}
+
+void copy_async(void* to, const void* from, size_t bytes) {
+    expect_aligned(to, bytes);
+    expect_aligned(from, bytes);
+    if (worker->launch->deferred)
+        worker->running->open.push_back({to, from, bytes});
+    else
+        memcpy(to, from, bytes);
+}
+
+void copy_commit() {
+    Lane& lane = *worker->running;
+    lane.groups.push_back(std::move(lane.open));
+    lane.open.clear();
+}
+
+void copy_wait(int pending) {
+    Lane& lane = *worker->running;
+    while (lane.groups.size() > (size_t)pending) {
+        copy_now(lane.groups.front());
+        lane.groups.erase(lane.groups.begin());
+    }
+}
+
+void expect_aligned(const void* address, size_t alignment) {
+    if ((uintptr_t)address % alignment != 0) fail("address %p is no multiple of %zu", address, alignment);
+}
+
+static void lane_entry() {
+    Launch& launch = *worker->launch;
+    launch.kernel.call(launch.kernel.function, launch.args);
+    give_way(State::Done);
+    abort();
+}
+
+// Fills the static shared memory of the kernels' library, which is this thread's thread-local storage of it, with NaN.
+static void poison_static_shared() {
+    struct Found { size_t module, bytes; } found{0, 0};
+    static std::mutex lock;
+    std::lock_guard<std::mutex> guard(lock);
+    dl_iterate_phdr(
+        [](dl_phdr_info* info, size_t, void* data) {
+            const char* name = strrchr(info->dlpi_name, '/');
+            if (!name || strcmp(name, "/kernels.so") != 0) return 0;
+            for (int i = 0; i < info->dlpi_phnum; i++)
+                if (info->dlpi_phdr[i].p_type == PT_TLS)
+                    *(Found*)data = {info->dlpi_tls_modid, info->dlpi_phdr[i].p_memsz};
+            return 0;
+        },
+        &found);
+    if (found.bytes == 0) return;
+    size_t place[2] = {found.module, 0};
+    memset(__tls_get_addr(place), 0xff, found.bytes);
+}
+
+// Releases the barrier if all threads that still run wait at one line; whether there was something to release.
+static bool release_barrier(Worker& w) {
+    const Lane* first = nullptr;
+    for (unsigned i = 0; i < w.launch->threads; i++) {
+        const Lane& lane = w.lanes[i];
+        if (lane.state == State::Done) continue;
+        if (lane.state != State::Barrier) {
+            w.running = nullptr;
+            if (!w.launch->failed.exchange(true)) {
+                fprintf(stderr, "cuda_host: %s: thread %u waits for the rest of its warp, which ", w.launch->kernel.name, i);
+                fprintf(stderr, "will not come: a barrier or an operation of the warp stands under a condition\n");
+            }
+            return false;
+        }
+        if (!first) first = &lane;
+        if (strcmp(first->file, lane.file) != 0 || first->line != lane.line) {
+            if (!w.launch->failed.exchange(true))
+                fprintf(stderr, "cuda_host: %s: threads of one block wait at different barriers: %s:%d and %s:%d\n",
+                        w.launch->kernel.name, first->file, first->line, lane.file, lane.line);
+            return false;
+        }
+    }
+    if (!first) return false;
+    for (unsigned i = 0; i < w.launch->threads; i++)
+        if (w.lanes[i].state == State::Barrier) w.lanes[i].state = State::Ready;
+    return true;
+}
+
+static void run_block(Worker& w, Launch& launch, size_t number) {
+    const Dim block = {(unsigned)(number % launch.grid.x), (unsigned)(number / launch.grid.x % launch.grid.y),
+                       (unsigned)(number / launch.grid.x / launch.grid.y)};
+    const size_t room = (launch.shared + 127) / 128 * 128;
+    w.shared = w.shared_end - room;
+    memset(w.shared, 0xff, room);
+    poison_static_shared();
+    for (Warp& warp : w.warps) warp.arrived = 0;
+    for (unsigned i = 0; i < launch.threads; i++) {
+        Lane& lane = w.lanes[i];
+        lane.thread = {{i, 0, 0}, block, {launch.threads, 1, 1}, launch.grid};
+        lane.state = State::Ready;
+        lane.groups.clear();
+        lane.open.clear();
+        lane.fiber.prepare(w.stacks + STACK * i, STACK, lane_entry);
+    }
+    do {
+        bool ran = true;
+        while (ran && !launch.failed) {
+            ran = false;
+            for (unsigned i = 0; i < launch.threads && !launch.failed; i++) {
+                Lane& lane = w.lanes[launch.descending ? launch.threads - 1 - i : i];
+                if (lane.state != State::Ready) continue;
+                ran = true;
+                w.running = &lane;
+                lane.fiber.resume(w.scheduler);
+            }
+        }
+        w.running = nullptr;
+    } while (!launch.failed && release_barrier(w));
+    for (unsigned i = 0; i < launch.threads && !launch.failed; i++)
+        for (size_t group = 0; group < w.lanes[i].groups.size(); group++)
+            if (!w.lanes[i].groups[group].empty() && !launch.failed.exchange(true))
+                fprintf(stderr, "cuda_host: %s: thread %u ended with copies that nobody waited for\n", launch.kernel.name, i);
+    for (size_t i = launch.shared; i < room && !launch.failed; i++)
+        if (w.shared[i] != 0xff && !launch.failed.exchange(true))
+            fprintf(stderr, "cuda_host: %s: wrote behind its %zu bytes of shared memory\n", launch.kernel.name, launch.shared);
+}
+
+// The system's threads, kept between launches.
+struct Crew {
+    std::mutex mutex;
+    std::condition_variable wake, idle;
+    Launch* launch = nullptr;
+    unsigned generation = 0, busy = 0;
+    std::vector<std::thread> threads;
+
+    Crew() {
+        const char* wanted = getenv("CUDA_HOST_THREADS");
+        unsigned number = wanted ? (unsigned)atoi(wanted) : std::thread::hardware_concurrency();
+        for (unsigned i = 0; i < (number ? number : 1); i++) threads.emplace_back([this] { work(); });
+        for (std::thread& thread : threads) thread.detach();
+    }
+
+    void work() {
+        worker = new Worker;
+        unsigned seen = 0;
+        for (;;) {
+            Launch* mine;
+            {
+                std::unique_lock<std::mutex> lock(mutex);
+                wake.wait(lock, [&] { return generation != seen; });
+                seen = generation;
+                mine = launch;
+            }
+            worker->launch = mine;
+            const size_t blocks = (size_t)mine->grid.x * mine->grid.y * mine->grid.z;
+            for (size_t i; !mine->failed && (i = mine->next++) < blocks;) run_block(*worker, *mine, i);
+            std::lock_guard<std::mutex> lock(mutex);
+            if (--busy == 0) idle.notify_all();
+        }
+    }
+
+    void run(Launch& what) {
+        std::unique_lock<std::mutex> lock(mutex);
+        launch = &what;
+        busy = (unsigned)threads.size();
+        generation++;
+        wake.notify_all();
+        idle.wait(lock, [&] { return busy == 0; });
+    }
+};
+
+static std::map<std::string, Kernel>& kernels() {
+    static std::map<std::string, Kernel> all;
+    return all;
+}
+
+void enter(const Kernel& kernel) { kernels()[kernel.name] = kernel; }
+
+const Kernel* find(const char* name) {
+    auto found = kernels().find(name);
+    return found == kernels().end() ? nullptr : &found->second;
+}
+
+bool run(const Kernel& kernel, Dim grid, unsigned threads, size_t shared, void** args, Manner manner) {
+    static std::mutex one_at_a_time;
+    static Crew* crew = new Crew;
+    std::lock_guard<std::mutex> lock(one_at_a_time);
+    Launch launch;
+    launch.kernel = kernel;
+    launch.grid = grid;
+    launch.threads = threads;
+    launch.shared = shared;
+    launch.args = args;
+    launch.deferred = manner.deferred;
+    launch.descending = manner.descending;
+    crew->run(launch);
+    return !launch.failed;
+}
+
+}  // namespace cuda_host

@@ -1,0 +1,88 @@
+//! CUDA devices for tests: the real ones where this machine has them, else the stand-in for the driver that runs the same
+//! kernels on the CPU.
+
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Set, `cargo test` uses the GPU and its driver in place of the stand-in.
+const REAL: &str = "LEA_TEST_CUDA";
+
+/// The stand-in, compiled once for a state of its sources and of the kernels; or why it cannot be.
+pub fn folder() -> Result<PathBuf, String> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    BUILT.get_or_init(|| build(Path::new("kernels"), "")).clone()
+}
+
+/// Compiles the stand-in with the kernels of a folder, and flags for the compiler.
+pub fn build(kernels: &Path, flags: &str) -> Result<PathBuf, String> {
+    if Command::new("g++").arg("--version").output().is_err() {
+        return Err("there is no g++ to compile the kernels with".into());
+    }
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda_host");
+    let mut hasher = Sha256::new();
+    hasher.update(flags);
+    for folder in [&here, &kernels.to_path_buf(), &kernels.join("common")] {
+        for path in files(folder) {
+            hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+            hasher.update(std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?);
+        }
+    }
+    let hash: String = hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda_host");
+    let made = all.join(&hash);
+    std::fs::create_dir_all(&all).map_err(|e| e.to_string())?;
+    // Test binaries run side by side: the first one builds, the others wait.
+    let lock = std::fs::File::create(all.join(format!("{hash}.lock"))).map_err(|e| e.to_string())?;
+    lock.lock().map_err(|e| e.to_string())?;
+    if made.join("done").exists() {
+        return Ok(made);
+    }
+    let output = Command::new(here.join("build"))
+        .args([kernels, &made])
+        .env("CUDA_HOST_FLAGS", flags)
+        .output()
+        .map_err(|e| e.to_string())?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::write(made.join("done"), "").map_err(|e| e.to_string())?;
+    Ok(made)
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(|p| p.is_file()).collect();
+    paths.sort();
+    paths
+}
+
+/// The stand-in inside this process.
+pub struct Loaded(libloading::Library);
+
+impl Loaded {
+    /// In which manner launches run from now on: asynchronous copies put off until they are waited for, or done at once;
+    /// the threads of a block from the last to the first, or the other way round.
+    pub fn manner(&self, deferred: bool, descending: bool) {
+        // SAFETY: the function is the stand-in's own, of this type.
+        unsafe {
+            let set = self.0.get::<unsafe extern "C" fn(i32, i32)>(b"cuda_host_manner").unwrap();
+            set(i32::from(deferred), i32::from(descending));
+        }
+    }
+}
+
+/// Loads the stand-in into this process, before anything asks for the driver: the system's loader gives out a library that
+/// is there already under its name. `None` where the real driver is wanted, an error where there is no stand-in.
+pub fn load() -> Result<Option<&'static Loaded>, String> {
+    static LOADED: OnceLock<Result<Option<Loaded>, String>> = OnceLock::new();
+    let loaded = LOADED.get_or_init(|| {
+        if std::env::var_os(REAL).is_some() {
+            return Ok(None);
+        }
+        let path = folder()?.join("libcuda.so.1");
+        // SAFETY: a library of ours, whose initialisers only fill a table.
+        let library = unsafe { libloading::Library::new(&path) }.map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(Some(Loaded(library)))
+    });
+    loaded.as_ref().map(Option::as_ref).map_err(Clone::clone)
+}
