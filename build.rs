@@ -86,7 +86,9 @@ fn source_hash(source: &Path) -> String {
 
 fn include(file: &Path, headers: &mut BTreeSet<PathBuf>) {
     for line in read(file).lines() {
-        let Some(name) = line.strip_prefix("#include \"").and_then(|rest| rest.strip_suffix('"')) else { continue };
+        let Some(name) = line.strip_prefix("#include \"").and_then(|rest| rest.strip_suffix('"')) else {
+            continue;
+        };
         let name = name.strip_prefix("common/").unwrap_or(name);
         let path = Path::new("kernels/common").join(name);
         if name.ends_with(".cuh") && headers.insert(path.clone()) {

@@ -5,7 +5,7 @@
 #include "common/columns.cuh"
 #include "common/reduce.cuh"
 
-KERNEL(256, lea_rms_norm_forward, const float* x, const float* weight, size_t d, float eps, float* y, float* inverse) {
+KERNEL(256, lea_rms_norm_forward, size_t d, float eps, const float* x, const float* weight, float* y, float* inverse) {
     const size_t first = blockIdx.x * d;
     float squares = 0.0f;
     for (size_t i = threadIdx.x; i < d; i += blockDim.x) squares += x[first + i] * x[first + i];
@@ -15,8 +15,8 @@ KERNEL(256, lea_rms_norm_forward, const float* x, const float* weight, size_t d,
 }
 
 // dx = s (g - x s^2 mean(g x)) with g = dy weight and s the reciprocal root.
-KERNEL(256, lea_rms_norm_backward_input, const float* x, const float* weight, const float* inverse, const float* dy,
-       size_t d, float* dx) {
+KERNEL(256, lea_rms_norm_backward_input, size_t d, const float* x, const float* weight, const float* inverse,
+       const float* dy, float* dx) {
     const size_t first = blockIdx.x * d;
     float products = 0.0f;
     for (size_t i = threadIdx.x; i < d; i += blockDim.x) products += dy[first + i] * weight[i] * x[first + i];

@@ -32,6 +32,10 @@ __device__ __forceinline__ unsigned shuffle(unsigned value, int lane) { return _
 // One bit a lane: whether its condition holds.
 __device__ __forceinline__ unsigned ballot(bool condition) { return __ballot_sync(ALL_LANES, condition); }
 
+// Counts up by one beside other threads; what stood there before. For integers alone: an order of sums that changes from run
+// to run would change the bits of a float.
+__device__ __forceinline__ unsigned count_up(unsigned* counter) { return atomicAdd(counter, 1u); }
+
 __device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ bf16 to_bf16(float x) { return __float2bfloat16_rn(x); }
 

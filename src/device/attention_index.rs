@@ -1,6 +1,8 @@
 //! Which keys each query row of forest attention sees: the launch parameters of that kernel, built on the host so
 //! that no device ever scans for boundaries.
 
+use super::cuda::{self, Cuda};
+use super::per_device::PerDevice;
 use super::webgpu::forest_attention::Uploads;
 use crate::{Error, Result};
 use std::ops::Range;
@@ -123,6 +125,7 @@ pub struct AttentionIndex {
     tiles: Vec<Tile>,
     trees: Vec<Tree>,
     uploads: Uploads,
+    on_cuda: PerDevice<Cuda, cuda::forest_attention::DeviceIndex>,
 }
 
 /// Most query rows of a tile.
@@ -135,7 +138,15 @@ impl AttentionIndex {
         let root = check(&ranges, keys)?;
         let tiles = cut_tiles(&ranges);
         let trees = cut_trees(&ranges, &tiles, keys);
-        Ok(AttentionIndex { ranges, keys, root, tiles, trees, uploads: Uploads::default() })
+        Ok(AttentionIndex {
+            ranges,
+            keys,
+            root,
+            tiles,
+            trees,
+            uploads: Uploads::default(),
+            on_cuda: PerDevice::default(),
+        })
     }
 
     /// Packed causal sequences of the given lengths: queries and keys are the same rows.
@@ -199,6 +210,14 @@ impl AttentionIndex {
     /// The adapters that it has been uploaded to.
     pub(in crate::device) fn uploads(&self) -> &Uploads {
         &self.uploads
+    }
+
+    /// Itself on a CUDA device.
+    pub(in crate::device) fn on_cuda(
+        &self,
+        cuda: &Cuda,
+    ) -> std::sync::Arc<cuda::forest_attention::DeviceIndex> {
+        self.on_cuda.on(cuda)
     }
 
     /// Number of (query, key) pairs.

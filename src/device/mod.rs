@@ -3,12 +3,15 @@
 //! A buffer is a flat run of elements of one type on one device. What an op does with buffers is decided in
 //! `ops`, which calls the device's kernels; no layer above `ops` tells devices apart.
 
+pub mod adamw;
 mod attention_index;
 pub mod cpu;
 pub mod cuda;
 pub mod destinations;
+pub mod dropout;
 mod dtype;
 pub(crate) mod known_ids;
+mod per_device;
 mod size_class;
 pub mod webgpu;
 

@@ -2,7 +2,7 @@
 
 use super::{Cost, Op, Saved, bytes_of, expect_float, float_type};
 use crate::Result;
-use crate::device::{Device, cpu, cpu::Float, cpu::activation as kernel, webgpu};
+use crate::device::{Device, cpu, cpu::Float, cpu::activation as kernel, cuda, webgpu};
 use crate::tensor::Tensor;
 
 /// Input: x of any shape; output of that shape. WebGPU's kernel knows them by their order here.
@@ -73,7 +73,11 @@ impl Op for Activation {
         let x = inputs[0];
         let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         match x.device() {
-            Device::Cuda(cuda) => return Err(super::unported("activation", cuda)),
+            Device::Cuda(_) => {
+                expect_float("activation", x)?;
+                cuda::activation::forward(*self as u32, x.cuda(), y.cuda_mut()?)?;
+                Ok(y)
+            }
             Device::WebGpu(_) => {
                 expect_float("activation", x)?;
                 webgpu::activation::forward(*self as u32, x.gpu()?.view(), y.gpu_mut()?)?;
@@ -90,7 +94,11 @@ impl Op for Activation {
         let x = saved.input(0);
         let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         match x.device() {
-            Device::Cuda(cuda) => return Err(super::unported("activation", cuda)),
+            Device::Cuda(_) => {
+                let (x, dy) = (x.cuda(), grad.cuda());
+                cuda::activation::backward(*self as u32, x, dy, dx.cuda_mut()?)?;
+                Ok(vec![Some(dx)])
+            }
             Device::WebGpu(_) => {
                 let (x, dy) = (x.gpu()?, grad.gpu()?);
                 webgpu::activation::backward(*self as u32, x.view(), dy.view(), dx.gpu_mut()?)?;

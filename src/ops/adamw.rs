@@ -2,7 +2,7 @@
 //! 14 FLOPs an element; bytes of parameter, both moments (read and written) and gradient.
 
 use super::{Cost, expect_alike, expect_float, expect_shape, float_type};
-use crate::device::{DType, Device, cpu, webgpu};
+use crate::device::{DType, Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -39,10 +39,25 @@ pub fn adamw_step(
     }
     let correction = |beta: f64| 1.0 - beta.powf(step.step as f64);
     match grad.device() {
-        Device::Cuda(cuda) => return Err(super::unported("adamw", cuda)),
+        Device::Cuda(_) => {
+            expect_float("adamw", grad)?;
+            let update = crate::device::adamw::Update {
+                grad_scale: step.grad_scale as f32,
+                beta1: step.beta1 as f32,
+                beta1_rest: (1.0 - step.beta1) as f32,
+                beta2: step.beta2 as f32,
+                beta2_rest: (1.0 - step.beta2) as f32,
+                rate: (step.lr / correction(step.beta1)) as f32,
+                second_scale: (1.0 / correction(step.beta2)) as f32,
+                eps: step.eps as f32,
+                keep: (1.0 - step.lr * step.weight_decay) as f32,
+            };
+            let moments = [m.cuda_mut()?, v.cuda_mut()?];
+            cuda::adamw::step(update, param.cuda_mut()?, moments, grad.cuda())
+        }
         Device::WebGpu(_) => {
             expect_float("adamw", grad)?;
-            let update = webgpu::adamw::Update {
+            let update = crate::device::adamw::Update {
                 grad_scale: step.grad_scale as f32,
                 beta1: step.beta1 as f32,
                 beta1_rest: (1.0 - step.beta1) as f32,
@@ -88,7 +103,14 @@ pub fn squared_norms(tensors: &[&Tensor]) -> Result<Vec<f64>> {
         ));
     }
     match first.device() {
-        Device::Cuda(cuda) => return Err(super::unported("adamw", cuda)),
+        Device::Cuda(_) => {
+            let mut squares = Tensor::scratch(first.device(), DType::F32, &[tensors.len()])?;
+            for (i, x) in tensors.iter().enumerate() {
+                expect_float("squared_norm", x)?;
+                cuda::reduce::squares(x.cuda(), squares.cuda_mut()?, i)?;
+            }
+            squares.to_f64_vec()
+        }
         Device::WebGpu(_) => {
             let mut squares = Tensor::scratch(first.device(), DType::F32, &[tensors.len()])?;
             for (i, x) in tensors.iter().enumerate() {

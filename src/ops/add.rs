@@ -2,7 +2,7 @@
 
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, expect_shape, float_type};
 use crate::Result;
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 
 /// Sum of two tensors of one shape.
@@ -14,7 +14,11 @@ pub fn add_assign(a: &mut Tensor, b: &Tensor) -> Result<()> {
     expect_alike("add", &[a, b])?;
     expect_shape("add", "the second term", b, a.shape())?;
     match b.device() {
-        Device::Cuda(cuda) => return Err(super::unported("add", cuda)),
+        Device::Cuda(_) => {
+            expect_float("add", b)?;
+            let b = b.cuda();
+            cuda::add::assign(a.cuda_mut()?, b)
+        }
         Device::WebGpu(_) => {
             expect_float("add", b)?;
             let b = b.gpu()?;
@@ -32,7 +36,11 @@ pub fn sum_rows(x: &Tensor) -> Result<Tensor> {
     let (_, columns) = x.dims2("sum_rows")?;
     let mut y = Tensor::scratch(x.device(), x.dtype(), &[columns])?;
     match x.device() {
-        Device::Cuda(cuda) => return Err(super::unported("add", cuda)),
+        Device::Cuda(_) => {
+            expect_float("sum_rows", x)?;
+            cuda::sum_rows::forward(x.cuda(), y.cuda_mut()?)?;
+            Ok(y)
+        }
         Device::WebGpu(_) => {
             expect_float("sum_rows", x)?;
             webgpu::sum_rows::forward(x.gpu()?.view(), y.gpu_mut()?)?;

@@ -1,7 +1,7 @@
 //! Matrices laid one below the other. No FLOPs; bytes of inputs and output.
 
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, float_type};
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -41,7 +41,11 @@ impl Op for ConcatRows {
         }
         let mut y = Tensor::scratch(first.device(), first.dtype(), &[self.rows.iter().sum(), d])?;
         match first.device() {
-            Device::Cuda(cuda) => return Err(super::unported("concat_rows", cuda)),
+            Device::Cuda(_) => {
+                expect_float("concat_rows", first)?;
+                let parts: Vec<_> = inputs.iter().map(|t| t.cuda()).collect();
+                cuda::concat_rows::forward(&parts, y.cuda_mut()?)?;
+            }
             Device::WebGpu(_) => {
                 expect_float("concat_rows", first)?;
                 let parts: Vec<_> = inputs.iter().map(|t| t.gpu()).collect::<Result<_>>()?;

@@ -3,7 +3,7 @@
 
 use super::{Cost, Op, Saved, bytes_of, expect_ids, expect_shape, float_type};
 use crate::Result;
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use cpu::cross_entropy::Logits;
 
@@ -73,7 +73,9 @@ impl Rows<'_> {
         let mut losses = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         let mut log_sums = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         match x.device() {
-            Device::Cuda(cuda) => return Err(super::unported("cross_entropy", cuda)),
+            Device::Cuda(_) => {
+                cuda::cross_entropy::forward(self.on_cuda(x), losses.cuda_mut()?, log_sums.cuda_mut()?)?;
+            }
             Device::WebGpu(_) => self.on_gpu(x, |logits| {
                 webgpu::cross_entropy::forward(logits, losses.gpu_mut()?, log_sums.gpu_mut()?)
             })?,
@@ -90,7 +92,10 @@ impl Rows<'_> {
     pub fn backward(&self, x: &Tensor, log_sums: &Tensor, grad: &Tensor) -> Result<Tensor> {
         let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         match x.device() {
-            Device::Cuda(cuda) => return Err(super::unported("cross_entropy", cuda)),
+            Device::Cuda(_) => {
+                let (log_sums, grad) = (log_sums.cuda(), grad.cuda());
+                cuda::cross_entropy::backward(self.on_cuda(x), log_sums, grad, dx.cuda_mut()?)?;
+            }
             Device::WebGpu(_) => self.on_gpu(x, |logits| {
                 let (log_sums, grad) = (log_sums.gpu()?, grad.gpu()?);
                 webgpu::cross_entropy::backward(logits, log_sums.view(), grad.view(), dx.gpu_mut()?)
@@ -102,6 +107,17 @@ impl Rows<'_> {
             })?,
         }
         Ok(dx)
+    }
+
+    /// Logits on a CUDA device.
+    fn on_cuda<'b>(&'b self, x: &'b Tensor) -> cuda::cross_entropy::Logits<'b> {
+        cuda::cross_entropy::Logits {
+            x: x.cuda(),
+            mask: self.mask.map(Tensor::cuda),
+            targets: self.targets.cuda(),
+            scale: self.scale as f32,
+            columns: x.shape()[1],
+        }
     }
 
     /// Runs a kernel on logits of an adapter.

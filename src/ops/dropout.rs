@@ -3,7 +3,7 @@
 //! makes it again. About 12 integer operations an element, counted as FLOPs; bytes of x and y.
 
 use super::{Cost, Op, Saved, bytes_of, expect_float, float_type};
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -31,10 +31,15 @@ impl Dropout {
         let scale = 1.0 / (1.0 - self.p);
         let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         match x.device() {
-            Device::Cuda(cuda) => return Err(super::unported("dropout", cuda)),
+            Device::Cuda(_) => {
+                expect_float("dropout", x)?;
+                let mask = crate::device::dropout::Mask { seed: self.seed, counter: self.counter, threshold };
+                cuda::dropout::forward(x.cuda(), mask, scale as f32, y.cuda_mut()?)?;
+                Ok(y)
+            }
             Device::WebGpu(_) => {
                 expect_float("dropout", x)?;
-                let mask = webgpu::dropout::Mask { seed: self.seed, counter: self.counter, threshold };
+                let mask = crate::device::dropout::Mask { seed: self.seed, counter: self.counter, threshold };
                 webgpu::dropout::forward(x.gpu()?.view(), mask, scale as f32, y.gpu_mut()?)?;
                 Ok(y)
             }

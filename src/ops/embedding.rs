@@ -3,7 +3,7 @@
 
 use super::{Cost, Op, Saved, expect_alike, expect_ids, float_type};
 use crate::device::destinations::Destinations;
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -54,7 +54,10 @@ impl Op for Embedding {
         expect_ids("embedding", &self.ids, inputs[0], self.rows.iter().sum())?;
         let mut y = Tensor::scratch(inputs[0].device(), inputs[0].dtype(), &[n, d])?;
         match inputs[0].device() {
-            Device::Cuda(cuda) => return Err(super::unported("embedding", cuda)),
+            Device::Cuda(_) => {
+                let tables: Vec<_> = inputs.iter().map(|t| t.cuda()).collect();
+                cuda::embedding::gather(self.ids.cuda(), &tables, d, y.cuda_mut()?)?;
+            }
             Device::WebGpu(_) => {
                 let (ids, tables) =
                     (self.ids.gpu()?, inputs.iter().map(|t| t.gpu()).collect::<Result<Vec<_>>>()?);
@@ -82,7 +85,18 @@ impl Op for Embedding {
         }
         let destinations = Destinations::new("embedding", &self.ids.ids_on_host()?, self.rows.iter().sum())?;
         match grad.device() {
-            Device::Cuda(cuda) => return Err(super::unported("embedding", cuda)),
+            Device::Cuda(cuda) => {
+                let destinations = cuda::destinations::Uploaded::new(cuda, &destinations)?;
+                let dy = grad.cuda();
+                let mut first = 0;
+                for (table_grad, &rows) in grads.iter_mut().zip(&self.rows) {
+                    if let Some(sum) = table_grad {
+                        cuda::embedding::scatter_add(&destinations, first, dy, d, sum.cuda_mut()?)?;
+                    }
+                    first += rows;
+                }
+                Ok(grads)
+            }
             Device::WebGpu(gpu) => {
                 let destinations = webgpu::destinations::Uploaded::new(gpu, &destinations)?;
                 let dy = grad.gpu()?;

@@ -6,7 +6,7 @@ use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
 use crate::device::cpu::forest_attention as kernel;
 pub use crate::device::cpu::forest_attention::Heads;
 pub use crate::device::{AttentionIndex, RowRanges};
-use crate::device::{Device, webgpu};
+use crate::device::{Device, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -56,6 +56,13 @@ fn cpu_inputs<'a, T: crate::device::cpu::Float>(
     kernel::Inputs { q, k, v, heads: op.heads, scale: T::of(op.scale) }
 }
 
+fn cuda_inputs<'a>(
+    op: &ForestAttention,
+    [q, k, v]: [cuda::View<'a>; 3],
+) -> cuda::forest_attention::Inputs<'a> {
+    cuda::forest_attention::Inputs { q, k, v, heads: op.heads, scale: op.scale as f32 }
+}
+
 fn gpu_inputs<'a>(
     op: &ForestAttention,
     [q, k, v]: [webgpu::View<'a>; 3],
@@ -74,7 +81,11 @@ impl Op for ForestAttention {
         let mut out = Tensor::scratch(q.device(), q.dtype(), q.shape())?;
         let mut lse = Tensor::scratch(q.device(), q.dtype(), &[self.index.rows(), self.heads.heads])?;
         match q.device() {
-            Device::Cuda(cuda) => return Err(super::unported("forest_attention", cuda)),
+            Device::Cuda(_) => {
+                let [q, k, v] = [q.cuda(), inputs[1].cuda(), inputs[2].cuda()];
+                let inputs = cuda_inputs(self, [q, k, v]);
+                cuda::forest_attention::forward(inputs, &self.index, out.cuda_mut()?, lse.cuda_mut()?)?;
+            }
             Device::WebGpu(_) => {
                 let [q, k, v] = [q.gpu()?, inputs[1].gpu()?, inputs[2].gpu()?];
                 let inputs = gpu_inputs(self, [q.view(), k.view(), v.view()]);
@@ -96,7 +107,16 @@ impl Op for ForestAttention {
         let like = |x: &Tensor| Tensor::scratch(x.device(), x.dtype(), x.shape());
         let (mut dq, mut dk, mut dv) = (like(inputs[0])?, like(inputs[1])?, like(inputs[2])?);
         match grad.device() {
-            Device::Cuda(cuda) => return Err(super::unported("forest_attention", cuda)),
+            Device::Cuda(_) => {
+                let [q, k, v] = [inputs[0].cuda(), inputs[1].cuda(), inputs[2].cuda()];
+                let [out, lse, dout] = [saved.output().cuda(), lse.cuda(), grad.cuda()];
+                let (out, lse, dout) = (out, lse, dout);
+                let outputs = cuda::forest_attention::Outputs { out, lse, dout };
+                let (dq, dk, dv) = (dq.cuda_mut()?, dk.cuda_mut()?, dv.cuda_mut()?);
+                let grads = cuda::forest_attention::Grads { dq, dk, dv };
+                let inputs = cuda_inputs(self, [q, k, v]);
+                cuda::forest_attention::backward(inputs, outputs, &self.index, grads)?;
+            }
             Device::WebGpu(_) => {
                 let [q, k, v] = [inputs[0].gpu()?, inputs[1].gpu()?, inputs[2].gpu()?];
                 let [out, lse, dout] = [saved.output().gpu()?, lse.gpu()?, grad.gpu()?];

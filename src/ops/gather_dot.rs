@@ -3,7 +3,7 @@
 
 use super::{Cost, Op, Saved, expect_alike, expect_ids, expect_shape, float_type};
 use crate::device::destinations::Destinations;
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use cpu::gather_dot::Choice;
@@ -58,7 +58,12 @@ impl Op for GatherDot {
         }
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[n, k])?;
         match x.device() {
-            Device::Cuda(cuda) => return Err(super::unported("gather_dot", cuda)),
+            Device::Cuda(_) => {
+                let (x, table, ids) = (x.cuda(), table.cuda(), self.ids.cuda());
+                let bias = inputs.get(2).map(|bias| bias.cuda());
+                let choice = cuda::gather_dot::Choice { x, table, ids, dims: [n, d, k, v] };
+                cuda::gather_dot::forward(choice, bias, y.cuda_mut()?)?;
+            }
             Device::WebGpu(_) => {
                 let (x, table, ids) = (x.gpu()?, table.gpu()?, self.ids.gpu()?);
                 let bias = inputs.get(2).map(|bias| bias.gpu()).transpose()?;
@@ -91,7 +96,24 @@ impl Op for GatherDot {
             false => None,
         };
         match x.device() {
-            Device::Cuda(cuda) => return Err(super::unported("gather_dot", cuda)),
+            Device::Cuda(cuda) => {
+                let [n, k, v, d] = self.dims(&[x, table])?;
+                let (x, table, ids, grad) = (x.cuda(), table.cuda(), self.ids.cuda(), grad.cuda());
+                let dims = [n, d, k, v];
+                let of = cuda::gather_dot::Choice { x, table, ids, dims };
+                if saved.needs[0] {
+                    cuda::gather_dot::backward_x(of, grad, dx.cuda_mut()?)?;
+                }
+                if let Some(destinations) = &destinations {
+                    let places = cuda::destinations::Uploaded::new(cuda, destinations)?;
+                    if saved.needs[1] {
+                        cuda::gather_dot::backward_table(of, grad, &places, dtable.cuda_mut()?)?;
+                    }
+                    if needs_bias {
+                        cuda::gather_dot::backward_bias(of, grad, &places, dbias.cuda_mut()?)?;
+                    }
+                }
+            }
             Device::WebGpu(gpu) => {
                 let [n, k, v, d] = self.dims(&[x, table])?;
                 let (x, table, ids, grad) = (x.gpu()?, table.gpu()?, self.ids.gpu()?, grad.gpu()?);

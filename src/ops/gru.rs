@@ -10,7 +10,7 @@
 use super::add::sum_rows;
 use super::sequence_layout::SequenceLayout;
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use cpu::gru::{KEPT, Recurrence, Trace};
@@ -68,7 +68,17 @@ impl Op for Gru {
         let (mut y, mut history) = (scratch(&[rows, h])?, scratch(&[rows, h])?);
         let mut kept = scratch(&[kept_rows, KEPT * h])?;
         match gates.device() {
-            Device::Cuda(cuda) => return Err(super::unported("gru", cuda)),
+            Device::Cuda(_) => {
+                let (gates, w, bias) = (gates.cuda(), inputs[1].cuda(), inputs[2].cuda());
+                let (steps, rows) = (self.layout.steps(), self.layout.rows_by_step());
+                cuda::gru::Recurrence::new(w, h, steps, rows)?.forward(
+                    gates,
+                    bias,
+                    history.cuda_mut()?,
+                    kept.cuda_mut()?,
+                    y.cuda_mut()?,
+                )?;
+            }
             Device::WebGpu(_) => {
                 let (gates, w, bias) = (gates.gpu()?, inputs[1].gpu()?, inputs[2].gpu()?);
                 let (steps, rows) = (self.layout.steps(), self.layout.rows_by_step());
@@ -98,7 +108,20 @@ impl Op for Gru {
         let (mut dhidden, mut dn) = (scratch(&[rows, 3 * h])?, scratch(&[rows, h])?);
         let (mut dgates, mut dw) = (scratch(&[rows, 3 * h])?, scratch(&[3 * h, h])?);
         match grad.device() {
-            Device::Cuda(cuda) => return Err(super::unported("gru", cuda)),
+            Device::Cuda(_) => {
+                let (w, history, kept, dy) = (w.cuda(), history.cuda(), kept.cuda(), grad.cuda());
+                let (steps, rows) = (self.layout.steps(), self.layout.rows_by_step());
+                let of = cuda::gru::Recurrence::new(w, h, steps, rows)?;
+                let trace = cuda::gru::Trace { history, kept };
+                of.backward(trace, dy, dhidden.cuda_mut()?, dn.cuda_mut()?)?;
+                let (dhidden, dn) = (dhidden.cuda(), dn.cuda());
+                if saved.needs[0] {
+                    of.input_gradient(dhidden, dn, dgates.cuda_mut()?)?;
+                }
+                if saved.needs[1] {
+                    of.backward_weight(history, dhidden, dw.cuda_mut()?)?;
+                }
+            }
             Device::WebGpu(_) => {
                 let (w, history, kept, dy) = (w.gpu()?, history.gpu()?, kept.gpu()?, grad.gpu()?);
                 let (steps, rows) = (self.layout.steps(), self.layout.rows_by_step());

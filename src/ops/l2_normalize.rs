@@ -1,7 +1,7 @@
 //! Rows of length 1, for cosine similarity: y = x / max(‖x‖, eps). 3 FLOPs an element; bytes of x and y.
 
 use super::{Cost, Op, Saved, bytes_of, expect_float, float_type};
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -35,7 +35,11 @@ impl Op for L2Normalize {
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, d])?;
         let mut inverse = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         match x.device() {
-            Device::Cuda(cuda) => return Err(super::unported("l2_normalize", cuda)),
+            Device::Cuda(_) => {
+                expect_float("l2_normalize", x)?;
+                let (x, eps) = (x.cuda(), self.eps as f32);
+                cuda::l2_normalize::forward(x, eps, y.cuda_mut()?, inverse.cuda_mut()?)?;
+            }
             Device::WebGpu(_) => {
                 expect_float("l2_normalize", x)?;
                 let (x, eps) = (x.gpu()?, self.eps as f32);
@@ -56,7 +60,11 @@ impl Op for L2Normalize {
         let inverse = self.inverse.as_ref().expect("forward was recorded");
         let mut dx = Tensor::scratch(y.device(), y.dtype(), y.shape())?;
         match y.device() {
-            Device::Cuda(cuda) => return Err(super::unported("l2_normalize", cuda)),
+            Device::Cuda(_) => {
+                let (y, inverse, dy, eps) = (y.cuda(), inverse.cuda(), grad.cuda(), self.eps as f32);
+                cuda::l2_normalize::backward(y, inverse, eps, dy, dx.cuda_mut()?)?;
+                Ok(vec![Some(dx)])
+            }
             Device::WebGpu(_) => {
                 let (y, inverse, dy, eps) = (y.gpu()?, inverse.gpu()?, grad.gpu()?, self.eps as f32);
                 webgpu::l2_normalize::backward(y.view(), inverse.view(), eps, dy.view(), dx.gpu_mut()?)?;

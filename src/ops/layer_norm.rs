@@ -3,7 +3,7 @@
 
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, expect_shape, float_type};
 use crate::Result;
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 
 /// Inputs: x `[rows, d]`, weight `[d]`, bias `[d]`.
@@ -35,7 +35,13 @@ impl Op for LayerNorm {
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, d])?;
         let mut moments = Tensor::scratch(x.device(), x.dtype(), &[rows, 2])?;
         match x.device() {
-            Device::Cuda(cuda) => return Err(super::unported("layer_norm", cuda)),
+            Device::Cuda(_) => {
+                expect_float("layer_norm", x)?;
+                let (x, weight, bias) = (x.cuda(), weight.cuda(), bias.cuda());
+                let parameters = [weight, bias];
+                let (y, moments) = (y.cuda_mut()?, moments.cuda_mut()?);
+                cuda::layer_norm::forward(x, parameters, self.eps as f32, y, moments)?;
+            }
             Device::WebGpu(_) => {
                 expect_float("layer_norm", x)?;
                 let (x, weight, bias) = (x.gpu()?, weight.gpu()?, bias.gpu()?);
@@ -63,7 +69,11 @@ impl Op for LayerNorm {
             let weight = saved.input(1);
             let mut dx = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
             match x.device() {
-                Device::Cuda(cuda) => return Err(super::unported("layer_norm", cuda)),
+                Device::Cuda(_) => {
+                    let (x, weight, moments, dy) = (x.cuda(), weight.cuda(), moments.cuda(), grad.cuda());
+                    let (x, weight, moments, dy) = (x, weight, moments, dy);
+                    cuda::layer_norm::backward_input(x, weight, moments, dy, dx.cuda_mut()?)?;
+                }
                 Device::WebGpu(_) => {
                     let (x, weight, moments, dy) = (x.gpu()?, weight.gpu()?, moments.gpu()?, grad.gpu()?);
                     let (x, weight, moments, dy) = (x.view(), weight.view(), moments.view(), dy.view());
@@ -80,7 +90,11 @@ impl Op for LayerNorm {
         if saved.needs[1] || saved.needs[2] {
             let mut sums = Tensor::scratch(x.device(), x.dtype(), &[2, d])?;
             match x.device() {
-                Device::Cuda(cuda) => return Err(super::unported("layer_norm", cuda)),
+                Device::Cuda(_) => {
+                    let (x, moments, dy) = (x.cuda(), moments.cuda(), grad.cuda());
+                    let (x, moments, dy) = (x, moments, dy);
+                    cuda::layer_norm::backward_parameters(x, moments, dy, sums.cuda_mut()?)?;
+                }
                 Device::WebGpu(_) => {
                     let (x, moments, dy) = (x.gpu()?, moments.gpu()?, grad.gpu()?);
                     let (x, moments, dy) = (x.view(), moments.view(), dy.view());

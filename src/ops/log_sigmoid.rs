@@ -2,7 +2,7 @@
 //! et al., arXiv 1205.2618, and reward models with a margin). About 20 FLOPs a pair; bytes of the scores.
 
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, float_type};
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use cpu::log_sigmoid::Pairs;
@@ -45,7 +45,12 @@ impl Op for PairLogSigmoid {
         let k = Self::negatives(positive, negative)?;
         let mut losses = Tensor::scratch(negative.device(), negative.dtype(), &[negative.len()])?;
         match negative.device() {
-            Device::Cuda(cuda) => return Err(super::unported("log_sigmoid", cuda)),
+            Device::Cuda(_) => {
+                expect_float("log_sigmoid", negative)?;
+                let (p, q, margin) = (positive.cuda(), negative.cuda(), self.margin as f32);
+                cuda::log_sigmoid::forward(p, q, k, margin, losses.cuda_mut()?)?;
+                Ok(losses)
+            }
             Device::WebGpu(_) => {
                 expect_float("log_sigmoid", negative)?;
                 let (p, q, margin) = (positive.gpu()?, negative.gpu()?, self.margin as f32);
@@ -64,7 +69,16 @@ impl Op for PairLogSigmoid {
         let mut dpositive = Tensor::scratch(positive.device(), positive.dtype(), positive.shape())?;
         let mut dnegative = Tensor::scratch(negative.device(), negative.dtype(), negative.shape())?;
         match negative.device() {
-            Device::Cuda(cuda) => return Err(super::unported("log_sigmoid", cuda)),
+            Device::Cuda(_) => {
+                let k = Self::negatives(positive, negative)?;
+                let (p, q, grad) = (positive.cuda(), negative.cuda(), grad.cuda());
+                let (p, q, grad, margin) = (p, q, grad, self.margin as f32);
+                cuda::log_sigmoid::backward(p, q, grad, k, margin, dnegative.cuda_mut()?)?;
+                if saved.needs[0] {
+                    let dq = dnegative.cuda();
+                    cuda::log_sigmoid::backward_positive(dq, k, dpositive.cuda_mut()?)?;
+                }
+            }
             Device::WebGpu(_) => {
                 let k = Self::negatives(positive, negative)?;
                 let (p, q, grad) = (positive.gpu()?, negative.gpu()?, grad.gpu()?);

@@ -1,7 +1,7 @@
 //! C = op(A)·op(B) with op the identity or the transpose. FLOPs 2·m·n·k; bytes of A, B and C.
 
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, float_type};
-use crate::device::{DType, Device, cpu, webgpu};
+use crate::device::{DType, Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -59,7 +59,16 @@ pub(super) fn run(
 ) -> Result<()> {
     let (m, n, k) = dims(a, b, transpose_a, transpose_b)?;
     match a.device() {
-        Device::Cuda(cuda) => return Err(super::unported("matmul", cuda)),
+        Device::Cuda(_) => {
+            use cuda::matmul::{Epilogue, Matrix};
+            expect_float("matmul", a)?;
+            let bias = terms.bias.map(Tensor::cuda);
+            let residual = terms.residual.map(Tensor::cuda);
+            let epilogue = Epilogue { accumulate: terms.accumulate, bias, residual };
+            let left = Matrix { data: a.cuda(), transposed: transpose_a };
+            let right = Matrix { data: b.cuda(), transposed: transpose_b };
+            cuda::matmul::matmul(left, right, c.cuda_mut()?, [m, n, k], epilogue)
+        }
         Device::WebGpu(_) => {
             use webgpu::matmul::{Epilogue, Matrix};
             expect_float("matmul", a)?;

@@ -3,7 +3,7 @@
 use super::add::sum_rows;
 use super::scale::scale;
 use super::{Cost, Op, Saved, bytes_of, float_type};
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -39,7 +39,10 @@ impl Op for MeanRows {
         let row = scale(grad, 1.0 / self.rows as f64)?;
         let mut dx = Tensor::scratch(grad.device(), grad.dtype(), &[self.rows, grad.len()])?;
         match grad.device() {
-            Device::Cuda(cuda) => return Err(super::unported("mean_rows", cuda)),
+            Device::Cuda(_) => {
+                cuda::mean_rows::backward(row.cuda(), dx.cuda_mut()?)?;
+                Ok(vec![Some(dx)])
+            }
             Device::WebGpu(_) => {
                 webgpu::mean_rows::backward(row.gpu()?.view(), dx.gpu_mut()?)?;
                 Ok(vec![Some(dx)])

@@ -178,11 +178,6 @@ pub(crate) fn expect_ids(op: &'static str, ids: &Tensor, beside: &Tensor, limit:
     }
 }
 
-/// An error for an op that CUDA has no kernel for.
-fn unported(op: &'static str, cuda: &crate::device::cuda::Cuda) -> Error {
-    Error::Unsupported { op, device: cuda.to_string(), detail: "it".into() }
-}
-
 /// An error for what is no f32 on an adapter, which computes in nothing else.
 fn expect_float(op: &'static str, x: &Tensor) -> Result<()> {
     match x.dtype() {

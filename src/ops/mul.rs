@@ -2,7 +2,7 @@
 
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, expect_shape, float_type};
 use crate::Result;
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 
 /// Inputs: a and b of one shape.
@@ -15,7 +15,11 @@ pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     expect_shape("mul", "the second factor", b, a.shape())?;
     let mut y = Tensor::scratch(a.device(), a.dtype(), a.shape())?;
     match a.device() {
-        Device::Cuda(cuda) => return Err(super::unported("mul", cuda)),
+        Device::Cuda(_) => {
+            expect_float("mul", a)?;
+            cuda::mul::forward(a.cuda(), b.cuda(), y.cuda_mut()?)?;
+            Ok(y)
+        }
         Device::WebGpu(_) => {
             expect_float("mul", a)?;
             webgpu::mul::forward(a.gpu()?.view(), b.gpu()?.view(), y.gpu_mut()?)?;

@@ -3,7 +3,7 @@
 
 use super::mul::mul;
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -40,7 +40,11 @@ impl Op for NormScore {
         let mut scores = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         let mut inverse = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         match x.device() {
-            Device::Cuda(cuda) => return Err(super::unported("norm_score", cuda)),
+            Device::Cuda(_) => {
+                let (x, head) = (x.cuda(), head.cuda());
+                let (scores, inverse) = (scores.cuda_mut()?, inverse.cuda_mut()?);
+                cuda::norm_score::forward(x, head, self.eps as f32, scores, inverse)?;
+            }
             Device::WebGpu(_) => {
                 let (x, head) = (x.gpu()?, head.gpu()?);
                 let (scores, inverse) = (scores.gpu_mut()?, inverse.gpu_mut()?);
@@ -64,7 +68,17 @@ impl Op for NormScore {
         let mut dboth = Tensor::scratch(x.device(), x.dtype(), weight.shape())?;
         let parameters = saved.needs[1] || saved.needs[2];
         match x.device() {
-            Device::Cuda(cuda) => return Err(super::unported("norm_score", cuda)),
+            Device::Cuda(_) => {
+                let (x, both, scores) = (x.cuda(), both.cuda(), saved.output().cuda());
+                let (inverse, dscores) = (inverse.cuda(), grad.cuda());
+                let rows = cuda::norm_score::Rows { scores, inverse, dscores };
+                if saved.needs[0] {
+                    cuda::norm_score::backward_input(x, both, rows, dx.cuda_mut()?)?;
+                }
+                if parameters {
+                    cuda::norm_score::backward_head(x, rows, dboth.cuda_mut()?)?;
+                }
+            }
             Device::WebGpu(_) => {
                 let (x, both, scores) = (x.gpu()?, both.gpu()?, saved.output().gpu()?);
                 let (inverse, dscores) = (inverse.gpu()?, grad.gpu()?);

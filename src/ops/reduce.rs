@@ -3,7 +3,7 @@
 
 use super::scale::scale;
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, expect_shape, float_type};
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -45,7 +45,11 @@ impl Mean {
 fn scaled_sum(op: &'static str, x: &Tensor, factor: f64) -> Result<Tensor> {
     let mut y = Tensor::scratch(x.device(), x.dtype(), &[1])?;
     match x.device() {
-        Device::Cuda(cuda) => return Err(super::unported("reduce", cuda)),
+        Device::Cuda(_) => {
+            expect_float(op, x)?;
+            cuda::reduce::sum(x.cuda(), factor as f32, y.cuda_mut()?)?;
+            Ok(y)
+        }
         Device::WebGpu(_) => {
             expect_float(op, x)?;
             webgpu::reduce::sum(x.gpu()?.view(), factor as f32, y.gpu_mut()?)?;
@@ -62,7 +66,10 @@ fn scaled_sum(op: &'static str, x: &Tensor, factor: f64) -> Result<Tensor> {
 fn spread(op: &'static str, grad: &Tensor, factor: f64, shape: &[usize]) -> Result<Tensor> {
     let mut dx = Tensor::scratch(grad.device(), grad.dtype(), shape)?;
     match grad.device() {
-        Device::Cuda(cuda) => return Err(super::unported("reduce", cuda)),
+        Device::Cuda(_) => {
+            cuda::reduce::spread(grad.cuda(), factor as f32, dx.cuda_mut()?)?;
+            Ok(dx)
+        }
         Device::WebGpu(_) => {
             webgpu::reduce::spread(grad.gpu()?.view(), factor as f32, dx.gpu_mut()?)?;
             Ok(dx)
@@ -137,7 +144,11 @@ impl Op for DotWeights {
         expect_shape("dot_weights", "the vector of weights", &self.weights, &[len])?;
         let mut y = Tensor::scratch(x.device(), x.dtype(), &[1])?;
         match x.device() {
-            Device::Cuda(cuda) => return Err(super::unported("reduce", cuda)),
+            Device::Cuda(_) => {
+                expect_float("dot_weights", x)?;
+                cuda::reduce::dot(x.cuda(), self.weights.cuda(), y.cuda_mut()?)?;
+                Ok(y)
+            }
             Device::WebGpu(_) => {
                 expect_float("dot_weights", x)?;
                 webgpu::reduce::dot(x.gpu()?.view(), self.weights.gpu()?.view(), y.gpu_mut()?)?;
@@ -152,7 +163,13 @@ impl Op for DotWeights {
 
     fn backward(&self, _saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         match grad.device() {
-            Device::Cuda(cuda) => return Err(super::unported("reduce", cuda)),
+            Device::Cuda(_) => {
+                let weights = &self.weights;
+                let mut dx = Tensor::scratch(weights.device(), weights.dtype(), weights.shape())?;
+                let (grad, weights) = (grad.cuda(), weights.cuda());
+                cuda::reduce::spread_weights(grad, weights, dx.cuda_mut()?)?;
+                Ok(vec![Some(dx)])
+            }
             Device::WebGpu(_) => {
                 let weights = &self.weights;
                 let mut dx = Tensor::scratch(weights.device(), weights.dtype(), weights.shape())?;

@@ -3,7 +3,7 @@
 //! never stored.
 
 use super::{Cost, bytes_of, expect_alike, expect_shape, float_type};
-use crate::device::{DType, Device, cpu, webgpu};
+use crate::device::{DType, Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -31,7 +31,16 @@ pub fn retrieve(
     let mut values = Tensor::scratch(x.device(), x.dtype(), &[n, k])?;
     let mut ids = Tensor::scratch(x.device(), DType::U32, &[n, k])?;
     match x.device() {
-        Device::Cuda(cuda) => return Err(super::unported("retrieve", cuda)),
+        Device::Cuda(_) => {
+            let (x, table, bias) = (x.cuda(), table.cuda(), bias.map(Tensor::cuda));
+            let search = cuda::retrieve::Search { x, table, bias, exclude, dims: [n, d, v, k] };
+            cuda::retrieve::retrieve(search, values.cuda_mut()?, ids.cuda_mut()?)?;
+            // Where ids can run out, the host does not know whether they are in range. NaN scores can make a row run out
+            // too: kernels that look up such an id give NaN again.
+            if k + exclude.iter().map(Vec::len).max().unwrap_or(0) <= v {
+                ids.set_id_bound(v);
+            }
+        }
         Device::WebGpu(_) => {
             let (x, table, bias) = (x.gpu()?, table.gpu()?, bias.map(|bias| bias.gpu()).transpose()?);
             let search = webgpu::retrieve::Search {

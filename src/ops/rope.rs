@@ -2,7 +2,7 @@
 //! pair (xᵢ, xᵢ₊ₕ), h = head_dim/2, turns by position · frequencyᵢ. 3 FLOPs an element; bytes of x and y.
 
 use super::{Cost, Op, Saved, bytes_of, expect_ids, float_type};
-use crate::device::{DType, Device, cpu, webgpu};
+use crate::device::{DType, Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::sync::{Arc, Mutex};
@@ -88,7 +88,13 @@ impl Rope {
         let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
         let half = self.table.head_dim() / 2;
         match x.device() {
-            Device::Cuda(cuda) => return Err(super::unported("rope", cuda)),
+            Device::Cuda(_) => {
+                let known = self.positions.id_bound()? as usize;
+                let CosSin { cos, sin } = self.table.cos_sin(x.device(), x.dtype(), known)?;
+                let (x, positions, cos, sin) = (x.cuda(), self.positions.cuda(), cos.cuda(), sin.cuda());
+                let angles = cuda::rope::Angles { cos, sin, half, back };
+                cuda::rope::rotate(x, positions, angles, y.cuda_mut()?)?;
+            }
             Device::WebGpu(_) => {
                 // A missing id of a search has no angle.
                 let known = self.positions.strict_id_bound()? as usize;

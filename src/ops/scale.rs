@@ -2,7 +2,7 @@
 
 use super::{Cost, Op, Saved, bytes_of, expect_float, float_type};
 use crate::Result;
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 
 /// Input of any shape; the factor.
@@ -13,7 +13,11 @@ pub struct Scale(pub f64);
 pub fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
     let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
     match x.device() {
-        Device::Cuda(cuda) => return Err(super::unported("scale", cuda)),
+        Device::Cuda(_) => {
+            expect_float("scale", x)?;
+            cuda::scale::forward(x.cuda(), factor as f32, y.cuda_mut()?)?;
+            Ok(y)
+        }
         Device::WebGpu(_) => {
             expect_float("scale", x)?;
             webgpu::scale::forward(x.gpu()?.view(), factor as f32, y.gpu_mut()?)?;

@@ -4,7 +4,7 @@ use super::add::sum_rows;
 use super::scale::scale;
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, expect_shape, float_type};
 use crate::Result;
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 
 /// Inputs: x `[n, d]`, row `[d]`; both get gradients.
@@ -22,7 +22,12 @@ impl Op for SubRow {
         expect_alike("sub_row", inputs)?;
         expect_shape("sub_row", "the row", row, &[d])?;
         match x.device() {
-            Device::Cuda(cuda) => return Err(super::unported("sub_row", cuda)),
+            Device::Cuda(_) => {
+                expect_float("sub_row", x)?;
+                let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
+                cuda::sub_row::forward(x.cuda(), row.cuda(), y.cuda_mut()?)?;
+                Ok(y)
+            }
             Device::WebGpu(_) => {
                 expect_float("sub_row", x)?;
                 let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;

@@ -3,7 +3,7 @@
 
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, expect_shape, float_type};
 use crate::Result;
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 
 /// Inputs: gate and up, of one shape (`[rows, ffn]` in a decoder).
@@ -21,7 +21,10 @@ impl Op for SwiGlu {
         expect_shape("swiglu", "up", up, gate.shape())?;
         let mut y = Tensor::scratch(gate.device(), gate.dtype(), gate.shape())?;
         match gate.device() {
-            Device::Cuda(cuda) => return Err(super::unported("swiglu", cuda)),
+            Device::Cuda(_) => {
+                expect_float("swiglu", gate)?;
+                cuda::swiglu::forward(gate.cuda(), up.cuda(), y.cuda_mut()?)?;
+            }
             Device::WebGpu(_) => {
                 expect_float("swiglu", gate)?;
                 webgpu::swiglu::forward(gate.gpu()?.view(), up.gpu()?.view(), y.gpu_mut()?)?;
@@ -39,7 +42,11 @@ impl Op for SwiGlu {
         let mut dgate = Tensor::scratch(gate.device(), gate.dtype(), gate.shape())?;
         let mut dup = Tensor::scratch(gate.device(), gate.dtype(), gate.shape())?;
         match gate.device() {
-            Device::Cuda(cuda) => return Err(super::unported("swiglu", cuda)),
+            Device::Cuda(_) => {
+                let (gate, up, dy) = (gate.cuda(), up.cuda(), grad.cuda());
+                let (dgate, dup) = (dgate.cuda_mut()?, dup.cuda_mut()?);
+                cuda::swiglu::backward(gate, up, dy, dgate, dup)?;
+            }
             Device::WebGpu(_) => {
                 let (gate, up, dy) = (gate.gpu()?, up.gpu()?, grad.gpu()?);
                 let (dgate, dup) = (dgate.gpu_mut()?, dup.gpu_mut()?);

@@ -2,7 +2,7 @@
 //! bytes of q, target and loss.
 
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, float_type};
-use crate::device::{Device, cpu, webgpu};
+use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -27,7 +27,11 @@ impl Op for TdLoss {
         }
         let mut losses = Tensor::scratch(q.device(), q.dtype(), &[q.len()])?;
         match q.device() {
-            Device::Cuda(cuda) => return Err(super::unported("td_loss", cuda)),
+            Device::Cuda(_) => {
+                expect_float("td_loss", q)?;
+                cuda::td_loss::forward(q.cuda(), self.targets.cuda(), losses.cuda_mut()?)?;
+                Ok(losses)
+            }
             Device::WebGpu(_) => {
                 expect_float("td_loss", q)?;
                 webgpu::td_loss::forward(q.gpu()?.view(), self.targets.gpu()?.view(), losses.gpu_mut()?)?;
@@ -44,7 +48,10 @@ impl Op for TdLoss {
         let q = saved.input(0);
         let mut dq = Tensor::scratch(q.device(), q.dtype(), q.shape())?;
         match q.device() {
-            Device::Cuda(cuda) => return Err(super::unported("td_loss", cuda)),
+            Device::Cuda(_) => {
+                let (q, targets, grad) = (q.cuda(), self.targets.cuda(), grad.cuda());
+                cuda::td_loss::backward(q, targets, grad, dq.cuda_mut()?)?;
+            }
             Device::WebGpu(_) => {
                 let (q, targets, grad) = (q.gpu()?, self.targets.gpu()?, grad.gpu()?);
                 webgpu::td_loss::backward(q.view(), targets.view(), grad.view(), dq.gpu_mut()?)?;

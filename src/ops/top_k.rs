@@ -2,7 +2,7 @@
 //! and the results.
 
 use super::{Cost, bytes_of, float_type};
-use crate::device::{DType, Device, cpu, webgpu};
+use crate::device::{DType, Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -17,7 +17,10 @@ pub fn top_k(scores: &Tensor, k: usize) -> Result<(Tensor, Tensor)> {
     let mut values = Tensor::scratch(scores.device(), scores.dtype(), &[n, k])?;
     let mut ids = Tensor::scratch(scores.device(), DType::U32, &[n, k])?;
     match scores.device() {
-        Device::Cuda(cuda) => return Err(super::unported("top_k", cuda)),
+        Device::Cuda(_) => {
+            cuda::top_k::top_k(scores.cuda(), m, k, values.cuda_mut()?, ids.cuda_mut()?)?;
+            ids.set_id_bound(m);
+        }
         Device::WebGpu(_) => {
             webgpu::top_k::top_k(scores.gpu()?.view(), m, k, values.gpu_mut()?, ids.gpu_mut()?)?;
             ids.set_id_bound(m);

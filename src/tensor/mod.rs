@@ -9,8 +9,8 @@ mod ids;
 mod on_cuda;
 mod on_gpu;
 
-use crate::device::{DType, Device, Element, Storage, cpu, cuda, webgpu};
 use crate::device::known_ids::KnownIds;
+use crate::device::{DType, Device, Element, Storage, cpu, cuda, webgpu};
 use crate::{Error, Result};
 use std::ops::Range;
 use std::sync::Arc;

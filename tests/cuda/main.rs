@@ -7,14 +7,31 @@ mod parity;
 #[path = "../skip/mod.rs"]
 mod skip;
 
+#[path = "../webgpu/attention.rs"]
+mod attention;
+#[path = "../webgpu/elements.rs"]
+mod elements;
+#[path = "../webgpu/environment.rs"]
+mod environment;
 mod files;
+#[path = "../le_fixture/mod.rs"]
+#[allow(dead_code)]
+mod le_fixture;
+#[path = "../webgpu/lookup.rs"]
+mod lookup;
+#[path = "../webgpu/products.rs"]
+mod products;
+#[path = "../webgpu/recurrence.rs"]
+mod recurrence;
 #[path = "../webgpu/rows.rs"]
 mod rows;
+#[path = "../webgpu/search.rs"]
+mod search;
 
 use lea::device::{Device, cuda};
 use lea::ops::Op;
 use lea::tensor::Tensor;
-use parity::{parity_on, random};
+use parity::{error, expect_near, parity_on, random, run, to};
 use std::sync::{Mutex, OnceLock};
 
 /// The device, or none with a reason told.
@@ -32,6 +49,11 @@ fn devices(test: &str) -> Vec<Device> {
             Vec::new()
         }
     }
+}
+
+/// Memory is not split here: the same.
+fn limited_devices(test: &str) -> Vec<Device> {
+    devices(test)
 }
 
 /// Forward and backward of `make(device)` in each manner in which launches may run.

@@ -90,6 +90,8 @@ inline unsigned ballot(bool condition) {
     return mine.taken;
 }
 
+inline unsigned count_up(unsigned* counter) { return __atomic_fetch_add(counter, 1u, __ATOMIC_RELAXED); }
+
 inline float to_float(bf16 x) { return __uint_as_float((unsigned)x.bits << 16); }
 inline bf16 to_bf16(float x) {
     unsigned bits = __float_as_uint(x);

@@ -51,7 +51,8 @@ pub fn build(kernels: &Path, flags: &str) -> Result<PathBuf, String> {
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(|p| p.is_file()).collect();
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.unwrap().path()).filter(|p| p.is_file()).collect();
     paths.sort();
     paths
 }
@@ -81,7 +82,8 @@ pub fn load() -> Result<Option<&'static Loaded>, String> {
         }
         let path = folder()?.join("libcuda.so.1");
         // SAFETY: a library of ours, whose initialisers only fill a table.
-        let library = unsafe { libloading::Library::new(&path) }.map_err(|e| format!("{}: {e}", path.display()))?;
+        let library =
+            unsafe { libloading::Library::new(&path) }.map_err(|e| format!("{}: {e}", path.display()))?;
         Ok(Some(Loaded(library)))
     });
     loaded.as_ref().map(Option::as_ref).map_err(Clone::clone)

@@ -48,7 +48,6 @@ pub fn run(op: &mut dyn Op, inputs: &[Tensor], needs: &[bool]) -> (Tensor, Vec<O
     (y, grads)
 }
 
-
 /// The same on `devices`.
 pub fn parity_on<O: Op>(devices: &[Device], test: &str, make: impl Fn(&Device) -> O, inputs: &[Tensor]) {
     let needs = vec![true; inputs.len()];

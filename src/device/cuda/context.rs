@@ -140,11 +140,9 @@ impl Cuda {
     pub(super) fn expect_type(&self, dtype: DType) -> Result<()> {
         match dtype {
             DType::F32 | DType::U32 | DType::BF16 => Ok(()),
-            DType::F64 | DType::F16 => Err(Error::Unsupported {
-                op: "tensor",
-                device: self.to_string(),
-                detail: dtype.to_string(),
-            }),
+            DType::F64 | DType::F16 => {
+                Err(Error::Unsupported { op: "tensor", device: self.to_string(), detail: dtype.to_string() })
+            }
         }
     }
 }

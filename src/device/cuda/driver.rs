@@ -76,9 +76,9 @@ fn prepare() -> Result<(u32, u32), String> {
         return Err("there is no NVIDIA driver (libcuda)".into());
     }
     // SAFETY: only asks for addresses; the type is never called.
-    let lacking = FUNCTIONS.iter().find(|name| unsafe {
-        sys::culib().get::<unsafe extern "C" fn()>(name.as_bytes()).is_err()
-    });
+    let lacking = FUNCTIONS
+        .iter()
+        .find(|name| unsafe { sys::culib().get::<unsafe extern "C" fn()>(name.as_bytes()).is_err() });
     if let Some(name) = lacking {
         return Err(format!("the NVIDIA driver's library lacks {name}: it is too old or damaged"));
     }

@@ -170,7 +170,8 @@ fn load(cuda: &Cuda, file: &'static str) -> Result<CUmodule> {
     });
     answer.map_err(|error| match error {
         Error::DeviceRefused { device, why } => {
-            let log = String::from_utf8_lossy(&log[..log.iter().position(|&b| b == 0).unwrap_or(0)]).into_owned();
+            let log =
+                String::from_utf8_lossy(&log[..log.iter().position(|&b| b == 0).unwrap_or(0)]).into_owned();
             Error::DeviceRefused { device, why: format!("kernels of {file}: {why} {log}") }
         }
         other => other,
@@ -236,9 +237,4 @@ impl Cuda {
         self.0.launches.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
-}
-
-/// Blocks of `threads` for `len` elements of one thread each.
-pub fn blocks(len: usize, threads: u32) -> [usize; 3] {
-    [len.div_ceil(threads as usize), 1, 1]
 }

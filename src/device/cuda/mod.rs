@@ -3,15 +3,42 @@
 //! Kernels are the CUDA C++ files under `kernels/`, one op a file; the file of the same name here gives an op's launch its
 //! parameters and grid.
 
+pub mod activation;
+pub mod adamw;
+pub mod add;
 mod buffer;
 mod column_sums;
+pub mod concat_rows;
 mod context;
+pub mod cross_entropy;
+pub mod destinations;
 mod driver;
+pub mod dropout;
+mod each;
+pub mod embedding;
+pub mod forest_attention;
+pub mod gather_dot;
+pub mod gru;
+pub mod l2_normalize;
 mod launch;
+pub mod layer_norm;
+pub mod log_sigmoid;
+pub mod matmul;
+pub mod mean_rows;
+pub mod mul;
+pub mod norm_score;
+pub mod reduce;
+pub mod retrieve;
 pub mod rms_norm;
+pub mod rope;
+pub mod scale;
+pub mod sub_row;
 pub mod sum_rows;
+pub mod swiglu;
+pub mod td_loss;
+pub mod top_k;
 
 pub use buffer::{Buffer, View, ViewMut};
 pub use context::{Cuda, open};
 pub use driver::{Description, list};
-pub use launch::{Arg, Launch, PTX, Ptx, blocks};
+pub use launch::{Arg, Launch, PTX, Ptx};

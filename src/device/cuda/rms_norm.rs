@@ -1,36 +1,20 @@
 //! Root-mean-square norm of rows, see `kernels/rms_norm.cu`.
 
 use super::column_sums::column_sums;
-use super::{Launch, View, ViewMut};
+use super::each::each_row;
+use super::{View, ViewMut};
 use crate::Result;
-
-/// Threads of a block, which has a row.
-const THREADS: u32 = 256;
 
 /// y = x / √(mean(x²) + eps) · weight; `x, y: [rows, d]`, `weight: [d]`, `inverse: [rows]` the reciprocal roots.
 pub fn forward(x: View, weight: View, eps: f32, y: ViewMut, inverse: ViewMut) -> Result<()> {
-    let (rows, d) = (inverse.len(), weight.len());
-    x.cuda().launch(&Launch {
-        file: "rms_norm",
-        kernel: "lea_rms_norm_forward",
-        grid: [rows, 1, 1],
-        threads: THREADS,
-        shared: 0,
-        args: &[x.into(), weight.into(), d.into(), eps.into(), (&y).into(), (&inverse).into()],
-    })
+    let args = [eps.into(), x.into(), weight.into(), (&y).into(), (&inverse).into()];
+    each_row(x.cuda(), "rms_norm", "lea_rms_norm_forward", inverse.len(), weight.len(), &args)
 }
 
 /// dx of [`forward`]: with g = dy·w and s the reciprocal root, dx = s·(g − x·s²·mean(g·x)).
 pub fn backward_input(x: View, weight: View, inverse: View, dy: View, dx: ViewMut) -> Result<()> {
-    let (rows, d) = (inverse.len(), weight.len());
-    x.cuda().launch(&Launch {
-        file: "rms_norm",
-        kernel: "lea_rms_norm_backward_input",
-        grid: [rows, 1, 1],
-        threads: THREADS,
-        shared: 0,
-        args: &[x.into(), weight.into(), inverse.into(), dy.into(), d.into(), (&dx).into()],
-    })
+    let args = [x.into(), weight.into(), inverse.into(), dy.into(), (&dx).into()];
+    each_row(x.cuda(), "rms_norm", "lea_rms_norm_backward_input", inverse.len(), weight.len(), &args)
 }
 
 /// dweight of [`forward`]: Σ_rows dy·x·s.

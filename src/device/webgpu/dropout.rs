@@ -4,21 +4,11 @@ use super::each::Each;
 use super::shader::{LANES, Part, Shader};
 use super::{View, ViewMut};
 use crate::Result;
+use crate::device::dropout::Mask;
 
 pub(super) static SHADER: Shader = Shader::new("dropout", include_str!("../../../shaders/dropout.wgsl"))
     .with(&[Part::Each])
     .defining(&[LANES]);
-
-/// Which elements are dropped: those of the CPU's mask.
-#[derive(Clone, Copy, Debug)]
-pub struct Mask {
-    /// Key of the generator.
-    pub seed: u64,
-    /// Upper half of the generator's counter: one value a call.
-    pub counter: u64,
-    /// An element is dropped when its 32-bit word is below: p·2³².
-    pub threshold: u32,
-}
 
 /// Elements that share blocks of the generator.
 const GROUP: usize = 64;

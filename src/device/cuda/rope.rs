@@ -1,0 +1,32 @@
+//! Rotary position embedding, see `kernels/rope.cu`.
+
+use super::each::each;
+use super::{View, ViewMut};
+use crate::Result;
+
+/// Cosines and sines, `[positions, half]` each, that a row's position picks.
+#[derive(Clone, Copy, Debug)]
+pub struct Angles<'a> {
+    /// Cosines.
+    pub cos: View<'a>,
+    /// Sines.
+    pub sin: View<'a>,
+    /// head_dim / 2.
+    pub half: usize,
+    /// Rotate by −angle.
+    pub back: bool,
+}
+
+/// Rotates the pairs (i, i + half) of every head of `x: [rows, heads · 2 · half]`; `positions: [rows]`, each below the
+/// rows of the angles.
+pub fn rotate(x: View, positions: View, angles: Angles, y: ViewMut) -> Result<()> {
+    if x.is_empty() {
+        return Ok(());
+    }
+    let heads = x.len() / positions.len() / (2 * angles.half);
+    let sign: f32 = if angles.back { -1.0 } else { 1.0 };
+    let (cos, sin) = (angles.cos.into(), angles.sin.into());
+    let args =
+        [heads.into(), angles.half.into(), sign.into(), x.into(), positions.into(), cos, sin, (&y).into()];
+    each(x.cuda(), "rope", "lea_rope_rotate", x.len() / 2, &args)
+}
