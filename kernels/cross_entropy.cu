@@ -11,19 +11,19 @@ KERNEL(256, lea_cross_entropy_forward, size_t columns, float scale, const float*
     float highest = lowest;
     for (size_t i = first + threadIdx.x; i < first + columns; i += blockDim.x)
         if (!mask || mask[i]) highest = fmaxf(highest, x[i]);
-    const float top = lea::block_max(highest) * scale;
+    highest = lea::block_max(highest);
     float partial = 0.0f;
     for (size_t i = first + threadIdx.x; i < first + columns; i += blockDim.x)
-        if (!mask || mask[i]) partial += expf(fmaf(x[i], scale, -top));
+        if (!mask || mask[i]) partial += expf(scale * (x[i] - highest));
     const float sum = lea::block_sum(partial);
     if (threadIdx.x != 0) return;
-    const float log_sum = top + logf(sum);
+    const float over = logf(sum);
     const size_t target = targets[blockIdx.x];
     // A target that is no column that counts, which only another kernel can have made, gives NaN.
     float loss = __uint_as_float(0x7fc00000u);
-    if (target < columns && (!mask || mask[first + target])) loss = log_sum - x[first + target] * scale;
+    if (target < columns && (!mask || mask[first + target])) loss = over + scale * (highest - x[first + target]);
     losses[blockIdx.x] = loss;
-    log_sums[blockIdx.x] = log_sum;
+    log_sums[blockIdx.x] = over + lea::product(highest, scale);
 }
 
 // dx = grad scale (softmax - [column = target]).

@@ -30,7 +30,7 @@ KERNEL(256, lea_layer_norm_backward_input, size_t d, const float* x, const float
     const float mean = moments[2 * (size_t)blockIdx.x], scale = moments[2 * (size_t)blockIdx.x + 1];
     float plain = 0.0f, along = 0.0f;
     for (size_t i = threadIdx.x; i < d; i += blockDim.x) {
-        const float g = dy[first + i] * weight[i];
+        const float g = lea::product(dy[first + i], weight[i]);
         plain += g;
         along += g * ((x[first + i] - mean) * scale);
     }
@@ -38,7 +38,7 @@ KERNEL(256, lea_layer_norm_backward_input, size_t d, const float* x, const float
     const float mean_gx = lea::block_sum(along) / (float)d;
     for (size_t i = threadIdx.x; i < d; i += blockDim.x) {
         const float normed = (x[first + i] - mean) * scale;
-        dx[first + i] = scale * (dy[first + i] * weight[i] - mean_g - normed * mean_gx);
+        dx[first + i] = scale * (lea::product(dy[first + i], weight[i]) - mean_g - normed * mean_gx);
     }
 }
 

@@ -32,6 +32,9 @@ __device__ __forceinline__ unsigned shuffle(unsigned value, int lane) { return _
 // One bit a lane: whether its condition holds.
 __device__ __forceinline__ unsigned ballot(bool condition) { return __ballot_sync(ALL_LANES, condition); }
 
+// A product that no compiler fuses with what is added to it: for differences of equal terms, which must be 0.
+__device__ __forceinline__ float product(float a, float b) { return __fmul_rn(a, b); }
+
 // Counts up by one beside other threads; what stood there before. For integers alone: an order of sums that changes from run
 // to run would change the bits of a float.
 __device__ __forceinline__ unsigned count_up(unsigned* counter) { return atomicAdd(counter, 1u); }

@@ -90,6 +90,11 @@ inline unsigned ballot(bool condition) {
     return mine.taken;
 }
 
+inline float product(float a, float b) {
+    volatile float rounded = a * b;
+    return rounded;
+}
+
 inline unsigned count_up(unsigned* counter) { return __atomic_fetch_add(counter, 1u, __ATOMIC_RELAXED); }
 
 inline float to_float(bf16 x) { return __uint_as_float((unsigned)x.bits << 16); }
