@@ -2,7 +2,8 @@
 //   q, out, dout, dq [rows, heads hd]; k, v, dk, dv [keys, kv_heads hd]; lse, delta [rows, heads], lse the log-sum-exp.
 //   Query head h reads key head h / group.
 //   tiles [tiles, 12]: first row, rows (at most ROWS), the start and length of the root, trunk and stem keys that they share, most
-//   leaf keys of a row. rows_of [rows, 4]: how many of the shared keys, in their order, a row sees; its leaf keys from, to.
+//   leaf keys of a row, the shared keys from, to that some row sees, from a multiple of KEYS.
+//   rows_of [rows, 4]: how many of the shared keys a row sees; its leaf keys from, to; how many shared keys stand ahead of its own.
 //   ranges [rows, 8]: all four ranges from, to.
 // forward, backward_q: one block of 128 threads a tile and head; four threads a row, which take every fourth key of a chunk and every
 //   fourth element of a head. Shared keys go through shared memory KEYS at a time; a row's own leaf keys follow one by one. A key has
@@ -22,9 +23,9 @@ constexpr float LOWEST = -3.4028234e38f;
 struct Tile {
     unsigned first, rows;
     unsigned start[3], length[3];
-    unsigned leaf, unused[3];
+    unsigned leaf, from, to, unused;
 
-    // Key at a place of the shared list.
+    // Key at a place of the shared list. A row sees place p if p - own.w < own.x; a place ahead of its own wraps to a large number.
     __device__ __forceinline__ size_t key(unsigned place) const {
         if (place < length[0]) return start[0] + place;
         place -= length[0];
@@ -74,7 +75,6 @@ __device__ __forceinline__ void attention_forward(Shape shape, const Tile* tiles
     uint4 own = make_uint4(0, 0, 0, 0);
     if (present) own = rows_of[global_row];
     load_rows(q, shape.q_width(), head, hd, tile.rows, q_rows, [&](unsigned i) { return (size_t)tile.first + i; });
-    const unsigned all = tile.length[0] + tile.length[1] + tile.length[2];
     float most = LOWEST, total = 0.0f, sums[MOST / SHARE] = {};
     // Takes weights relative to a new maximum.
     auto rescale = [&](float highest) {
@@ -84,8 +84,8 @@ __device__ __forceinline__ void attention_forward(Shape shape, const Tile* tiles
 #pragma unroll
         for (int j = 0; j < MOST / SHARE; j++) sums[j] *= factor;
     };
-    for (unsigned start = 0; start < all; start += KEYS) {
-        const unsigned count = all - start < KEYS ? all - start : KEYS;
+    for (unsigned start = tile.from; start < tile.to; start += KEYS) {
+        const unsigned count = tile.to - start < KEYS ? tile.to - start : KEYS;
         __syncthreads();  // Rows of q are there; the chunk before is done with.
         load_rows(k, shape.kv_width(), head / shape.group, hd, count, k_rows, [&](unsigned i) { return tile.key(start + i); });
         load_rows(v, shape.kv_width(), head / shape.group, hd, count, v_rows, [&](unsigned i) { return tile.key(start + i); });
@@ -95,7 +95,7 @@ __device__ __forceinline__ void attention_forward(Shape shape, const Tile* tiles
         for (int i = 0; i < KEYS / SHARE; i++) {
             const unsigned key = i * SHARE + share;
             scores[i] = LOWEST;
-            if (start + key < own.x) scores[i] = shape.scale * dot(q_rows + row * pitch, k_rows + key * pitch, hd);
+            if (start + key - own.w < own.x) scores[i] = shape.scale * dot(q_rows + row * pitch, k_rows + key * pitch, hd);
             highest = fmaxf(highest, scores[i]);
         }
         highest = fmaxf(highest, shuffle_xor(highest, 1));
@@ -105,7 +105,7 @@ __device__ __forceinline__ void attention_forward(Shape shape, const Tile* tiles
 #pragma unroll
         for (int i = 0; i < KEYS / SHARE; i++) {
             const unsigned key = i * SHARE + share;
-            const float weight = start + key < own.x ? expf(scores[i] - most) : 0.0f;
+            const float weight = start + key - own.w < own.x ? expf(scores[i] - most) : 0.0f;
             p[row * (KEYS + 1) + key] = weight;
             part += weight;
         }
@@ -120,7 +120,7 @@ __device__ __forceinline__ void attention_forward(Shape shape, const Tile* tiles
             }
         }
     }
-    if (all == 0) __syncthreads();
+    if (tile.from >= tile.to) __syncthreads();
     for (unsigned i = 0; i < tile.leaf; i++) {
         const size_t key = own.y + i;
         const bool seen = key < own.z;
@@ -168,10 +168,9 @@ __device__ __forceinline__ void attention_backward_q(Shape shape, const Tile* ti
     }
     load_rows(q, shape.q_width(), head, hd, tile.rows, q_rows, [&](unsigned i) { return (size_t)tile.first + i; });
     load_rows(dout, shape.q_width(), head, hd, tile.rows, d_rows, [&](unsigned i) { return (size_t)tile.first + i; });
-    const unsigned all = tile.length[0] + tile.length[1] + tile.length[2];
     float sums[MOST / SHARE] = {};
-    for (unsigned start = 0; start < all; start += KEYS) {
-        const unsigned count = all - start < KEYS ? all - start : KEYS;
+    for (unsigned start = tile.from; start < tile.to; start += KEYS) {
+        const unsigned count = tile.to - start < KEYS ? tile.to - start : KEYS;
         __syncthreads();
         load_rows(k, shape.kv_width(), head / shape.group, hd, count, k_rows, [&](unsigned i) { return tile.key(start + i); });
         load_rows(v, shape.kv_width(), head / shape.group, hd, count, v_rows, [&](unsigned i) { return tile.key(start + i); });
@@ -180,7 +179,7 @@ __device__ __forceinline__ void attention_backward_q(Shape shape, const Tile* ti
         for (int i = 0; i < KEYS / SHARE; i++) {
             const unsigned key = i * SHARE + share;
             float slope = 0.0f;
-            if (start + key < own.x) {
+            if (start + key - own.w < own.x) {
                 const float score = shape.scale * dot(q_rows + row * pitch, k_rows + key * pitch, hd);
                 slope = expf(score - log_sum) * (dot(d_rows + row * pitch, v_rows + key * pitch, hd) - along) * shape.scale;
             }
@@ -196,7 +195,7 @@ __device__ __forceinline__ void attention_backward_q(Shape shape, const Tile* ti
             }
         }
     }
-    if (all == 0) __syncthreads();
+    if (tile.from >= tile.to) __syncthreads();
     for (unsigned i = 0; i < tile.leaf; i++) {
         const size_t key = own.y + i;
         const bool seen = key < own.z;

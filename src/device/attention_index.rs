@@ -173,8 +173,15 @@ impl AttentionIndex {
         // Rows that share a tile share it through the window too: of its keys, each sees a run.
         let tiles: Vec<Tile> = self.tiles.iter().map(|tile| through_window(tile, &ranges)).collect();
         let trees = cut_trees(&ranges, &tiles, self.keys);
-        let uploads = Uploads::default();
-        Ok(Some(AttentionIndex { ranges, keys: self.keys, root, tiles, trees, uploads }))
+        Ok(Some(AttentionIndex {
+            ranges,
+            keys: self.keys,
+            root,
+            tiles,
+            trees,
+            uploads: Uploads::default(),
+            on_cuda: PerDevice::default(),
+        }))
     }
 
     /// Ranges of each query row.

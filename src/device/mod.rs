@@ -103,6 +103,7 @@ impl Device {
     pub fn expect_room(&self, what: &str, bytes: u64) -> Result<()> {
         match self {
             Device::Cpu => Ok(()),
+            Device::Cuda(cuda) => cuda.expect_room(what, bytes),
             Device::WebGpu(gpu) => gpu.expect_room(what, bytes),
         }
     }

@@ -5,6 +5,7 @@ use super::context::Cuda;
 use crate::device::known_ids::KnownIds;
 use crate::device::size_class::size_class;
 use crate::device::{DType, Element};
+use crate::error::megabytes;
 use crate::{Error, Result};
 use cudarc::driver::sys;
 use std::collections::BTreeMap;
@@ -160,7 +161,9 @@ fn allocate(cuda: &Cuda, bytes: u64) -> Result<Memory> {
     }
     match answer {
         Ok(()) => Ok(Memory { address, bytes: wanted }),
-        Err(Error::DeviceMemory { device, .. }) => Err(Error::DeviceMemory { device, needed: Some(wanted) }),
+        Err(Error::DeviceMemory { .. }) => {
+            Err(cuda.too_little(&format!("{} more", megabytes(wanted)), wanted))
+        }
         Err(other) => Err(other),
     }
 }

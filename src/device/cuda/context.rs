@@ -4,6 +4,7 @@ use super::buffer::Pool;
 use super::driver::{self, Description};
 use super::launch::Modules;
 use crate::device::DType;
+use crate::error::megabytes;
 use crate::{Error, Result};
 use cudarc::driver::sys::{self, CUcontext, CUdevice, CUresult, CUstream};
 use std::sync::atomic::AtomicU64;
@@ -126,6 +127,37 @@ impl Cuda {
     pub fn synchronize(&self) -> Result<()> {
         // SAFETY: the stream lives as long as `self`.
         self.call(|stream| unsafe { sys::cuStreamSynchronize(stream) })
+    }
+
+    /// Bytes that the driver still has, and all there are.
+    fn memory(&self) -> Result<(u64, u64)> {
+        let (mut free, mut all) = (0, 0);
+        // SAFETY: the places are ours.
+        self.call(|_| unsafe { sys::cuMemGetInfo_v2(&mut free, &mut all) })?;
+        Ok((free as u64, all as u64))
+    }
+
+    /// The error that says that `what` needs `bytes`, and what there is.
+    pub(super) fn too_little(&self, what: &str, bytes: u64) -> Error {
+        let found = match self.memory() {
+            Ok((free, all)) => format!("{} of its {} are free", megabytes(free), megabytes(all)),
+            Err(_) => "it does not tell how much it has".into(),
+        };
+        Error::DeviceMemory {
+            device: self.to_string(),
+            problem: format!("{what} needed, {found}"),
+            needed: Some(bytes),
+            limit: None,
+            remedy: "take a smaller pack (--pack-tokens) or batch, or another --device".into(),
+        }
+    }
+
+    /// An error in the name of `what` where there is no room for `bytes` more.
+    pub(in crate::device) fn expect_room(&self, what: &str, bytes: u64) -> Result<()> {
+        match self.memory()?.0 >= bytes {
+            true => Ok(()),
+            false => Err(self.too_little(&format!("{} for {what}", megabytes(bytes)), bytes)),
+        }
     }
 
     pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {

@@ -140,7 +140,13 @@ pub(super) fn check(device: &impl std::fmt::Display, status: CUresult) -> Result
     let device = || device.to_string();
     match status {
         C::CUDA_SUCCESS => Ok(()),
-        C::CUDA_ERROR_OUT_OF_MEMORY => Err(Error::DeviceMemory { device: device(), needed: None }),
+        C::CUDA_ERROR_OUT_OF_MEMORY => Err(Error::DeviceMemory {
+            device: device(),
+            problem: "the driver has no more".into(),
+            needed: None,
+            limit: None,
+            remedy: "take a smaller pack (--pack-tokens) or batch, or another --device".into(),
+        }),
         C::CUDA_ERROR_INVALID_VALUE
         | C::CUDA_ERROR_INVALID_PTX
         | C::CUDA_ERROR_INVALID_IMAGE

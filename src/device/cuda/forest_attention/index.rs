@@ -1,6 +1,6 @@
 //! What the kernels need of an attention index, made once for each device and kept with the index.
 
-use super::ROWS;
+use super::{KEYS, ROWS};
 use crate::Result;
 use crate::device::AttentionIndex;
 use crate::device::cuda::{Buffer, Cuda};
@@ -59,24 +59,26 @@ impl DeviceIndex {
 
 impl Queries {
     fn new(index: &AttentionIndex, cuda: &Cuda) -> Result<Self> {
-        let mut tiles: Vec<u32> = Vec::new();
+        let (mut tiles, mut of_rows): (Vec<u32>, Vec<u32>) = Default::default();
         for tile in index.tiles() {
             for first in tile.rows.clone().step_by(ROWS) {
                 let rows = first..(first + ROWS).min(tile.rows.end);
-                let leaf = index.ranges()[rows.clone()].iter().map(|r| r.range(3).len()).max().unwrap_or(0);
+                let ranges = &index.ranges()[rows.clone()];
+                let leaf = ranges.iter().map(|r| r.range(3).len()).max().unwrap_or(0);
+                let seeing = || ranges.iter().filter(|r| r.shared() > 0);
+                let from = seeing().map(|r| tile.ahead(r)).min().unwrap_or(0) / KEYS * KEYS;
+                let to = seeing().map(|r| tile.ahead(r) + r.shared()).max().unwrap_or(0);
+                of_rows.extend(
+                    ranges.iter().flat_map(|r| [r.shared() as u32, r.0[3].0, r.0[3].1, tile.ahead(r) as u32]),
+                );
                 tiles.extend([rows.start as u32, rows.len() as u32]);
                 tiles.extend(tile.shared.iter().map(|keys| keys.start as u32));
                 tiles.extend(tile.shared.iter().map(|keys| keys.len() as u32));
-                tiles.extend([leaf as u32, 0, 0, 0]);
+                tiles.extend([leaf, from, to, 0].map(|word| word as u32));
             }
         }
-        let of_row = |ranges: &crate::device::RowRanges| {
-            let shared: usize = (0..3).map(|i| ranges.range(i).len()).sum();
-            [shared as u32, ranges.0[3].0, ranges.0[3].1, 0]
-        };
-        let rows: Vec<u32> = index.ranges().iter().flat_map(of_row).collect();
         let count = tiles.len() / 12;
-        Ok(Queries { tiles: Buffer::copy_of(cuda, &tiles)?, count, rows: Buffer::copy_of(cuda, &rows)? })
+        Ok(Queries { tiles: Buffer::copy_of(cuda, &tiles)?, count, rows: Buffer::copy_of(cuda, &of_rows)? })
     }
 }
 

@@ -10,8 +10,10 @@ use crate::device::cpu::forest_attention::Heads;
 use crate::device::{AttentionIndex, DType};
 use crate::{Error, Result};
 
-/// Query rows of a tile, keys of a block, keys of a chunk; `ROWS` and `KEYS` of the file.
+/// Query rows of a tile, and keys of a block; `ROWS` of the file.
 const ROWS: usize = 32;
+/// Shared keys that a tile takes at a time; `KEYS` of the file.
+const KEYS: usize = 32;
 /// Threads of a block.
 const THREADS: u32 = 128;
 
