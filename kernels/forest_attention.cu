@@ -6,8 +6,8 @@
 //   rows_of [rows, 4]: how many of the shared keys a row sees; its leaf keys from, to; how many shared keys stand ahead of its own.
 //   ranges [rows, 8]: all four ranges from, to.
 // forward, backward_q: one block of 128 threads a tile and head; four threads a row, which take every fourth key of a chunk and every
-//   fourth element of a head. Shared keys go through shared memory KEYS at a time; a row's own leaf keys follow one by one. A key has
-//   one place in the list of a row whatever else the tile or pack holds, so a row's bits depend on its own keys alone.
+//   fourth element of a head. Shared keys go through shared memory KEYS at a time; a row's own leaf keys follow one by one. forward finds
+//   the highest score first, so that sums run over a row's own keys in their order and nothing else: its bits depend on those alone.
 // backward_kv: one block ROWS keys and a key head; it visits the rows that see one of them (`seen_from` [blocks + 1], `seen`), in order.
 // Bound by arithmetic (f32 FMA) from about ROWS rows a tile on.
 #include "common/lea.cuh"
@@ -75,44 +75,57 @@ __device__ __forceinline__ void attention_forward(Shape shape, const Tile* tiles
     uint4 own = make_uint4(0, 0, 0, 0);
     if (present) own = rows_of[global_row];
     load_rows(q, shape.q_width(), head, hd, tile.rows, q_rows, [&](unsigned i) { return (size_t)tile.first + i; });
-    float most = LOWEST, total = 0.0f, sums[MOST / SHARE] = {};
-    // Takes weights relative to a new maximum.
-    auto rescale = [&](float highest) {
-        const float factor = highest > most ? expf(most - highest) : 1.0f;
-        most = fmaxf(most, highest);
-        total *= factor;
-#pragma unroll
-        for (int j = 0; j < MOST / SHARE; j++) sums[j] *= factor;
-    };
-    for (unsigned start = tile.from; start < tile.to; start += KEYS) {
-        const unsigned count = tile.to - start < KEYS ? tile.to - start : KEYS;
+    const size_t kv_head = head / shape.group;
+    // Scores of this thread's keys of a chunk, LOWEST for keys that the row does not see.
+    float scores[KEYS / SHARE];
+    auto score_chunk = [&](unsigned start, unsigned count) {
         __syncthreads();  // Rows of q are there; the chunk before is done with.
-        load_rows(k, shape.kv_width(), head / shape.group, hd, count, k_rows, [&](unsigned i) { return tile.key(start + i); });
-        load_rows(v, shape.kv_width(), head / shape.group, hd, count, v_rows, [&](unsigned i) { return tile.key(start + i); });
+        load_rows(k, shape.kv_width(), kv_head, hd, count, k_rows, [&](unsigned i) { return tile.key(start + i); });
+        load_rows(v, shape.kv_width(), kv_head, hd, count, v_rows, [&](unsigned i) { return tile.key(start + i); });
         __syncthreads();
-        float scores[KEYS / SHARE], highest = LOWEST;
 #pragma unroll
         for (int i = 0; i < KEYS / SHARE; i++) {
             const unsigned key = i * SHARE + share;
             scores[i] = LOWEST;
             if (start + key - own.w < own.x) scores[i] = shape.scale * dot(q_rows + row * pitch, k_rows + key * pitch, hd);
-            highest = fmaxf(highest, scores[i]);
         }
-        highest = fmaxf(highest, shuffle_xor(highest, 1));
-        highest = fmaxf(highest, shuffle_xor(highest, 2));
-        rescale(highest);
-        float part = 0.0f;
+    };
+    auto leaf_score = [&](size_t key) {
+        float score = 0.0f;
+        if (key < own.z)
+            for (unsigned d = share; d < hd; d += SHARE)
+                score = fmaf(q_rows[row * pitch + d], k[key * shape.kv_width() + kv_head * hd + d], score);
+        return share_sum(score) * shape.scale;
+    };
+    auto count_of = [&](unsigned start) { return tile.to - start < KEYS ? tile.to - start : KEYS; };
+    float most = LOWEST;
+    for (unsigned start = tile.from; start < tile.to; start += KEYS) {
+        score_chunk(start, count_of(start));
+#pragma unroll
+        for (int i = 0; i < KEYS / SHARE; i++) most = fmaxf(most, scores[i]);
+    }
+    if (tile.from >= tile.to) __syncthreads();
+    for (unsigned i = 0; i < tile.leaf; i++) {
+        const float score = leaf_score(own.y + i);
+        if (own.y + i < own.z) most = fmaxf(most, score);
+    }
+    most = fmaxf(most, shuffle_xor(most, 1));
+    most = fmaxf(most, shuffle_xor(most, 2));
+    // Weights are added up in the order of keys, so that the sums do not depend on where chunks begin.
+    float total = 0.0f, sums[MOST / SHARE] = {};
+    for (unsigned start = tile.from; start < tile.to; start += KEYS) {
+        const unsigned count = count_of(start);
+        // What fits one chunk is there still.
+        if (tile.to - tile.from > KEYS) score_chunk(start, count);
 #pragma unroll
         for (int i = 0; i < KEYS / SHARE; i++) {
             const unsigned key = i * SHARE + share;
-            const float weight = start + key - own.w < own.x ? expf(scores[i] - most) : 0.0f;
-            p[row * (KEYS + 1) + key] = weight;
-            part += weight;
+            p[row * (KEYS + 1) + key] = start + key - own.w < own.x ? expf(scores[i] - most) : 0.0f;
         }
-        total += share_sum(part);
         __syncthreads();
         for (unsigned key = 0; key < count; key++) {
             const float weight = p[row * (KEYS + 1) + key];
+            total += weight;
 #pragma unroll
             for (int j = 0; j < MOST / SHARE; j++) {
                 const unsigned d = j * SHARE + share;
@@ -120,23 +133,16 @@ __device__ __forceinline__ void attention_forward(Shape shape, const Tile* tiles
             }
         }
     }
-    if (tile.from >= tile.to) __syncthreads();
     for (unsigned i = 0; i < tile.leaf; i++) {
         const size_t key = own.y + i;
-        const bool seen = key < own.z;
-        const size_t at = key * shape.kv_width() + (size_t)(head / shape.group) * hd;
-        float score = 0.0f;
-        if (seen)
-            for (unsigned d = share; d < hd; d += SHARE) score = fmaf(q_rows[row * pitch + d], k[at + d], score);
-        score = share_sum(score) * shape.scale;
-        rescale(seen ? score : LOWEST);
-        const float weight = seen ? expf(score - most) : 0.0f;
+        const float score = leaf_score(key);
+        if (key >= own.z) continue;
+        const float weight = expf(score - most);
         total += weight;
-        if (!seen) continue;
 #pragma unroll
         for (int j = 0; j < MOST / SHARE; j++) {
             const unsigned d = j * SHARE + share;
-            if (d < hd) sums[j] = fmaf(weight, v[at + d], sums[j]);
+            if (d < hd) sums[j] = fmaf(weight, v[key * shape.kv_width() + kv_head * hd + d], sums[j]);
         }
     }
     if (!present) return;

@@ -89,21 +89,14 @@ impl Rope {
         let half = self.table.head_dim() / 2;
         match x.device() {
             Device::Cuda(_) => {
-                let known = self.positions.id_bound()? as usize;
+                let known = self.bound()?;
                 let CosSin { cos, sin } = self.table.cos_sin(x.device(), x.dtype(), known)?;
                 let (x, positions, cos, sin) = (x.cuda(), self.positions.cuda(), cos.cuda(), sin.cuda());
                 let angles = cuda::rope::Angles { cos, sin, half, back };
                 cuda::rope::rotate(x, positions, angles, y.cuda_mut()?)?;
             }
             Device::WebGpu(_) => {
-                // A missing id of a search has no angle.
-                let known = self.positions.strict_id_bound()? as usize;
-                if known > MAX_POSITIONS {
-                    return Err(Error::shape(
-                        "rope",
-                        "a position is missing: the search that made it found none",
-                    ));
-                }
+                let known = self.bound()?;
                 let CosSin { cos, sin } = self.table.cos_sin(x.device(), x.dtype(), known)?;
                 let (x, positions, cos, sin) = (x.gpu()?, self.positions.gpu()?, cos.gpu()?, sin.gpu()?);
                 let angles = webgpu::rope::Angles { cos: cos.view(), sin: sin.view(), half, back };
@@ -119,6 +112,18 @@ impl Rope {
             })?,
         }
         Ok(y)
+    }
+}
+
+impl Rope {
+    /// What all positions on another device than the host are below. A missing id of a search has no angle.
+    fn bound(&self) -> Result<usize> {
+        let known = self.positions.strict_id_bound()? as usize;
+        if known > MAX_POSITIONS {
+            let problem = "a position is missing: the search that made it found none";
+            return Err(Error::shape("rope", problem));
+        }
+        Ok(known)
     }
 }
 
