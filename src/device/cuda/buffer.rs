@@ -5,7 +5,7 @@ use super::context::Cuda;
 use crate::device::known_ids::KnownIds;
 use crate::device::size_class::size_class;
 use crate::device::{DType, Element};
-use crate::error::megabytes;
+use crate::error::told_bytes;
 use crate::{Error, Result};
 use cudarc::driver::sys;
 use std::collections::BTreeMap;
@@ -162,7 +162,7 @@ fn allocate(cuda: &Cuda, bytes: u64) -> Result<Memory> {
     match answer {
         Ok(()) => Ok(Memory { address, bytes: wanted }),
         Err(Error::DeviceMemory { .. }) => {
-            Err(cuda.too_little(&format!("{} more", megabytes(wanted)), wanted))
+            Err(cuda.too_little(&format!("{} more", told_bytes(wanted)), wanted))
         }
         Err(other) => Err(other),
     }

@@ -4,7 +4,7 @@ use super::buffer::Pool;
 use super::driver::{self, Description};
 use super::launch::Modules;
 use crate::device::DType;
-use crate::error::megabytes;
+use crate::error::told_bytes;
 use crate::{Error, Result};
 use cudarc::driver::sys::{self, CUcontext, CUdevice, CUresult, CUstream};
 use std::sync::atomic::AtomicU64;
@@ -140,7 +140,7 @@ impl Cuda {
     /// The error that says that `what` needs `bytes`, and what there is.
     pub(super) fn too_little(&self, what: &str, bytes: u64) -> Error {
         let found = match self.memory() {
-            Ok((free, all)) => format!("{} of its {} are free", megabytes(free), megabytes(all)),
+            Ok((free, all)) => format!("{} of its {} are free", told_bytes(free), told_bytes(all)),
             Err(_) => "it does not tell how much it has".into(),
         };
         Error::DeviceMemory {
@@ -156,7 +156,7 @@ impl Cuda {
     pub(in crate::device) fn expect_room(&self, what: &str, bytes: u64) -> Result<()> {
         match self.memory()?.0 >= bytes {
             true => Ok(()),
-            false => Err(self.too_little(&format!("{} for {what}", megabytes(bytes)), bytes)),
+            false => Err(self.too_little(&format!("{} for {what}", told_bytes(bytes)), bytes)),
         }
     }
 
