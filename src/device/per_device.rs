@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
+type Made<D, T> = Vec<(D, Arc<T>)>;
+
 /// A value for each device that asked for one. Clones share the values.
-pub(super) struct PerDevice<D, T>(Arc<Mutex<Vec<(D, Arc<T>)>>>);
+pub(super) struct PerDevice<D, T>(Arc<Mutex<Made<D, T>>>);
 
 impl<D, T> Clone for PerDevice<D, T> {
     fn clone(&self) -> Self {
