@@ -27,6 +27,7 @@ mod recurrence;
 mod rows;
 #[path = "../webgpu/search.rs"]
 mod search;
+mod tensor_core;
 
 use lea::device::{Device, cuda};
 use lea::ops::Op;

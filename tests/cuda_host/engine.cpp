@@ -54,7 +54,7 @@ static const size_t STACK = 128 << 10;
 static const unsigned MOST_THREADS = 1024;
 static const size_t MOST_SHARED = 256 << 10;
 
-struct Copy { void* to; const void* from; size_t bytes; };
+struct Copy { void* to; const void* from; size_t bytes, read; };
 
 enum class State { Ready, Barrier, Warp, Done };
 
@@ -171,17 +171,20 @@ void warp(const char* operation, void* mine, void (*work)(void* const* lanes)) {
         if (worker->lanes[lane].state == State::Warp) worker->lanes[lane].state = State::Ready;
 }
 
-static void copy_now(const std::vector<Copy>& copies) {
-    for (const Copy& copy : copies) memcpy(copy.to, copy.from, copy.bytes);
+static void copy_now(const Copy& copy) {
+    if (copy.read > 0) memcpy(copy.to, copy.from, copy.read);
+    memset((char*)copy.to + copy.read, 0, copy.bytes - copy.read);
 }
 
-void copy_async(void* to, const void* from, size_t bytes) {
+void copy_async(void* to, const void* from, size_t bytes, size_t read) {
     expect_aligned(to, bytes);
     expect_aligned(from, bytes);
+    if (read > bytes) fail("an asynchronous copy of %zu bytes reads %zu", bytes, read);
+    const Copy copy = {to, from, bytes, read};
     if (worker->launch->deferred)
-        worker->running->open.push_back({to, from, bytes});
+        worker->running->open.push_back(copy);
     else
-        memcpy(to, from, bytes);
+        copy_now(copy);
 }
 
 void copy_commit() {
@@ -193,7 +196,7 @@ void copy_commit() {
 void copy_wait(int pending) {
     Lane& lane = *worker->running;
     while (lane.groups.size() > (size_t)pending) {
-        copy_now(lane.groups.front());
+        for (const Copy& copy : lane.groups.front()) copy_now(copy);
         lane.groups.erase(lane.groups.begin());
     }
 }

@@ -26,8 +26,8 @@ void warp(const char* operation, void* mine, void (*work)(void* const* lanes));
 unsigned char* dynamic_shared();
 
 // A copy that runs beside the thread (cp.async). It is done at once or put off until it is waited for, as the run says:
-// each way shows mistakes that the other hides.
-void copy_async(void* to, const void* from, size_t bytes);
+// each way shows mistakes that the other hides. Of `bytes`, the first `read` are copied; zeros come after them.
+void copy_async(void* to, const void* from, size_t bytes, size_t read);
 void copy_commit();
 // Waits for all groups of this thread but the last `pending` ones.
 void copy_wait(int pending);
