@@ -22,7 +22,7 @@ pub mod split;
 pub mod train;
 
 use crate::Result;
-use crate::device::webgpu;
+use crate::device::{cuda, webgpu};
 use clap::{Parser, Subcommand};
 
 /// Offline environments from decoder-only language models, and lean recommenders trained on their labels.
@@ -39,6 +39,10 @@ pub struct Cli {
     /// exact ones that the adapter has unless given
     #[arg(long, global = true, value_name = "TIER")]
     pub webgpu_tier: Option<webgpu::Tier>,
+    /// Type in which a CUDA device stores a decoder's frozen projections: bf16, multiplied on tensor cores, or f32; bf16
+    /// unless given
+    #[arg(long, global = true, value_name = "TYPE")]
+    pub cuda_dtype: Option<cuda::FrozenType>,
     /// Megabytes that tensors on a WebGPU device may take; labelling then takes the largest packs that fit. As much as
     /// its driver gives unless given
     #[arg(long, global = true, value_name = "MB", value_parser = bytes_of_megabytes)]
@@ -97,6 +101,9 @@ fn bytes_of_megabytes(text: &str) -> std::result::Result<u64, String> {
 pub fn run(cli: Cli) -> Result<()> {
     if let Some(tier) = cli.webgpu_tier {
         webgpu::force_tier(tier);
+    }
+    if let Some(frozen) = cli.cuda_dtype {
+        cuda::force_frozen_type(frozen);
     }
     for gpu in webgpu::adapter::opened() {
         gpu.tier()?;

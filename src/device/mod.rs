@@ -85,6 +85,7 @@ impl Device {
     /// The type in which it stores frozen weights that were read for computing in f32.
     pub fn frozen_type(&self) -> DType {
         match self {
+            Device::Cuda(cuda) => cuda.frozen_type(),
             Device::WebGpu(gpu) if gpu.stores_halves() => DType::F16,
             _ => DType::F32,
         }

@@ -5,8 +5,8 @@ use crate::device::{DType, Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
-/// `[m, k]·[k, n] → [m, n]`; with a flag set, that input is stored transposed. B may be f16 on an adapter that stores frozen
-/// weights so.
+/// `[m, k]·[k, n] → [m, n]`; with a flag set, that input is stored transposed. B may be a frozen weight in the
+/// type that its device stores them in, f16 or bf16.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Matmul {
     /// A is stored as `[k, m]`.
@@ -67,7 +67,14 @@ pub(super) fn run(
             let epilogue = Epilogue { accumulate: terms.accumulate, bias, residual };
             let left = Matrix { data: a.cuda(), transposed: transpose_a };
             let right = Matrix { data: b.cuda(), transposed: transpose_b };
-            cuda::matmul::matmul(left, right, c.cuda_mut()?, [m, n, k], epilogue)
+            if b.dtype() == DType::F32 {
+                return cuda::matmul::matmul(left, right, c.cuda_mut()?, [m, n, k], epilogue);
+            }
+            if transpose_a {
+                let detail = "a transposed factor beside one in bf16".into();
+                return Err(Error::Unsupported { op: "matmul", device: a.device().to_string(), detail });
+            }
+            cuda::matmul_bf16::matmul(left.data, right, c.cuda_mut()?, [m, n, k], epilogue)
         }
         Device::WebGpu(_) => {
             use webgpu::matmul::{Epilogue, Matrix};
@@ -102,10 +109,14 @@ pub(super) fn run(
     }
 }
 
-/// Whether b is a frozen factor that an adapter stores in f16, beside an a of f32.
+/// Whether b is a frozen factor in 16 bits that the device multiplies with an a of f32.
 fn is_stored_half(a: &Tensor, b: &Tensor) -> bool {
-    let on_adapter = matches!(a.device(), Device::WebGpu(_)) && a.device() == b.device();
-    on_adapter && (a.dtype(), b.dtype()) == (DType::F32, DType::F16)
+    let half = match a.device() {
+        Device::WebGpu(_) => DType::F16,
+        Device::Cuda(_) => DType::BF16,
+        Device::Cpu => return false,
+    };
+    a.device() == b.device() && (a.dtype(), b.dtype()) == (DType::F32, half)
 }
 
 /// (m, n, k), checked.

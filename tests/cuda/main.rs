@@ -14,6 +14,7 @@ mod elements;
 #[path = "../webgpu/environment.rs"]
 mod environment;
 mod files;
+mod halves;
 #[path = "../le_fixture/mod.rs"]
 #[allow(dead_code)]
 mod le_fixture;
@@ -41,7 +42,11 @@ fn devices(test: &str) -> Vec<Device> {
     let devices = DEVICES.get_or_init(|| {
         cuda_host::load()?;
         let found = cuda::list()?;
-        Ok(found.into_iter().take(1).map(|d| Device::Cuda(cuda::Cuda::open(d, true).unwrap())).collect())
+        Ok(found
+            .into_iter()
+            .take(1)
+            .map(|d| Device::Cuda(cuda::Cuda::open(d, true, None).unwrap()))
+            .collect())
     });
     match devices {
         Ok(devices) => devices.clone(),

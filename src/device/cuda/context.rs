@@ -2,6 +2,7 @@
 
 use super::buffer::Pool;
 use super::driver::{self, Description};
+use super::frozen::{FrozenType, forced_frozen_type};
 use super::launch::Modules;
 use crate::device::DType;
 use crate::error::told_bytes;
@@ -23,6 +24,8 @@ pub(super) struct Context {
     pub stream: CUstream,
     /// Whether memory is given out in exact sizes and never reused, so that a tool sees each access beyond an end.
     pub exact: bool,
+    /// In what it stores frozen weights, where that differs from what the process was told.
+    frozen: Option<FrozenType>,
     pool: Mutex<Pool>,
     pub modules: Mutex<Modules>,
     pub launches: AtomicU64,
@@ -70,7 +73,7 @@ pub fn open(which: Option<&str>) -> Result<Cuda> {
     };
     let number = found.len();
     match found.into_iter().nth(wanted) {
-        Some(description) => Cuda::open(description, false),
+        Some(description) => Cuda::open(description, false, None),
         None if number == 0 => Err(Error::setting("device cuda: the driver finds no GPU", remedy)),
         None => Err(Error::setting(
             format!("there is no device cuda:{wanted}: the driver finds {number}, counted from 0"),
@@ -80,8 +83,9 @@ pub fn open(which: Option<&str>) -> Result<Cuda> {
 }
 
 impl Cuda {
-    /// Opens a device of [`driver::list`]. With `exact`, memory has exact sizes and is never reused: for tests.
-    pub fn open(description: Description, exact: bool) -> Result<Self> {
+    /// Opens a device of [`driver::list`]. With `exact`, memory has exact sizes and is never reused: for tests. Frozen weights
+    /// are stored in `frozen`, else as [`super::force_frozen_type`] says.
+    pub fn open(description: Description, exact: bool, frozen: Option<FrozenType>) -> Result<Self> {
         let place = format!("cuda:{}", description.index);
         let (mut device, mut context, mut stream) = (0, std::ptr::null_mut(), std::ptr::null_mut());
         // SAFETY: the driver was initialised by whoever listed the device; each call's places are ours.
@@ -98,6 +102,7 @@ impl Cuda {
             context,
             stream,
             exact,
+            frozen,
             pool: Mutex::default(),
             modules: Mutex::default(),
             launches: AtomicU64::new(0),
@@ -113,7 +118,12 @@ impl Cuda {
     /// What the bits of its results depend on.
     pub fn arithmetic(&self) -> String {
         let Description { name, capability: (major, minor), .. } = &self.0.description;
-        format!("cuda {name} sm_{major}{minor}")
+        format!("cuda {name} sm_{major}{minor} {}", self.frozen_type())
+    }
+
+    /// The type in which it stores frozen weights of products that tensor cores take.
+    pub fn frozen_type(&self) -> DType {
+        self.0.frozen.unwrap_or_else(forced_frozen_type).dtype()
     }
 
     /// Runs one of the driver's calls in this device's context.

@@ -17,6 +17,15 @@ pub struct Epilogue<'a> {
     pub residual: Option<View<'a>>,
 }
 
+impl Epilogue<'_> {
+    /// The same as bits, as kernels take it.
+    pub(super) fn mode(&self) -> u32 {
+        u32::from(self.accumulate)
+            | u32::from(self.bias.is_some()) << 1
+            | u32::from(self.residual.is_some()) << 2
+    }
+}
+
 /// A matrix as it is stored: `[rows, columns]`, or the transpose.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
@@ -43,9 +52,7 @@ pub fn matmul(a: Matrix, b: Matrix, c: ViewMut, [m, n, k]: [usize; 3], epilogue:
         (true, true, true) => "lea_matmul_large_tt",
     };
     let tile = if large { 128 } else { 64 };
-    let mode = u32::from(epilogue.accumulate)
-        | u32::from(epilogue.bias.is_some()) << 1
-        | u32::from(epilogue.residual.is_some()) << 2;
+    let mode = epilogue.mode();
     let optional = |view: Option<View>| view.map_or(Arg::Long(0), Arg::from);
     // The grid has few rows of blocks in its second direction: rows beyond them go into further launches.
     let most = 65_535 * tile;

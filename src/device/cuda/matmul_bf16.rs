@@ -1,0 +1,154 @@
+//! Products with a factor stored in bf16, on tensor cores, see `kernels/matmul_bf16.cu`.
+
+use super::matmul::{Epilogue, Matrix};
+use super::{Arg, Buffer, Cuda, Launch, View, ViewMut};
+use crate::device::DType;
+use crate::{Error, Result};
+
+const FILE: &str = "matmul_bf16";
+/// Elements in 16 bytes: what the kernel copies at once, so the rows of its factors are multiples of it.
+pub const CHUNK: usize = 8;
+/// Of k, what a stage of shared memory holds.
+const SLICE: usize = 32;
+/// Stages of shared memory.
+const STAGES: usize = 4;
+
+/// A block's tile of c.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Tile {
+    /// Kernels for b as stored `[k, n]`, and for `[n, k]`.
+    kernels: [&'static str; 2],
+    /// Rows.
+    rows: usize,
+    /// Columns.
+    columns: usize,
+    threads: u32,
+    /// Elements per unit of time, beside the largest tile's: less is reused. Estimated, not measured.
+    speed: f64,
+}
+
+/// The tiles that there are kernels for, smallest first.
+const TILES: [Tile; 3] = [
+    Tile {
+        kernels: ["lea_matmul_bf16_nn", "lea_matmul_bf16_nt"],
+        rows: 64,
+        columns: 64,
+        threads: 128,
+        speed: 0.5,
+    },
+    Tile {
+        kernels: ["lea_matmul_bf16_middle_nn", "lea_matmul_bf16_middle_nt"],
+        rows: 128,
+        columns: 128,
+        threads: 128,
+        speed: 0.85,
+    },
+    Tile {
+        kernels: ["lea_matmul_bf16_large_nn", "lea_matmul_bf16_large_nt"],
+        rows: 128,
+        columns: 256,
+        threads: 256,
+        speed: 1.0,
+    },
+];
+
+impl Tile {
+    fn count(&self, m: usize, n: usize) -> usize {
+        m.div_ceil(self.rows) * n.div_ceil(self.columns)
+    }
+
+    /// Time of an m×n product of a given k: that of the processor with the most tiles.
+    fn time(&self, m: usize, n: usize, processors: usize) -> f64 {
+        let rounds = self.count(m, n).div_ceil(processors.max(1));
+        (rounds * self.rows * self.columns) as f64 / self.speed
+    }
+}
+
+/// c = a·b plus the epilogue; `a: [m, k]` in f32, rounded to bf16; `b: [k, n]` in bf16, its stored rows a multiple of
+/// [`CHUNK`] long; `c: [m, n]` in f32. Every tile gives the same bits.
+pub fn matmul(a: View, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: Epilogue) -> Result<()> {
+    let [m, n, _] = extents;
+    let processors = c.cuda().description().processors as usize;
+    matmul_in(TILES[fastest(m, n, processors)], a, b, c, extents, epilogue)
+}
+
+/// The tile of the least time.
+fn fastest(m: usize, n: usize, processors: usize) -> usize {
+    let times = TILES.map(|tile| tile.time(m, n, processors));
+    (0..TILES.len()).min_by(|&i, &j| times[i].total_cmp(&times[j])).expect("there are tiles")
+}
+
+/// The same in a given tile.
+fn matmul_in(
+    tile: Tile,
+    a: View,
+    b: Matrix,
+    c: ViewMut,
+    [m, n, k]: [usize; 3],
+    epilogue: Epilogue,
+) -> Result<()> {
+    let width = if b.transposed { k } else { n };
+    if !width.is_multiple_of(CHUNK) || !b.data.address().is_multiple_of(16) {
+        let problem = format!(
+            "rows of {width} elements of a bf16 tensor: tensor cores read them from multiples of 16 bytes on, \
+             so a multiple of {CHUNK} is needed; keep it in f32"
+        );
+        return Err(Error::shape(FILE, problem));
+    }
+    // The kernel counts what is left of k in an int, and looks a slice beyond its end.
+    if k > i32::MAX as usize - STAGES * SLICE {
+        return Err(Error::shape(FILE, format!("an inner extent of {k} is more than a product takes")));
+    }
+    let cuda = c.cuda();
+    let padded = k.next_multiple_of(CHUNK);
+    let rounded = round(cuda, a, [m, k, padded])?;
+    let optional = |view: Option<View>| view.map_or(Arg::Long(0), Arg::from);
+    cuda.launch(&Launch {
+        file: FILE,
+        kernel: tile.kernels[usize::from(b.transposed)],
+        grid: [tile.count(m, n), 1, 1],
+        threads: tile.threads,
+        shared: (STAGES * SLICE * (tile.rows + tile.columns) * DType::BF16.size()) as u32,
+        args: &[
+            m.into(),
+            n.into(),
+            k.into(),
+            padded.into(),
+            epilogue.mode().into(),
+            rounded.view(0, rounded.len()).into(),
+            b.data.into(),
+            optional(epilogue.bias),
+            optional(epilogue.residual),
+            (&c).into(),
+        ],
+    })
+}
+
+/// The rows of x `[m, k]` in bf16, with zeros up to `padded` elements.
+fn round(cuda: &Cuda, x: View, [m, k, padded]: [usize; 3]) -> Result<Buffer> {
+    const THREADS: usize = 256;
+    let rounded = Buffer::scratch(cuda, DType::BF16, m * padded)?;
+    cuda.launch(&Launch {
+        file: FILE,
+        kernel: "lea_matmul_bf16_round",
+        grid: [(m * padded / CHUNK).div_ceil(THREADS), 1, 1],
+        threads: THREADS as u32,
+        shared: 0,
+        args: &[m.into(), k.into(), padded.into(), x.into(), rounded.view(0, rounded.len()).into()],
+    })?;
+    Ok(rounded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_grow_with_the_product() {
+        assert_eq!([(1, 2048), (64, 2048), (256, 2048)].map(|(m, n)| fastest(m, n, 132)), [0; 3]);
+        assert_eq!(fastest(1024, 2048, 132), 1);
+        assert_eq!([(16_384, 2048), (4096, 8192)].map(|(m, n)| fastest(m, n, 132)), [2; 2]);
+        // What tests on two processors count on to see every tile.
+        assert_eq!([(40, 256), (128, 256), (256, 256)].map(|(m, n)| fastest(m, n, 2)), [0, 1, 2]);
+    }
+}
