@@ -1,6 +1,7 @@
 //! The backward pass.
 
 use super::{Kind, Node, Param, Var};
+use crate::device::profile;
 use crate::ops::{Saved, add::add_assign};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -58,6 +59,7 @@ pub fn backward(loss: &Var) -> Result<Gradients> {
             format!("the loss has shape {:?}, not one element", loss.value.shape()),
         ));
     }
+    let _range = profile::range(|| "backward".into());
     let mut grads = Gradients::default();
     let one = Tensor::full(loss.value.device(), loss.value.dtype(), loss.value.shape(), 1.0)?;
     propagate(loss, one, &mut grads)?;
@@ -79,6 +81,7 @@ pub(super) fn propagate(from: &Var, grad: Tensor, grads: &mut Gradients) -> Resu
             Kind::Applied(applied) => {
                 let needs: Vec<bool> = applied.parents.iter().map(Option::is_some).collect();
                 let saved = Saved::new(&applied.inputs, applied.output.as_ref(), &needs);
+                let _range = profile::backward(grad.device(), applied.op.name());
                 (&applied.parents, applied.op.backward(&saved, &grad)?)
             }
             Kind::Checkpoint(section) => (&section.parents, section.backward(grad, grads)?),

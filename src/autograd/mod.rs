@@ -14,6 +14,7 @@ pub use checkpoint::checkpoint;
 pub use param::Param;
 
 use crate::Result;
+use crate::device::{Device, profile};
 use crate::ops::Op;
 use crate::tensor::Tensor;
 use std::cell::Cell;
@@ -125,7 +126,10 @@ pub fn apply(mut op: impl Op + 'static, inputs: &[&Var]) -> Result<Var> {
     let needs: Vec<bool> = inputs.iter().map(|v| v.requires_grad()).collect();
     let record = RECORDING.get() && needs.contains(&true);
     let values: Vec<&Tensor> = inputs.iter().map(|v| &v.value).collect();
+    let device = values.first().map_or(Device::Cpu, |x| x.device().clone());
+    let range = profile::op(&device, op.name(), || op.cost(&values));
     let value = op.forward(&values, record)?;
+    drop(range);
     counter::add(|| op.cost(&values));
     if !record {
         return Ok(Var::constant(value));

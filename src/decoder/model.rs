@@ -4,7 +4,7 @@ use super::layer::{Geometry, HeadNorms, Layer, LayerPass};
 use super::weights::{self, Weights};
 use super::{DecoderConfig, KvCache, ModelFolder, Resident, Rows};
 use crate::autograd::{Param, Var, apply, checkpoint, no_grad};
-use crate::device::{DType, Device};
+use crate::device::{DType, Device, profile};
 use crate::nn::{Linear, init};
 use crate::ops::{self, Embedding, RmsNorm};
 use crate::tensor::Tensor;
@@ -207,9 +207,14 @@ impl Decoder {
             };
             if keep {
                 let layer = layer.clone();
-                x = checkpoint(move |x| Ok(layer.forward(&x[0], &pass)?.hidden), &[&x])?;
+                let section = move |x: &[Var]| {
+                    let _range = profile::range(|| format!("layer {i}"));
+                    Ok(layer.forward(&x[0], &pass)?.hidden)
+                };
+                x = checkpoint(section, &[&x])?;
                 continue;
             }
+            let _range = profile::range(|| format!("layer {i}"));
             let output = layer.forward(&x, &pass)?;
             if let Resident::Extend(_) = resident {
                 grown.push((output.keys.into_value(), output.values.into_value()));

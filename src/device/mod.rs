@@ -5,6 +5,7 @@
 
 pub mod adamw;
 mod attention_index;
+mod cost;
 pub mod cpu;
 pub mod cuda;
 pub mod destinations;
@@ -12,10 +13,12 @@ pub mod dropout;
 mod dtype;
 pub(crate) mod known_ids;
 mod per_device;
+pub mod profile;
 mod size_class;
 pub mod webgpu;
 
 pub use attention_index::{AttentionIndex, RowRanges, Tile, Tree};
+pub use cost::Cost;
 pub use dtype::{DType, Element};
 
 use crate::{Error, Result};

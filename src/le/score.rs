@@ -5,6 +5,7 @@ use super::trunk::Trunks;
 use crate::Result;
 use crate::autograd::{Var, no_grad};
 use crate::decoder::{Resident, Rows};
+use crate::device::profile;
 use crate::tensor::Tensor;
 
 /// Cuts `actions` into as few chunks as fit `chunk_rows` rows each, of even length: a short last chunk would leave the
@@ -21,6 +22,7 @@ fn chunks<'a>(
 
 /// Hidden rows `[actions, d]` at the last tokens of leaves `(branch, action)`, branches ascending.
 pub fn leaf_hidden(env: &Environment, trunks: &Trunks, actions: &[(usize, u32)]) -> Result<Var> {
+    let _range = profile::range(|| "leaves".into());
     let leaves = env.leaves(&trunks.forest, actions)?;
     no_grad(|| {
         let mut rows = Rows::new(&env.device(), &leaves.positions, leaves.index.clone())?;

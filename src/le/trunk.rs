@@ -6,6 +6,7 @@ use super::work::Work;
 use crate::Result;
 use crate::autograd::{Var, no_grad};
 use crate::decoder::{Forest, KvCache, Resident, Rows};
+use crate::device::profile;
 use crate::ops::retrieve;
 use crate::tensor::Tensor;
 use std::ops::Range;
@@ -23,6 +24,7 @@ pub struct Trunks {
 impl Trunks {
     /// Runs the trunks of `works`; nothing is recorded.
     pub fn run(env: &Environment, works: &[Work]) -> Result<Self> {
+        let _range = profile::range(|| "trunks".into());
         let bare = |work: &Work| {
             let steps: Vec<Step> = work.owned.clone().map(|at| Step { at, actions: Vec::new() }).collect();
             env.tree(&work.history, &steps)
@@ -50,6 +52,7 @@ impl Trunks {
         first: usize,
         exclude: &[Vec<u32>],
     ) -> Result<(Vec<u32>, Vec<f32>)> {
+        let _range = profile::range(|| "candidates".into());
         let steps = first..first + exclude.len();
         let directions = no_grad(|| env.directions(&Var::constant(self.states.rows(steps)?)))?;
         let count = count.min(env.catalogue());

@@ -1,7 +1,7 @@
 //! AdamW over named parameters, with clipping by the global norm and learning-rate multipliers by group.
 
 use crate::autograd::{Gradients, Param};
-use crate::device::DType;
+use crate::device::{DType, profile};
 use crate::ops::adamw::{AdamWStep, adamw_step, squared_norms};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -106,6 +106,7 @@ impl AdamW {
     /// Updates every parameter that has a gradient, at learning rate `lr · lr_scale · multiplier of its group`. A
     /// gradient that is not finite is an error and leaves all parameters as they were.
     pub fn step(&mut self, mut grads: Gradients, lr_scale: f64) -> Result<StepInfo> {
+        let _range = profile::range(|| "optimiser".into());
         let grads: Vec<Option<Tensor>> =
             self.slots.iter().map(|slot| grads.take_param(&slot.param)).collect();
         let squares = squared_norms(&grads.iter().flatten().collect::<Vec<_>>())?;

@@ -2,7 +2,7 @@
 //! 14 FLOPs an element; bytes of parameter, both moments (read and written) and gradient.
 
 use super::{Cost, expect_alike, expect_float, expect_shape, float_type};
-use crate::device::{DType, Device, cpu, cuda, webgpu};
+use crate::device::{DType, Device, cpu, cuda, profile, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -37,6 +37,7 @@ pub fn adamw_step(
     for (what, tensor) in [("the first moment", &*m), ("the second moment", &*v), ("the gradient", grad)] {
         expect_shape("adamw", what, tensor, param.shape())?;
     }
+    let _range = profile::op(grad.device(), "adamw", || cost(grad.len(), grad.dtype().size()));
     let correction = |beta: f64| 1.0 - beta.powf(step.step as f64);
     match grad.device() {
         Device::Cuda(_) => {

@@ -1,7 +1,7 @@
 //! C = op(A)·op(B) with op the identity or the transpose. FLOPs 2·m·n·k; bytes of A, B and C.
 
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, float_type};
-use crate::device::{DType, Device, cpu, cuda, webgpu};
+use crate::device::{DType, Device, cpu, cuda, profile, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -58,6 +58,7 @@ pub(super) fn run(
     terms: Terms,
 ) -> Result<()> {
     let (m, n, k) = dims(a, b, transpose_a, transpose_b)?;
+    let _range = profile::op(a.device(), "matmul", || cost(m, n, k, a.dtype().size()));
     match a.device() {
         Device::Cuda(_) => {
             use cuda::matmul::{Epilogue, Matrix};

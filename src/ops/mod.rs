@@ -64,19 +64,10 @@ pub use swiglu::SwiGlu;
 pub use td_loss::TdLoss;
 pub use top_k::top_k;
 
+pub use crate::device::Cost;
 use crate::device::{DType, Device};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
-
-/// Work of one call: floating-point operations (a multiply-add counts two) and bytes that must cross memory
-/// when every input is read once and every output written once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// Floating-point operations.
-    pub flops: u64,
-    /// Bytes moved at least.
-    pub bytes: u64,
-}
 
 /// A differentiable operation with one output.
 pub trait Op: Send + Sync {

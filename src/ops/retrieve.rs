@@ -3,7 +3,7 @@
 //! never stored.
 
 use super::{Cost, bytes_of, expect_alike, expect_shape, float_type};
-use crate::device::{DType, Device, cpu, cuda, webgpu};
+use crate::device::{DType, Device, cpu, cuda, profile, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -28,6 +28,7 @@ pub fn retrieve(
         expect_shape("retrieve", "the bias", bias, &[v])?;
     }
     check_request(n, k, exclude)?;
+    let _range = profile::op(x.device(), "retrieve", || cost(x, table, k));
     let mut values = Tensor::scratch(x.device(), x.dtype(), &[n, k])?;
     let mut ids = Tensor::scratch(x.device(), DType::U32, &[n, k])?;
     match x.device() {

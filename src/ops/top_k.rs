@@ -2,7 +2,7 @@
 //! and the results.
 
 use super::{Cost, bytes_of, float_type};
-use crate::device::{DType, Device, cpu, cuda, webgpu};
+use crate::device::{DType, Device, cpu, cuda, profile, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -14,6 +14,7 @@ pub fn top_k(scores: &Tensor, k: usize) -> Result<(Tensor, Tensor)> {
     if k == 0 || k > m {
         return Err(Error::shape("top_k", format!("k {k} of rows of {m}, expected 1 to {m}")));
     }
+    let _range = profile::op(scores.device(), "top_k", || cost(scores, k));
     let mut values = Tensor::scratch(scores.device(), scores.dtype(), &[n, k])?;
     let mut ids = Tensor::scratch(scores.device(), DType::U32, &[n, k])?;
     match scores.device() {

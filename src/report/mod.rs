@@ -18,6 +18,7 @@ mod results;
 mod run_record;
 mod sections;
 mod table;
+mod trace;
 
 pub use document::{Fact, ForestSavings, PassCost, Report};
 pub use metrics::{METRIC_NAMES, Metrics, MetricsRow, Scores, SeedScores};
@@ -25,3 +26,4 @@ pub use quality::{AugmentedQuality, EnvironmentQuality, PairAccuracy};
 pub use results::results_table;
 pub use run_record::{RunRecord, Stage, git_revision};
 pub use table::{Align, Cell, Table};
+pub use trace::{kernel_table, write_trace};

@@ -22,6 +22,7 @@ mod le_fixture;
 mod lookup;
 #[path = "../webgpu/products.rs"]
 mod products;
+mod profile;
 #[path = "../webgpu/recurrence.rs"]
 mod recurrence;
 #[path = "../webgpu/rows.rs"]

@@ -124,6 +124,20 @@ int cuStreamCreate(void** stream, unsigned) { *stream = (void*)&manner; return O
 int cuStreamDestroy_v2(void*) { return OK; }
 int cuStreamSynchronize(void*) { return lost; }
 
+// The stream is empty whenever a call returns, so an event is a time of the CPU's clock.
+int cuEventCreate(void** event, unsigned) { *event = new timespec{0, 0}; return OK; }
+int cuEventDestroy_v2(void* event) { delete (timespec*)event; return OK; }
+int cuEventRecord(void* event, void*) {
+    clock_gettime(CLOCK_MONOTONIC, (timespec*)event);
+    return lost;
+}
+int cuEventElapsedTime_v2(float* milliseconds, void* from, void* to) {
+    const timespec &a = *(timespec*)from, &b = *(timespec*)to;
+    if (a.tv_sec == 0 || b.tv_sec == 0) return INVALID_VALUE;  // was never recorded
+    *milliseconds = (float)((double)(b.tv_sec - a.tv_sec) * 1e3 + (double)(b.tv_nsec - a.tv_nsec) / 1e6);
+    return lost;
+}
+
 int cuMemGetInfo_v2(size_t* free, size_t* all) {
     std::lock_guard<std::mutex> lock(memory);
     *all = total();

@@ -6,17 +6,19 @@ use crate::autograd::counter;
 use crate::cli::output;
 use crate::decoder::{Decoder, DecoderConfig};
 use crate::device::webgpu::Counters;
-use crate::device::{DType, Device};
+use crate::device::{DType, Device, profile};
 use crate::le::score::rewards;
 use crate::le::separate::separate_rewards;
 use crate::le::trunk::Trunks;
 use crate::le::{Environment, Prompt, Work};
 use crate::nn::init;
+use crate::report::{kernel_table, write_trace};
 use crate::{Error, Result};
 use clap::{Args, ValueEnum};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Decoder shapes.
@@ -26,6 +28,12 @@ pub enum Shape {
     Tiny,
     /// Hidden 576, 30 layers, 9 heads over 3, FFN 1536
     Small,
+    /// That of Llama 3.2 1B: hidden 2048, 16 layers, 32 heads over 8, FFN 8192
+    #[value(name = "llama-1b")]
+    Llama1b,
+    /// That of Llama 2 7B: hidden 4096, 32 layers, 32 heads, FFN 11008
+    #[value(name = "llama-7b")]
+    Llama7b,
 }
 
 /// `lea bench label`.
@@ -34,6 +42,9 @@ pub struct LabelBench {
     /// Decoder shape
     #[arg(long, value_enum, default_value = "tiny")]
     pub shape: Shape,
+    /// Its layers, where fewer than the shape's are to run
+    #[arg(long, value_name = "N")]
+    pub layers: Option<usize>,
     /// Items of every history
     #[arg(long, default_value_t = 50)]
     pub history: usize,
@@ -61,6 +72,10 @@ pub struct LabelBench {
     /// Device to compute on
     #[arg(long, default_value = "cpu")]
     pub device: Device,
+    /// Run one more user with every kernel timed: a table of them goes to standard error, a trace for ui.perfetto.dev into
+    /// this file
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Print one line of JSON
     #[arg(long)]
     pub json: bool,
@@ -71,7 +86,12 @@ const VOCABULARY: usize = 512;
 
 /// Runs `lea bench label`.
 pub fn run(args: &LabelBench) -> Result<()> {
-    if args.history == 0 || args.actions == 0 || args.actions > CATALOGUE || args.users == 0 {
+    if args.history == 0
+        || args.actions == 0
+        || args.actions > CATALOGUE
+        || args.users == 0
+        || args.layers == Some(0)
+    {
         return Err(Error::setting(
             format!("history {}, actions {}, users {}", args.history, args.actions, args.users),
             format!("choose at least 1 of each, and at most {CATALOGUE} actions"),
@@ -93,6 +113,11 @@ pub fn run(args: &LabelBench) -> Result<()> {
         launches.extend(args.device.launches().zip(before).map(|(after, before)| after.since(before)));
     }
     ceiling.measure()?;
+    if let Some(path) = &args.trace {
+        let ((), profile) = profile::record(&args.device, || label_user(&env, args, 0).map(|_| ()))?;
+        eprint!("{}", kernel_table(&profile).to_text());
+        write_trace(path, &args.device.describe(), &profile)?;
+    }
     report(args, &seconds, rows, flops, ceiling.gflops(), launches.last().copied())
 }
 
@@ -109,7 +134,8 @@ fn report(
     let gflops = flops as f64 / middle / 1e9;
     let record = json!({
         "bench": "label",
-        "shape": format!("{:?}", args.shape).to_lowercase(),
+        "shape": args.shape.to_possible_value().map(|value| value.get_name().to_string()),
+        "layers": shape(args).1,
         "history": args.history,
         "actions": args.actions,
         "prompt": args.prompt,
@@ -152,11 +178,19 @@ fn report(
     }
 }
 
-fn environment(args: &LabelBench) -> Result<Environment> {
-    let (hidden_size, layers, heads, kv_heads, ffn) = match args.shape {
+/// Width, layers, query and key heads, FFN.
+fn shape(args: &LabelBench) -> (usize, usize, usize, usize, usize) {
+    let (hidden, layers, heads, kv_heads, ffn) = match args.shape {
         Shape::Tiny => (288, 6, 6, 6, 768),
         Shape::Small => (576, 30, 9, 3, 1536),
+        Shape::Llama1b => (2048, 16, 32, 8, 8192),
+        Shape::Llama7b => (4096, 32, 32, 32, 11_008),
     };
+    (hidden, args.layers.unwrap_or(layers), heads, kv_heads, ffn)
+}
+
+fn environment(args: &LabelBench) -> Result<Environment> {
+    let (hidden_size, layers, heads, kv_heads, ffn) = shape(args);
     let config = DecoderConfig {
         hidden_size,
         num_hidden_layers: layers,

@@ -4,6 +4,7 @@ use super::buffer::Pool;
 use super::driver::{self, Description};
 use super::frozen::{FrozenType, forced_frozen_type};
 use super::launch::Modules;
+use super::trace::Trace;
 use crate::device::DType;
 use crate::error::told_bytes;
 use crate::{Error, Result};
@@ -29,6 +30,7 @@ pub(super) struct Context {
     pool: Mutex<Pool>,
     pub modules: Mutex<Modules>,
     pub launches: AtomicU64,
+    pub trace: Trace,
     pub read_backs: AtomicU64,
 }
 
@@ -106,6 +108,7 @@ impl Cuda {
             pool: Mutex::default(),
             modules: Mutex::default(),
             launches: AtomicU64::new(0),
+            trace: Trace::default(),
             read_backs: AtomicU64::new(0),
         })))
     }

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 const LEAST_DRIVER: i32 = 13_000;
 
 /// Functions that are called; a driver that lacks one of them is of no use.
-const FUNCTIONS: [&str; 27] = [
+const FUNCTIONS: [&str; 31] = [
     "cuInit",
     "cuDriverGetVersion",
     "cuGetErrorName",
@@ -27,6 +27,10 @@ const FUNCTIONS: [&str; 27] = [
     "cuStreamCreate",
     "cuStreamDestroy_v2",
     "cuStreamSynchronize",
+    "cuEventCreate",
+    "cuEventDestroy_v2",
+    "cuEventRecord",
+    "cuEventElapsedTime_v2",
     "cuMemAlloc_v2",
     "cuMemFree_v2",
     "cuMemGetInfo_v2",

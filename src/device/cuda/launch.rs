@@ -213,7 +213,7 @@ impl Cuda {
         let handle = function.handle;
         // SAFETY: the parameters are as many and as wide as the kernel's; tests compare them with those in the PTX. Kernels
         // stay inside the shapes that the ops have checked.
-        self.call(|stream| unsafe {
+        let asked = |stream| unsafe {
             sys::cuLaunchKernel(
                 handle,
                 x as u32,
@@ -227,8 +227,8 @@ impl Cuda {
                 args.as_mut_ptr(),
                 std::ptr::null_mut(),
             )
-        })
-        .map_err(|error| match error {
+        };
+        self.timed(launch.kernel, || self.call(asked)).map_err(|error| match error {
             Error::DeviceRefused { device, why } => {
                 Error::DeviceRefused { device, why: format!("{}: {why}", launch.kernel) }
             }

@@ -39,6 +39,7 @@ pub mod sum_rows;
 pub mod swiglu;
 pub mod td_loss;
 pub mod top_k;
+mod trace;
 
 pub use buffer::{Buffer, View, ViewMut};
 pub use context::{Cuda, open};
