@@ -37,7 +37,7 @@ fn judged(split: &Split, pack_tokens: usize, dir: &Path) -> Quality {
     let items = Param::frozen("item_tokens", table);
     let env = Environment { items, ..le_fixture::environment(DType::F32, (2, 1, 1), 5) };
     let mut keep = Checkpoints::new(&run, "judge", &Device::Cpu, 0).unwrap();
-    judge(&env, LeData { dataset: &dataset(), split }, &config, 1, &mut keep).unwrap()
+    judge(&env, LeData::new(&dataset(), split), &config, 1, &mut keep).unwrap()
 }
 
 #[test]

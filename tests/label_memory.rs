@@ -1,18 +1,26 @@
 //! Memory of the labelling pass: where every item is a candidate at every step, that of one step, whatever the number of
-//! steps; and of judging, that of one pack, whatever the number of held-out users.
+//! steps; of judging, that of one pack, whatever the number of held-out users; and of labelling an imported folder, the same
+//! whatever the number of users.
 
 mod mutate;
 
 use lea::autograd::Param;
 use lea::data::{
-    Dataset, Event, Feedback, Item, NegativeKind, NegativeSampler, Protocol, Split, TextSource, User,
+    Dataset, Event, Feedback, Item, LoadOptions, NegativeKind, NegativeSampler, Protocol, Split, SynthConfig,
+    TextSource, User, open, save, synthesise,
 };
 use lea::decoder::{Decoder, DecoderConfig};
+use lea::device::cpu::release_free_buffers;
 use lea::device::{DType, Device};
-use lea::le::{Environment, LabelConfig, Labeller, LeConfig, LeData, Prompt, Work, judge};
+use lea::le::{
+    Environment, LabelConfig, LabelHeader, LabelPart, LabelWriter, Labeller, LeConfig, LeData, Prompt, Work,
+    judge, label_all,
+};
+use lea::progress::MetricsLog;
 use lea::tensor::Tensor;
 use lea::tensor::checkpoint::Checkpoints;
 use mutate::allocation;
+use std::path::Path;
 
 const ITEMS: usize = 600;
 
@@ -45,9 +53,10 @@ fn peak(env: &Environment, events: usize) -> usize {
     let config =
         LabelConfig { negatives: 2, candidates: usize::MAX, pack_tokens: 64, ..LabelConfig::default() };
     let negatives = NegativeSampler::new(NegativeKind::Uniform, &[1; ITEMS], 1);
-    let met = |_: u32| lea::data::met_items(&events);
+    let met = |_: u32| Ok(lea::data::met_items(&events));
     let labeller = Labeller::new(env, &config, 0.1, negatives, &met).unwrap();
-    let before = |work: &Work| events[..work.first_step - work.owned.start].iter().map(|e| e.item).collect();
+    let before =
+        |work: &Work| Ok(events[..work.first_step - work.owned.start].iter().map(|e| e.item).collect());
     let mut steps = 0;
     let (_, peak) = allocation::peak(|| {
         for pack in labeller.packs(Work::of_user(0, &events, env.history).into_iter()) {
@@ -99,7 +108,7 @@ fn judging_peak(env: &Environment, users: usize) -> usize {
     let split = Split::new(&dataset, Protocol::Sqn, 1, 0.1).unwrap();
     let label = LabelConfig { candidates: 2, pack_tokens: 512, ..LabelConfig::default() };
     let config = LeConfig { label, ..LeConfig::default() };
-    let data = LeData { dataset: &dataset, split: &split };
+    let data = LeData::new(&dataset, &split);
     let (quality, peak) =
         allocation::peak(|| judge(env, data, &config, 1, &mut Checkpoints::none()).unwrap());
     assert_eq!(quality.steps, users as u64 / 10 * 5);
@@ -115,5 +124,65 @@ fn judging_holds_one_pack_whatever_the_number_of_held_out_users() {
         let (few, many) = (judging_peak(&env, 4_000), judging_peak(&env, 12_000));
         println!("{few} bytes for 2,000 steps, {many} for 6,000");
         assert!(many < few + 32_000, "{few} bytes for 2,000 steps, {many} for 6,000");
+    });
+}
+
+/// Writes an imported folder of `users` users, each of a few events, and its split.
+fn imported(dir: &Path, users: usize) {
+    let shape = SynthConfig { items: ITEMS, users, mean_length: 6.0, ..SynthConfig::default() };
+    let loaded = synthesise(&shape).unwrap();
+    save(&loaded, &dir.join("data"), false).unwrap();
+    let split = Split::new(&loaded.dataset, Protocol::Sqn, 1, 0.1).unwrap();
+    split.save(&dir.join("split.json")).unwrap();
+}
+
+/// Reads the data, judges the LE and labels all users into files, as `lea label` does; the number of labelled steps.
+fn label_folder(env: &Environment, dir: &Path) -> usize {
+    let data = open(&dir.join("data"), &LoadOptions::default()).unwrap();
+    let (items, users) = (data.items(), data.users());
+    let split = Split::read(&dir.join("split.json"), &users.interactions_hash(), users.count()).unwrap();
+    let label = LabelConfig { negatives: 1, candidates: 1, users_per_file: 500, ..LabelConfig::default() };
+    let config = LeConfig { label, ..LeConfig::default() };
+    let data = LeData { dataset: items, users, split: &split };
+    judge(env, data, &config, 1, &mut Checkpoints::none()).unwrap();
+    let header = LabelHeader {
+        users: users.count(),
+        items: ITEMS,
+        state_dim: env.width(),
+        negatives: 1,
+        augmented: true,
+        augmented_states: config.label.augmented_states,
+        settings: config.label.clone(),
+        seed: 1,
+        data_hash: "data".into(),
+        interactions_hash: users.interactions_hash(),
+        le_hash: "le".into(),
+        decoder_hash: "decoder".into(),
+        made_by: "cpu avx2, lea 0.1.0".into(),
+        split_hash: split.hash(),
+    };
+    let part = LabelPart::new(users.count(), &config.label, None, None).unwrap();
+    let writer = LabelWriter::open(&dir.join("labels"), header, part).unwrap();
+    let quality = serde_json::Value::Null;
+    let tokens = label_all(env, data, &config, 1, &writer, &quality, &mut MetricsLog::none()).unwrap();
+    tokens.labels as usize / 3
+}
+
+#[test]
+fn labelling_an_imported_folder_takes_the_memory_of_one_pack_whatever_the_number_of_users() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
+    pool.install(|| {
+        let env = environment(16);
+        let [few, many] = [1_000, 10_000].map(|users| {
+            let dir = tempfile::tempdir().unwrap();
+            imported(dir.path(), users);
+            // What earlier tests of this thread left would serve here, and not be counted.
+            release_free_buffers();
+            let (steps, peak) = allocation::peak(|| label_folder(&env, dir.path()));
+            assert!(steps > 4 * users, "{steps} steps of {users} users");
+            peak
+        });
+        println!("{few} bytes for 1,000 users, {many} for 10,000");
+        assert!(many < few + few / 20, "{few} bytes for 1,000 users, {many} for 10,000");
     });
 }

@@ -101,10 +101,10 @@ fn trained(change: impl Fn(&mut Vec<Work>)) -> Quality {
         history: le.history,
         decoder,
     };
-    let data = LeData { dataset: &dataset, split: &split };
-    let mut works = data.fit_works(le.history);
+    let data = LeData::new(&dataset, &split);
+    let mut works = data.fit_works(le.history).unwrap();
     change(&mut works);
-    let (counts, met) = (data.counts(), |user: u32| data.met(user));
+    let (counts, met) = (data.counts().unwrap(), |user: u32| data.met(user));
     fit(
         &env,
         &FitData { works: &works, counts: &counts, met: &met },

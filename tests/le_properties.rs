@@ -171,13 +171,13 @@ fn labels(env: &Environment, works: &[Work], config: &LabelConfig) -> Vec<Vec<u3
         let mut met = histories[user as usize].clone();
         met.sort_unstable();
         met.dedup();
-        met
+        Ok(met)
     };
     let sampler = NegativeSampler::new(NegativeKind::Uniform, &vec![1; catalogue()], 5);
     let labeller = Labeller::new(env, config, 0.2, sampler, &met).unwrap();
     let before = |work: &Work| {
         let start = work.first_step - work.owned.start;
-        histories[work.user as usize][..start].to_vec()
+        Ok(histories[work.user as usize][..start].to_vec())
     };
     let mut rows = Vec::new();
     for pack in labeller.packs(works.iter().cloned()) {

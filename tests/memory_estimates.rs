@@ -117,10 +117,10 @@ fn labelling_holds_what_was_estimated() {
     let ((), measured) = peak(|| {
         let env = environment(&settings);
         let negatives = NegativeSampler::new(NegativeKind::Uniform, &[1; ITEMS], 3);
-        let met = |_: u32| Vec::new();
+        let met = |_: u32| Ok(Vec::new());
         let labeller = Labeller::new(&env, &settings.le.label, 0.1, negatives, &met).unwrap();
         for pack in labeller.packs(works().into_iter()) {
-            labeller.label(&pack, &|_| Vec::new(), &mut |_| Ok(())).unwrap();
+            labeller.label(&pack, &|_| Ok(Vec::new()), &mut |_| Ok(())).unwrap();
         }
     });
     agrees("label", memory::label(&config(), &settings, ITEMS).total(), measured);

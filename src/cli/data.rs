@@ -3,7 +3,8 @@
 use super::output;
 use crate::Result;
 use crate::data::{
-    Format, LoadOptions, Loaded, Stats, SynthConfig, UnknownItems, load, save_locked, synthesise,
+    ByUser, Format, LoadOptions, Loaded, Stats, SynthConfig, UnknownItems, load, open, save_locked,
+    synthesise,
 };
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -95,6 +96,17 @@ impl DataArgs {
             eprintln!("{}: {line}", loaded.dataset.name);
         }
         Ok(loaded)
+    }
+}
+
+impl DataArgs {
+    /// As [`DataArgs::load`], but the users stay on disk where they can.
+    pub fn open(&self, options: LoadOptions) -> Result<ByUser> {
+        let opened = open(&self.data, &self.read.over(options))?;
+        for line in opened.dropped_lines() {
+            eprintln!("{}: {line}", opened.items().name);
+        }
+        Ok(opened)
     }
 }
 

@@ -194,13 +194,13 @@ pub fn run(args: FitCommand) -> Result<()> {
     let read = args.le.data.load(config.data.clone())?;
     let dataset = &read.dataset;
     let split = args.split.split(dataset, &config.split)?;
-    check_unmet(dataset, config.le.most_negatives())?;
+    check_unmet(dataset, dataset.items.len(), config.le.most_negatives())?;
     let base = opened.load(&args.le.device)?;
     let adapted = args.adapter.as_ref().map(|dir| peft::read_adapter(dir, &base.decoder)).transpose()?;
     if let Some(adapted) = &adapted {
         config.le.fit.lora = adapted.lora.clone();
     }
-    let data = LeData { dataset, split: &split };
+    let data = LeData::new(dataset, &split);
     let job = LeJob { base: &base, data, data_hash: read.hash(), settings: &config.le, seed: config.seed };
     let shape = [dataset.items.len(), base.decoder.config.hidden_size];
     let (device, dtype) = (base.decoder.device(), base.decoder.dtype());

@@ -102,7 +102,7 @@ fn run_verify(args: &VerifyArgs) -> Result<()> {
     let split = Split::load(&args.le.join(SPLIT), dataset)?;
     let mut settings = loaded.record.settings.clone();
     settings.label = manifest.header.settings.clone();
-    let data = LeData { dataset, split: &split };
+    let data = LeData::new(dataset, &split);
     let job =
         LeJob { base: &base, data, data_hash: read.hash(), settings: &settings, seed: manifest.header.seed };
     if let Some(difference) = manifest.header.difference(&job.label_header(&loaded.env, &loaded.hash)?) {

@@ -71,7 +71,7 @@ pub fn run(args: RunCommand) -> Result<()> {
     }
     let drawn = config.recommenders()?.iter().map(RecConfig::negatives_used).max().unwrap_or(0);
     let labelled = if labels.is_some() { 0 } else { config.le.most_negatives() };
-    check_unmet(&loaded.dataset, drawn.max(labelled))?;
+    check_unmet(&loaded.dataset, loaded.dataset.items.len(), drawn.max(labelled))?;
     let title = format!("lea on {}", loaded.dataset.name);
     let pipeline = Pipeline {
         config: &config,

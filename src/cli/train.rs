@@ -208,7 +208,7 @@ pub fn run(args: TrainCommand) -> Result<()> {
         return Err(Error::setting(problem, "leave it out, or choose sqn, snqn or sa2c"));
     }
     let data = args.data.load(run.data.clone())?.dataset;
-    check_unmet(&data, config.negatives_used())?;
+    check_unmet(&data, data.items.len(), config.negatives_used())?;
     if args.labels.is_none() && config.needs_labels() {
         return Err(Error::setting(
             format!("variant {} needs the LE's labels", config.variant_name()),

@@ -147,7 +147,7 @@ impl Dataset {
     /// Hex SHA-256 over everything that can change a result: item ids and texts, user ids, events and kinds.
     pub fn hash(&self) -> String {
         let mut digest = Canonical::new("lea-dataset-1");
-        self.add_items(&mut digest);
+        digest.items(&self.items);
         self.add_users(&mut digest);
         digest.finish()
     }
@@ -156,10 +156,7 @@ impl Dataset {
     /// text columns keeps them valid.
     pub fn interactions_hash(&self) -> String {
         let mut digest = Canonical::new("lea-interactions-1");
-        digest.number(self.items.len());
-        for item in &self.items {
-            digest.text(&item.id);
-        }
+        digest.item_ids(&self.items);
         self.add_users(&mut digest);
         digest.finish()
     }
@@ -167,28 +164,43 @@ impl Dataset {
     /// As [`Dataset::hash`] without the users: what item tokens depend on.
     pub fn items_hash(&self) -> String {
         let mut digest = Canonical::new("lea-items-1");
-        self.add_items(&mut digest);
+        digest.items(&self.items);
         digest.finish()
-    }
-
-    fn add_items(&self, digest: &mut Canonical) {
-        digest.number(self.items.len());
-        for item in &self.items {
-            digest.text(&item.id);
-            digest.text(&item.text);
-        }
     }
 
     fn add_users(&self, digest: &mut Canonical) {
         digest.number(self.users.len());
-        for user in &self.users {
-            digest.text(&user.id);
-            digest.number(user.events.len());
-            for event in &user.events {
-                digest.number(event.item as usize);
-                digest.text(event.kind.name());
-            }
-        }
+        self.users.iter().for_each(|user| digest.user(&user.id, &user.events));
+    }
+}
+
+/// [`Dataset::hash`] and [`Dataset::interactions_hash`] of users that come one by one.
+pub(in crate::data) struct StreamedHashes {
+    all: Canonical,
+    interactions: Canonical,
+}
+
+impl StreamedHashes {
+    /// Of a data set of these items and so many users.
+    pub fn new(items: &[Item], users: usize) -> Self {
+        let (mut all, mut interactions) =
+            (Canonical::new("lea-dataset-1"), Canonical::new("lea-interactions-1"));
+        all.items(items);
+        interactions.item_ids(items);
+        all.number(users);
+        interactions.number(users);
+        StreamedHashes { all, interactions }
+    }
+
+    /// The next user.
+    pub fn add(&mut self, id: &str, events: &[Event]) {
+        self.all.user(id, events);
+        self.interactions.user(id, events);
+    }
+
+    /// The hash of everything and that without the texts.
+    pub fn finish(self) -> (String, String) {
+        (self.all.finish(), self.interactions.finish())
     }
 }
 
@@ -221,6 +233,28 @@ impl Canonical {
     fn text(&mut self, value: &str) {
         self.number(value.len());
         self.bytes(value.as_bytes());
+    }
+
+    fn items(&mut self, items: &[Item]) {
+        self.number(items.len());
+        for item in items {
+            self.text(&item.id);
+            self.text(&item.text);
+        }
+    }
+
+    fn item_ids(&mut self, items: &[Item]) {
+        self.number(items.len());
+        items.iter().for_each(|item| self.text(&item.id));
+    }
+
+    fn user(&mut self, id: &str, events: &[Event]) {
+        self.text(id);
+        self.number(events.len());
+        for event in events {
+            self.number(event.item as usize);
+            self.text(event.kind.name());
+        }
     }
 
     fn finish(mut self) -> String {

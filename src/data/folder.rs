@@ -58,7 +58,7 @@ impl LoadOptions {
     }
 
     /// What the readers are asked for; the texts as `imported`, where the options do not say.
-    fn wish<'a>(&'a self, imported: Option<&'a TextSource>) -> Wish<'a> {
+    pub(super) fn wish<'a>(&'a self, imported: Option<&'a TextSource>) -> Wish<'a> {
         let text = TextWish {
             columns: self.text.as_deref().or(imported.map(|text| text.columns.as_slice())),
             lists: if self.text.is_none() { imported.map(|text| text.lists.as_slice()) } else { None },

@@ -1,7 +1,8 @@
 //! Items that a user never met, sampled so that a draw depends on nothing but the seed, the user, the step and the
 //! epoch: not on the order of users nor on the number of threads.
 
-use super::dataset::{Dataset, Event};
+use super::dataset::Event;
+use super::histories::Histories;
 use crate::{Error, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -111,21 +112,17 @@ impl NegativeSampler {
     }
 }
 
-/// Makes sure that every user of `dataset` leaves `count` items unmet, before a long run finds out.
+/// Makes sure that every user leaves `count` of `items` items unmet, before a long run finds out.
 ///
 /// # Errors
 /// The first user who has met too many.
-pub fn check_unmet(dataset: &Dataset, count: usize) -> Result<()> {
-    for user in &dataset.users {
-        let mut met: Vec<u32> = user.events.iter().map(|event| event.item).collect();
-        met.sort_unstable();
-        met.dedup();
-        let left = dataset.items.len() - met.len();
+pub fn check_unmet(users: &dyn Histories, items: usize, count: usize) -> Result<()> {
+    for user in 0..users.count() as u32 {
+        let left = items - met_items(&users.events(user)?).len();
         if left < count {
-            let problem = format!(
-                "{count} negatives are asked for, and user {:?} has not met only {left} items",
-                user.id
-            );
+            let id = users.id(user)?;
+            let problem =
+                format!("{count} negatives are asked for, and user {id:?} has not met only {left} items");
             return Err(Error::setting(problem, "ask for fewer negatives, or give a larger catalogue"));
         }
     }
@@ -145,8 +142,8 @@ mod tests {
             dataset.users[u].events.iter().map(|e| e.item).collect::<std::collections::BTreeSet<_>>()
         };
         let most = (0..6).map(|u| met(u).len()).max().unwrap();
-        check_unmet(&dataset, 50 - most).unwrap();
-        let message = check_unmet(&dataset, 51 - most).unwrap_err().to_string();
+        check_unmet(&dataset, 50, 50 - most).unwrap();
+        let message = check_unmet(&dataset, 50, 51 - most).unwrap_err().to_string();
         assert!(message.contains(&format!("has not met only {} items", 50 - most)), "{message}");
     }
 

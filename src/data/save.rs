@@ -9,7 +9,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 
-const INTERACTIONS_HEADER: &str = "user_id\titem_id\tposition\tkind";
+/// First line of the table of events.
+pub(super) const INTERACTIONS_HEADER: &str = "user_id\titem_id\tposition\tkind";
 /// First column of the items.
 const ITEM_ID: &str = "item_id";
 

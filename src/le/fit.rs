@@ -37,7 +37,7 @@ pub struct FitData<'a> {
     /// Training events of every item.
     pub counts: &'a [u32],
     /// Items that a user met in training, ascending.
-    pub met: &'a dyn Fn(u32) -> Vec<u32>,
+    pub met: &'a dyn Fn(u32) -> Result<Vec<u32>>,
 }
 
 /// Trains `env` in place: its adapters, its head, and its item tokens where they are trainable. The same `env`, data and
@@ -124,7 +124,7 @@ fn draw(
     works: &[Work],
     epoch: usize,
 ) -> Result<Vec<Vec<u32>>> {
-    let met: Vec<Vec<u32>> = works.iter().map(|w| (data.met)(w.user)).collect();
+    let met: Vec<Vec<u32>> = works.iter().map(|w| (data.met)(w.user)).collect::<Result<_>>()?;
     let count = config.hard_candidates.min(env.catalogue());
     let hard = negatives.wants_candidates() && epoch >= config.hard_from && count > 0;
     let candidates = if hard {

@@ -23,7 +23,7 @@ pub struct Labeller<'a> {
     config: &'a LabelConfig,
     temperature: f64,
     negatives: NegativeSampler,
-    met: &'a (dyn Fn(u32) -> Vec<u32> + Sync),
+    met: &'a (dyn Fn(u32) -> Result<Vec<u32>> + Sync),
     item_directions: Tensor,
     rows: PackRows,
 }
@@ -47,7 +47,7 @@ impl<'a> Labeller<'a> {
         config: &'a LabelConfig,
         temperature: f64,
         negatives: NegativeSampler,
-        met: &'a (dyn Fn(u32) -> Vec<u32> + Sync),
+        met: &'a (dyn Fn(u32) -> Result<Vec<u32>> + Sync),
     ) -> Result<Self> {
         let env = env.merged()?;
         let item_directions = no_grad(|| env.item_directions(None))?.into_value();
@@ -88,7 +88,7 @@ impl<'a> Labeller<'a> {
     pub fn label_all(
         &self,
         works: impl Iterator<Item = Work>,
-        history: &dyn Fn(&Work) -> Vec<u32>,
+        history: &dyn Fn(&Work) -> Result<Vec<u32>>,
         begin: &mut dyn FnMut(&[Work]) -> Result<()>,
         sink: &mut dyn FnMut(&LabelBlock) -> Result<()>,
     ) -> Result<TokenCount> {
@@ -115,7 +115,7 @@ impl<'a> Labeller<'a> {
     pub fn label(
         &self,
         works: &[Work],
-        history: &dyn Fn(&Work) -> Vec<u32>,
+        history: &dyn Fn(&Work) -> Result<Vec<u32>>,
         sink: &mut dyn FnMut(&LabelBlock) -> Result<()>,
     ) -> Result<TokenCount> {
         let mut count = TokenCount::default();
@@ -127,7 +127,7 @@ impl<'a> Labeller<'a> {
     fn label_pack(
         &self,
         works: &[Work],
-        history: &dyn Fn(&Work) -> Vec<u32>,
+        history: &dyn Fn(&Work) -> Result<Vec<u32>>,
         sink: &mut dyn FnMut(&LabelBlock) -> Result<()>,
         count: &mut TokenCount,
     ) -> Result<()> {
@@ -155,7 +155,7 @@ impl<'a> Labeller<'a> {
         &self,
         pack: &Pack,
         group: Range<usize>,
-        history: &dyn Fn(&Work) -> Vec<u32>,
+        history: &dyn Fn(&Work) -> Result<Vec<u32>>,
     ) -> Result<(LabelBlock, TokenCount)> {
         let (k, n) = (self.config.negatives, self.candidates());
         let (candidates, similarities) = self.find_candidates(pack, group.clone(), history)?;
@@ -199,7 +199,7 @@ impl<'a> Labeller<'a> {
         for (i, step) in group.enumerate() {
             let ((user, t), observed) = (pack.steps[step], pack.observed[step]);
             let mut list = vec![observed];
-            let mut met = (self.met)(user);
+            let mut met = (self.met)(user)?;
             if let Err(at) = met.binary_search(&observed) {
                 met.insert(at, observed);
             }
@@ -215,12 +215,12 @@ impl<'a> Labeller<'a> {
         &self,
         pack: &Pack,
         group: Range<usize>,
-        history: &dyn Fn(&Work) -> Vec<u32>,
+        history: &dyn Fn(&Work) -> Result<Vec<u32>>,
     ) -> Result<(Vec<u32>, Vec<f32>)> {
         if self.candidates() == 0 {
             return Ok((Vec::new(), Vec::new()));
         }
-        let exclude = excluded_at(pack.works, group.clone(), history, false);
+        let exclude = excluded_at(pack.works, group.clone(), history, false)?;
         pack.trunks.candidates(&self.env, &self.item_directions, self.candidates(), group.start, &exclude)
     }
 

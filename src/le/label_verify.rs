@@ -6,7 +6,7 @@ use super::label::Labeller;
 use super::label_files::{Column, LabelBlock, columns, open};
 use super::label_manifest::{LabelFile, LabelManifest, read_manifest};
 use super::label_merge::read_split;
-use super::pass::{LeData, before};
+use super::pass::LeData;
 use super::work::Work;
 use crate::device::DType;
 use crate::files::FileHash;
@@ -51,7 +51,7 @@ pub fn verify(
     }
     let met = |user: u32| data.met(user);
     let labeller = data.labeller(env, config, manifest.header.seed, &met)?;
-    let drawn = draw(manifest.header.users.min(data.dataset.users.len()), users, seed);
+    let drawn = draw(manifest.header.users.min(data.users.count()), users, seed);
     let mut progress = Progress::new("verify", drawn.len() as u64, "users");
     let mut sample = Sample::default();
     for file in &manifest.files {
@@ -111,14 +111,14 @@ impl Stored {
     fn verify_user(&self, labeller: &Labeller, data: LeData, user: u32) -> Result<usize> {
         let first = self.user.partition_point(|&u| u < user);
         let rows = first..self.user.partition_point(|&u| u <= user);
-        let steps = data.dataset.users[user as usize].events.len().saturating_sub(1);
+        let steps = data.users.events(user)?.len().saturating_sub(1);
         if rows.len() != steps {
             let problem = format!("user {user} has {} rows, expected {steps}", rows.len());
             return Err(Error::invalid(&self.path, "tensor user", problem, "label the data again"));
         }
         let mut row = rows.start;
-        let works = data.works(user, labeller.history()).into_iter();
-        let ahead = |work: &Work| before(data.dataset, work);
+        let works = data.works(user, labeller.history())?.into_iter();
+        let ahead = |work: &Work| data.before(work);
         labeller.label_all(works, &ahead, &mut |_| Ok(()), &mut |block| {
             self.compare(block, row..row + block.rows())?;
             row += block.rows();

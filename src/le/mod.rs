@@ -50,4 +50,4 @@ pub use losses::{FitBatch, FitLosses, losses};
 pub use pass::{LeData, judge, label_all};
 pub use peft::{LeRecord, LoadedLe};
 pub use quality::Quality;
-pub use work::{Work, item_counts, packs};
+pub use work::{Work, packs};

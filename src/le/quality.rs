@@ -73,9 +73,9 @@ pub struct Judge<'a> {
     /// Training events of every item.
     pub counts: &'a [u32],
     /// Items that each user met, ascending; by user.
-    pub met: &'a dyn Fn(u32) -> Vec<u32>,
+    pub met: &'a dyn Fn(u32) -> Result<Vec<u32>>,
     /// Items of the user ahead of a trunk.
-    pub before: &'a dyn Fn(&Work) -> Vec<u32>,
+    pub before: &'a dyn Fn(&Work) -> Result<Vec<u32>>,
     /// Seed of the negatives.
     pub seed: u64,
 }
@@ -125,7 +125,7 @@ impl Judge<'_> {
         let rows = self.per_step() * env.leaf_len();
         for group in step_groups(steps.len(), rows, most) {
             // The item taken next may be a candidate here: how often it is, and is chosen, is what is asked.
-            let exclude = excluded_at(works, group.clone(), self.before, true);
+            let exclude = excluded_at(works, group.clone(), self.before, true)?;
             let own = Group { first: group.start, steps: &steps[group.clone()], next: &next[group], most };
             self.add_group(&trunks, directions, &own, &exclude, sums)?;
         }
@@ -155,7 +155,7 @@ impl Judge<'_> {
             let mut list = vec![group.next[i]];
             for kind in [NegativeKind::Uniform, NegativeKind::Popularity] {
                 let sampler = NegativeSampler::new(kind, self.counts, self.seed);
-                sampler.sample(&(self.met)(user), (user, t, 0), NEGATIVES, &mut list)?;
+                sampler.sample(&(self.met)(user)?, (user, t, 0), NEGATIVES, &mut list)?;
             }
             list.extend(ids[i * count..(i + 1) * count].iter().filter(|&&id| id != u32::MAX));
             actions.extend(list.iter().map(|&action| (first + i, action)));

@@ -72,20 +72,20 @@ pub fn owned_rows(forest: &Forest, works: &[Work]) -> Vec<u32> {
 pub(super) fn excluded_at(
     works: &[Work],
     range: Range<usize>,
-    before: &dyn Fn(&Work) -> Vec<u32>,
+    before: &dyn Fn(&Work) -> Result<Vec<u32>>,
     keep_observed: bool,
-) -> Vec<Vec<u32>> {
+) -> Result<Vec<Vec<u32>>> {
     let mut lists = Vec::with_capacity(range.len());
     let mut first = 0;
     for work in works {
         let own = range.start.max(first)..range.end.min(first + work.steps());
         if !own.is_empty() {
-            let before = before(work);
+            let before = before(work)?;
             lists.extend(own.map(|step| excluded(work, step - first, &before, keep_observed)));
         }
         first += work.steps();
     }
-    lists
+    Ok(lists)
 }
 
 fn excluded(work: &Work, step: usize, before: &[u32], keep_observed: bool) -> Vec<u32> {

@@ -1,6 +1,6 @@
 //! Histories cut into trunks: the unit of LE training and labelling.
 
-use crate::data::{Dataset, Event, segments};
+use crate::data::{Event, segments};
 use std::ops::Range;
 
 /// One trunk: a segment of a user's history and the steps that belong to it.
@@ -106,13 +106,6 @@ pub(super) fn step_groups(
 /// User and step number of every step.
 pub(super) fn steps_of(works: &[Work]) -> impl Iterator<Item = (u32, u32)> + '_ {
     works.iter().flat_map(|w| (0..w.steps()).map(|i| (w.user, (w.first_step + i) as u32)))
-}
-
-/// Number of events of each item among `events`.
-pub fn item_counts<'a>(dataset: &Dataset, events: impl Iterator<Item = &'a [Event]>) -> Vec<u32> {
-    let mut counts = vec![0; dataset.items.len()];
-    events.flatten().for_each(|event| counts[event.item as usize] += 1);
-    counts
 }
 
 #[cfg(test)]

@@ -78,10 +78,11 @@ pub fn run(args: &CatalogueBench) -> Result<()> {
 /// Labels at most `most` steps of the user; how many, and how many rewards.
 fn label(env: &Environment, config: &LabelConfig, events: &[Event], most: usize) -> Result<(usize, u64)> {
     let met = met_items(events);
-    let met = |_: u32| met.clone();
+    let met = |_: u32| Ok(met.clone());
     let negatives = NegativeSampler::new(NegativeKind::Uniform, &vec![1; env.catalogue()], 1);
     let labeller = Labeller::new(env, config, 0.1, negatives, &met)?;
-    let before = |work: &Work| events[..work.first_step - work.owned.start].iter().map(|e| e.item).collect();
+    let before =
+        |work: &Work| Ok(events[..work.first_step - work.owned.start].iter().map(|e| e.item).collect());
     let all = events.len() - 1;
     let mut progress = Progress::new("catalogue", most.min(all) as u64, "steps");
     let (mut steps, mut labels) = (0, 0);

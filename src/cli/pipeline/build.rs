@@ -195,7 +195,7 @@ impl<'a> Builder<'a> {
         let start = Instant::now();
         self.log.cut(self.log_bytes)?;
         let header = job.label_header(env, &job.hash(&self.pipeline.out.join("le"))?)?;
-        let part = LabelPart::new(self.data.dataset.users.len(), &job.settings.label, None, None)?;
+        let part = LabelPart::new(self.data.users.count(), &job.settings.label, None, None)?;
         let (dir, quality) = (self.pipeline.out.join("labels"), serde_json::json!(quality));
         let tokens = job.label(header, env, &quality, (&dir, part), &mut self.log)?;
         let seconds = self.finish("label", start, &[tokens.labels, tokens.forest, tokens.separate])?;

@@ -94,9 +94,9 @@ impl LeJob<'_> {
         log: &mut MetricsLog,
         (keep, judging): (&mut Checkpoints, &mut Checkpoints),
     ) -> Result<(Vec<FitEpoch>, Quality)> {
-        let counts = self.data.counts();
+        let counts = self.data.counts()?;
         let met = |user: u32| self.data.met(user);
-        let works = self.data.fit_works(env.history);
+        let works = self.data.fit_works(env.history)?;
         let data = FitData { works: &works, counts: &counts, met: &met };
         let epochs = fit(env, &data, &self.settings.fit, self.seed, log, keep)?;
         let quality = judge(env, self.data, self.settings, self.seed, judging)?;
@@ -117,6 +117,7 @@ impl LeJob<'_> {
         let works = self.data.held_out_works(env.history);
         let (start, mut cost) = (Instant::now(), PassCost { labels: 0, tokens: 0, seconds: 0.0 });
         for work in works {
+            let work = work?;
             interrupt::check("timing separate prompts")?;
             let list: Vec<(usize, u32)> = work
                 .owned
@@ -180,7 +181,7 @@ impl LeJob<'_> {
         let (dataset, label) = (self.data.dataset, &self.settings.label);
         let augmented = label.candidates > 0;
         Ok(LabelHeader {
-            users: dataset.users.len(),
+            users: self.data.users.count(),
             items: dataset.items.len(),
             state_dim: env.width(),
             negatives: label.negatives,
@@ -189,7 +190,7 @@ impl LeJob<'_> {
             settings: label.clone(),
             seed: self.seed,
             data_hash: self.data_hash.to_string(),
-            interactions_hash: dataset.interactions_hash(),
+            interactions_hash: self.data.users.interactions_hash(),
             le_hash: le_hash.to_string(),
             decoder_hash: self.base.identity.hash(),
             made_by: format!("{}, lea {}", env.device().arithmetic(), env!("CARGO_PKG_VERSION")),

@@ -65,7 +65,7 @@ impl Pipeline<'_> {
             None => {
                 let SplitConfig { protocol, seed, le_share } = config.split;
                 let split = Split::new(dataset, protocol, seed, le_share)?;
-                let data = LeData { dataset, split: &split };
+                let data = LeData::new(dataset, &split);
                 made = Some(build::Builder::new(&self, &folder, data, &mut record)?.build(decoder)?);
                 (split, read_labels(&self.out.join("labels"), dataset)?)
             }

@@ -5,6 +5,7 @@
 
 mod amazon;
 mod atomic;
+mod by_user;
 mod catalogue;
 mod fault;
 mod find;
@@ -21,6 +22,8 @@ mod table;
 mod tabular;
 mod wish;
 
+pub use by_user::StoredUsers;
+pub(super) use by_user::Opened;
 pub(super) use find::Files;
 pub use report::{Order, ReadReport, Skipped};
 pub use wish::UnknownItems;
@@ -109,6 +112,25 @@ pub(super) fn read(name: &str, files: &Files, wish: &Wish<'_>) -> Result<(Datase
     let without = items.iter().filter(|item| item.text.is_empty()).count();
     reading.report.items_without_text = if text.columns.is_empty() { 0 } else { without };
     Ok((Dataset { name: name.to_string(), columns, text, items, users }, reading.report))
+}
+
+/// As [`read`], of the tables of an import of `users` users, but the users stay in their table: those of the data set are
+/// none. `None` where the table of events is not as an import writes it.
+///
+/// # Errors
+/// What is wrong with the items, and whatever the file system refuses.
+pub(super) fn read_by_user(
+    name: &str,
+    (log, items): (&Path, &Path),
+    wish: &Wish<'_>,
+    users: usize,
+) -> Result<Option<(Dataset, Opened)>> {
+    let mut reading = Reading { wish, report: ReadReport::default() };
+    let catalogue = plain::read_items(items, Dialect::TABS, &mut reading)?;
+    let Finished { columns, text, items, .. } = catalogue.finish(wish.text, log)?;
+    let opened = StoredUsers::open(log, &items, users)?;
+    let dataset = Dataset { name: name.to_string(), columns, text, items, users: Vec::new() };
+    Ok(opened.map(|opened| (dataset, opened)))
 }
 
 /// Completes the items, and does with those that no row of the items' file is about as the user wishes.

@@ -15,20 +15,24 @@ use super::log::Log;
 use super::table::{Dialect, Table};
 use super::tabular::{LogColumns, PLAIN, read_log};
 use crate::Result;
+use std::path::Path;
 
 pub(super) fn read(files: &Files, dialect: Dialect, reading: &mut Reading<'_>) -> Result<(Catalogue, Log)> {
     let mut catalogue = match &files.items {
         None => Catalogue::default(),
-        Some(path) => {
-            let table = Table::open(path, dialect)?;
-            let name = reading.wish.item_column.filter(|name| table.find(&[name]).is_some());
-            let remedy = "name the column of item ids item_id";
-            let id_column = table.require(&[name.unwrap_or(PLAIN.item[0])], remedy)?;
-            Catalogue::of_table(table, id_column, reading)?
-        }
+        Some(path) => read_items(path, dialect, reading)?,
     };
     let table = Table::open(&files.log, dialect)?;
     let columns = LogColumns::of(&table, &PLAIN, reading.wish)?;
     let log = read_log(table, &columns, &mut catalogue, reading)?;
     Ok((catalogue, log))
+}
+
+/// The catalogue of the items table at `path`.
+pub(super) fn read_items(path: &Path, dialect: Dialect, reading: &mut Reading<'_>) -> Result<Catalogue> {
+    let table = Table::open(path, dialect)?;
+    let name = reading.wish.item_column.filter(|name| table.find(&[name]).is_some());
+    let remedy = "name the column of item ids item_id";
+    let id_column = table.require(&[name.unwrap_or(PLAIN.item[0])], remedy)?;
+    Catalogue::of_table(table, id_column, reading)
 }

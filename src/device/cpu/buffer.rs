@@ -4,33 +4,11 @@
 //! A buffer can also be a part of a mapped file, which nobody reads before it is needed: see [`super::mapped`].
 
 use super::mapped::Mapped;
+use super::pool::{LINE, Line, POOLED_FROM, Pool, size_class};
 use crate::device::{DType, Element};
-use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::sync::Mutex;
 
-/// One cache line; buffers are aligned to it.
-#[repr(C, align(64))]
-#[derive(Clone, Copy)]
-struct Line([u8; 64]);
-
-// SAFETY: plain bytes, no padding, every bit pattern is valid.
-unsafe impl bytemuck::Zeroable for Line {}
-// SAFETY: as above.
-unsafe impl bytemuck::Pod for Line {}
-
-const LINE: usize = size_of::<Line>();
-/// Smaller buffers are left to the allocator.
-const POOLED_FROM: usize = 64 * 1024 / LINE;
-/// The pool keeps at most this many bytes.
-const POOL_BYTES: usize = 768 << 20;
-
-struct Pool {
-    free: BTreeMap<usize, Vec<Vec<Line>>>,
-    lines: usize,
-}
-
-static POOL: Mutex<Pool> = Mutex::new(Pool { free: BTreeMap::new(), lines: 0 });
+static POOL: Mutex<Pool> = Mutex::new(Pool::new());
 
 /// A flat run of elements of one type in host memory, aligned to a cache line.
 #[derive(Debug)]
@@ -40,12 +18,6 @@ pub struct Buffer {
     mapped: Option<Mapped>,
     len: usize,
     dtype: DType,
-}
-
-impl std::fmt::Debug for Line {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Line")
-    }
 }
 
 impl Buffer {
@@ -122,48 +94,31 @@ impl Drop for Buffer {
             return;
         }
         let lines = std::mem::take(&mut self.lines);
+        let needed = size_class((self.len * self.dtype.size()).div_ceil(LINE));
         let Ok(mut pool) = POOL.lock() else { return };
-        if (pool.lines + lines.len()) * LINE <= POOL_BYTES {
-            pool.lines += lines.len();
-            pool.free.entry(lines.len()).or_default().push(lines);
-        }
+        let left_over = pool.give(needed, lines);
+        drop(pool);
+        // Returned to the system outside of the lock, here and below.
+        drop(left_over);
     }
 }
 
-/// A free buffer of at least that size, the smallest there is, but none of more than twice as much. Where there is none,
-/// one that is somewhat too small leaves the pool: the new one will serve in its place. So packs of many sizes share the
-/// buffers of the largest, and none keeps its own.
+/// A free buffer of at least that size, or none; then a new one of just that size is accounted for.
 fn take(lines: usize) -> Option<Vec<Line>> {
     let mut pool = POOL.lock().ok()?;
-    if let Some(found) = pool.pop(lines..=2 * lines, false) {
-        return Some(found);
-    }
-    let too_small = pool.pop(lines / 2 + 1..=lines - 1, true);
+    let (found, left_over) = pool.take(lines);
     drop(pool);
-    // Returned to the system outside of the lock.
-    drop(too_small);
-    None
+    drop(left_over);
+    found
 }
 
-impl Pool {
-    /// Takes out a buffer whose size is in `sizes`: the smallest, or the largest.
-    fn pop(&mut self, sizes: RangeInclusive<usize>, largest: bool) -> Option<Vec<Line>> {
-        let mut there = self.free.range_mut(sizes).filter(|(_, free)| !free.is_empty());
-        let (&size, free) = if largest { there.next_back() } else { there.next() }?;
-        let found = free.pop()?;
-        self.lines -= size;
-        Some(found)
-    }
-}
-
-/// Rounds large sizes up to one of eight steps a power of two, so that packs of slightly different length
-/// share buffers.
-fn size_class(lines: usize) -> usize {
-    if lines < POOLED_FROM {
-        return lines;
-    }
-    let step = (lines.next_power_of_two() / 16).max(1);
-    lines.next_multiple_of(step)
+/// Returns all free buffers to the system. A stage that ends leaves them to the next one, which may need other sizes:
+/// between two of them, it makes the next one's memory its own.
+pub fn release_free_buffers() {
+    let Ok(mut pool) = POOL.lock() else { return };
+    let free = pool.release();
+    drop(pool);
+    drop(free);
 }
 
 #[cfg(test)]
@@ -171,20 +126,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_free_buffer_serves_its_own_class_and_smaller_ones_but_none_of_less_than_half() {
-        // Of a size that no other test has.
-        let first = Buffer::zeros(DType::F32, 15_000_001);
-        let place = first.as_slice::<f32>().as_ptr();
-        let stands = |buffer: &Buffer| buffer.as_slice::<f32>().as_ptr() == place;
-        drop(first);
-        let same = Buffer::scratch(DType::F32, 15_000_100);
-        assert!(stands(&same));
-        drop(same);
-        let far_smaller = Buffer::scratch(DType::F32, 6_000_000);
-        assert!(!stands(&far_smaller));
-        let smaller = Buffer::zeros(DType::F32, 9_000_000);
-        assert!(stands(&smaller));
-        assert_eq!((smaller.len(), smaller.as_slice::<f32>().iter().any(|x| *x != 0.0)), (9_000_000, false));
+    fn a_recycled_buffer_of_zeros_is_zero() {
+        for _ in 0..3 {
+            let mut buffer = Buffer::zeros(DType::F32, 150_001);
+            assert!(buffer.len() == 150_001 && buffer.as_slice::<f32>().iter().all(|x| *x == 0.0));
+            buffer.as_mut_slice::<f32>().fill(1.0);
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod map;
 pub mod mapped;
 pub mod matmul;
 pub mod norm_score;
+mod pool;
 pub mod reduce;
 pub mod retrieve;
 pub mod rms_norm;
@@ -34,7 +35,7 @@ pub mod swiglu;
 pub mod td_loss;
 pub mod top_k;
 
-pub use buffer::Buffer;
+pub use buffer::{Buffer, release_free_buffers};
 pub use float::Float;
 
 /// Rows handed to one rayon task, so that a task moves at least some 16 Ki elements.
