@@ -15,9 +15,15 @@ pub struct ByUser(Source);
 
 enum Source {
     /// An imported folder: items in memory, users in their table.
-    Table { items: Dataset, users: StoredUsers, hash: String },
+    Table(Box<Table>),
     /// Anything else.
     Memory(Box<Loaded>),
+}
+
+struct Table {
+    items: Dataset,
+    users: StoredUsers,
+    hash: String,
 }
 
 /// As [`load`]; but the users of an imported folder, to which no filter is applied and whose tables are not gzipped, stay
@@ -27,13 +33,13 @@ enum Source {
 /// As [`load`].
 pub fn open(path: &Path, options: &LoadOptions) -> Result<ByUser> {
     Ok(ByUser(match open_table(path, options)? {
-        Some(table) => table,
+        Some(table) => Source::Table(Box::new(table)),
         None => Source::Memory(Box::new(load(path, options)?)),
     }))
 }
 
 /// `None` where the users cannot stay on disk. Whatever is wrong with an import is left to [`load`] to say.
-fn open_table(path: &Path, options: &LoadOptions) -> Result<Option<Source>> {
+fn open_table(path: &Path, options: &LoadOptions) -> Result<Option<Table>> {
     let Some(manifest) = manifest_of(path, options)? else { return Ok(None) };
     let files = Files::find(path, options.format, None)?;
     let (log, items) = (path.join("interactions.tsv"), path.join("items.tsv"));
@@ -47,7 +53,7 @@ fn open_table(path: &Path, options: &LoadOptions) -> Result<Option<Source>> {
     let same_text = dataset.text == manifest.text;
     let whole = opened.users.interactions_hash() == manifest.interactions_hash
         && (!same_text || opened.hash == manifest.hash);
-    Ok(whole.then_some(Source::Table { items: dataset, users: opened.users, hash: opened.hash }))
+    Ok(whole.then(|| Table { items: dataset, users: opened.users, hash: opened.hash }))
 }
 
 /// The manifest of an import that is to be read as it is.
@@ -67,7 +73,7 @@ impl ByUser {
     /// Name, items and texts. It may be without users: those are [`ByUser::users`].
     pub fn items(&self) -> &Dataset {
         match &self.0 {
-            Source::Table { items, .. } => items,
+            Source::Table(table) => &table.items,
             Source::Memory(loaded) => &loaded.dataset,
         }
     }
@@ -75,7 +81,7 @@ impl ByUser {
     /// The users.
     pub fn users(&self) -> &dyn Histories {
         match &self.0 {
-            Source::Table { users, .. } => users,
+            Source::Table(table) => &table.users,
             Source::Memory(loaded) => &loaded.dataset,
         }
     }
@@ -83,7 +89,7 @@ impl ByUser {
     /// [`Dataset::hash`].
     pub fn hash(&self) -> &str {
         match &self.0 {
-            Source::Table { hash, .. } => hash,
+            Source::Table(table) => &table.hash,
             Source::Memory(loaded) => loaded.hash(),
         }
     }
@@ -91,7 +97,7 @@ impl ByUser {
     /// As [`Loaded::dropped_lines`].
     pub fn dropped_lines(&self) -> Vec<String> {
         match &self.0 {
-            Source::Table { .. } => Vec::new(),
+            Source::Table(_) => Vec::new(),
             Source::Memory(loaded) => loaded.dropped_lines(),
         }
     }
@@ -110,7 +116,7 @@ mod tests {
     }
 
     fn in_table(opened: &ByUser) -> bool {
-        matches!(opened.0, Source::Table { .. })
+        matches!(opened.0, Source::Table(_))
     }
 
     #[test]

@@ -23,14 +23,16 @@ const BLOCK_EVENTS: usize = 4096;
 /// Blocks that are kept: a pack of users and those that follow it lie in no more of them, as a rule.
 const KEPT_BLOCKS: usize = 4;
 
+/// First user and first byte of every block, and at last the number of users and of bytes.
+type Blocks = Vec<(u32, u64)>;
+
 /// The users of an imported table.
 pub struct StoredUsers {
     path: PathBuf,
     /// Size and time of the last change when it was opened.
     state: (u64, Option<SystemTime>),
     items: Interner,
-    /// First user and first byte of every block, and at last the number of users and of bytes.
-    blocks: Vec<(u32, u64)>,
+    blocks: Blocks,
     interactions_hash: String,
     open: Mutex<Open>,
 }
@@ -85,7 +87,8 @@ impl StoredUsers {
             first = false;
             scan.at += length;
         }
-        let Some((blocks, (hash, interactions_hash))) = scan.finish() else { return Ok(None) };
+        let Some((blocks, hashes)) = scan.finish() else { return Ok(None) };
+        let (hash, interactions_hash) = hashes.finish();
         drop(reader);
         let open = Mutex::new(Open { file, kept: VecDeque::new() });
         let path = path.to_path_buf();
@@ -225,7 +228,7 @@ impl<'a> Row<'a> {
 struct Scan {
     hashes: StreamedHashes,
     users: usize,
-    blocks: Vec<(u32, u64)>,
+    blocks: Blocks,
     /// Users that are complete.
     done: u32,
     /// Events of the block so far, without those of the user.
@@ -278,10 +281,11 @@ impl Scan {
         Some(())
     }
 
-    fn finish(mut self) -> Option<(Vec<(u32, u64)>, (String, String))> {
+    /// The blocks and the hashes; `None` where users are missing.
+    fn finish(mut self) -> Option<(Blocks, StreamedHashes)> {
         self.end_user()?;
         self.blocks.push((self.done, self.at));
         let whole = self.done > 0 && self.done as usize == self.users;
-        whole.then(|| (self.blocks, self.hashes.finish()))
+        whole.then_some((self.blocks, self.hashes))
     }
 }

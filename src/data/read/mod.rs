@@ -22,8 +22,8 @@ mod table;
 mod tabular;
 mod wish;
 
-pub use by_user::StoredUsers;
 pub(super) use by_user::Opened;
+pub use by_user::StoredUsers;
 pub(super) use find::Files;
 pub use report::{Order, ReadReport, Skipped};
 pub use wish::UnknownItems;
