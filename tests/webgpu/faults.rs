@@ -130,7 +130,7 @@ fn label(gpu: &Gpu, limit: Option<u64>) -> lea::Result<(Rows, usize)> {
         ..LabelConfig::default()
     };
     let negatives = NegativeSampler::new(NegativeKind::Uniform, &vec![1; catalogue()], 3);
-    let met = |_: u32| Vec::new();
+    let met = |_: u32| Ok(Vec::new());
     let labeller = Labeller::new(&env, &config, 0.1, negatives, &met)?;
     limit.into_iter().for_each(|bytes| gpu.limit_memory(bytes));
     let (mut labels, mut packs) = (BTreeMap::new(), 0);
@@ -158,7 +158,7 @@ fn label(gpu: &Gpu, limit: Option<u64>) -> lea::Result<(Rows, usize)> {
         }
         Ok(())
     };
-    labeller.label_all(works(&env, 5).into_iter(), &|_| Vec::new(), &mut begin, &mut sink)?;
+    labeller.label_all(works(&env, 5).into_iter(), &|_| Ok(Vec::new()), &mut begin, &mut sink)?;
     Ok((labels, packs))
 }
 
