@@ -97,9 +97,7 @@ impl DataArgs {
         }
         Ok(loaded)
     }
-}
 
-impl DataArgs {
     /// As [`DataArgs::load`], but the users stay on disk where they can.
     pub fn open(&self, options: LoadOptions) -> Result<ByUser> {
         let opened = open(&self.data, &self.read.over(options))?;

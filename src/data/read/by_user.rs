@@ -1,8 +1,8 @@
 //! The users of an imported folder, read from its table as they are asked for.
 //!
 //! The table has the events of one user after the other, in order. It is gone through once when it is opened, for its
-//! hashes and to note where each block of some thousand events begins; then a block is read when one of its users is
-//! asked for. So memory does not grow with the users, and who goes through them in order reads the table once.
+//! hashes and to note where each block of some thousand events lies and what it holds; then a block is read when one of
+//! its users is asked for. So memory does not grow with the users, and who goes through them in order reads the table once.
 
 use super::interner::Interner;
 use crate::data::dataset::{Event, Feedback, Item, StreamedHashes};
@@ -12,27 +12,30 @@ use crate::{Error, Result};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::hash::{DefaultHasher, Hasher};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
 
 /// A block ends with the first user that brings it to so many events.
 const BLOCK_EVENTS: usize = 4096;
 /// Blocks that are kept: a pack of users and those that follow it lie in no more of them, as a rule.
 const KEPT_BLOCKS: usize = 4;
 
-/// First user and first byte of every block, and at last the number of users and of bytes.
-type Blocks = Vec<(u32, u64)>;
+/// Where a block lies in the table.
+struct Place {
+    users: Range<u32>,
+    bytes: Range<u64>,
+    /// Of its lines, to know them again.
+    digest: u64,
+}
 
 /// The users of an imported table.
 pub struct StoredUsers {
     path: PathBuf,
-    /// Size and time of the last change when it was opened.
-    state: (u64, Option<SystemTime>),
     items: Interner,
-    blocks: Blocks,
+    blocks: Vec<Place>,
     interactions_hash: String,
     open: Mutex<Open>,
 }
@@ -65,7 +68,6 @@ impl StoredUsers {
     pub(in crate::data) fn open(path: &Path, items: &[Item], users: usize) -> Result<Option<Opened>> {
         let io = |e| Error::io(path, e);
         let file = File::open(path).map_err(io)?;
-        let state = state_of(&file).map_err(io)?;
         let mut ids = Interner::default();
         if items.iter().any(|item| ids.number(&item.id).is_none()) {
             return Ok(None);
@@ -75,29 +77,26 @@ impl StoredUsers {
         let (mut line, mut first) = (Vec::new(), true);
         loop {
             line.clear();
-            let length = reader.read_until(b'\n', &mut line).map_err(io)? as u64;
-            if length == 0 {
+            if reader.read_until(b'\n', &mut line).map_err(io)? == 0 {
                 break;
             }
-            let Some(text) = text_of(&line) else { return Ok(None) };
-            let known = if first { text == INTERACTIONS_HEADER } else { scan.add(text, &ids).is_some() };
-            if !known {
+            let known = if first { scan.header(&line) } else { scan.add(&line, &ids) };
+            if known.is_none() {
                 return Ok(None);
             }
             first = false;
-            scan.at += length;
         }
         let Some((blocks, hashes)) = scan.finish() else { return Ok(None) };
         let (hash, interactions_hash) = hashes.finish();
         drop(reader);
         let open = Mutex::new(Open { file, kept: VecDeque::new() });
         let path = path.to_path_buf();
-        let users = StoredUsers { path, state, items: ids, blocks, interactions_hash, open };
+        let users = StoredUsers { path, items: ids, blocks, interactions_hash, open };
         Ok(Some(Opened { users, hash }))
     }
 
     fn block_of(&self, user: u32) -> usize {
-        self.blocks.partition_point(|&(first, _)| first <= user) - 1
+        self.blocks.partition_point(|block| block.users.end <= user)
     }
 
     /// Runs `work` on the block `number`.
@@ -122,17 +121,19 @@ impl StoredUsers {
         Ok(result)
     }
 
-    /// The lines of a block.
+    /// The lines of a block, which are still those that were there when the table was opened.
     fn text(&self, file: &mut File, number: usize) -> Result<Vec<u8>> {
-        let io = |e| Error::io(&self.path, e);
-        if state_of(file).map_err(io)? != self.state {
-            return Err(self.changed());
-        }
-        let (start, end) = (self.blocks[number].1, self.blocks[number + 1].1);
-        let mut text = vec![0; (end - start) as usize];
-        file.seek(SeekFrom::Start(start)).map_err(io)?;
+        let Place { bytes, digest, .. } = &self.blocks[number];
+        let io = |e: std::io::Error| match e.kind() {
+            ErrorKind::UnexpectedEof => self.changed(),
+            _ => Error::io(&self.path, e),
+        };
+        let mut text = vec![0; (bytes.end - bytes.start) as usize];
+        file.seek(SeekFrom::Start(bytes.start)).map_err(io)?;
         file.read_exact(&mut text).map_err(io)?;
-        Ok(text)
+        let mut hasher = DefaultHasher::new();
+        text.split_inclusive(|&byte| byte == b'\n').for_each(|line| hasher.write(line));
+        if hasher.finish() == *digest { Ok(text) } else { Err(self.changed()) }
     }
 
     fn changed(&self) -> Error {
@@ -150,25 +151,24 @@ impl StoredUsers {
             events.push(row.event);
         }
         ends.push(events.len());
-        let users = self.blocks[number + 1].0 - self.blocks[number].0;
-        (ends.len() == users as usize).then_some(Block { number, ends, events })
+        Some(Block { number, ends, events })
     }
 }
 
 impl Histories for StoredUsers {
     fn count(&self) -> usize {
-        self.blocks.last().map_or(0, |&(users, _)| users as usize)
+        self.blocks.last().map_or(0, |block| block.users.end as usize)
     }
 
     fn events(&self, user: u32) -> Result<Cow<'_, [Event]>> {
         let number = self.block_of(user);
-        let at = (user - self.blocks[number].0) as usize;
+        let at = (user - self.blocks[number].users.start) as usize;
         self.with_block(number, |block| Cow::Owned(block.events[block.range(at)].to_vec()))
     }
 
     fn id(&self, user: u32) -> Result<String> {
         let number = self.block_of(user);
-        let at = (user - self.blocks[number].0) as usize;
+        let at = (user - self.blocks[number].users.start) as usize;
         let row = self.with_block(number, |block| block.range(at).start)?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let text = self.text(&mut open.file, number)?;
@@ -188,12 +188,6 @@ impl Block {
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
         start..self.ends[at]
     }
-}
-
-/// Size and time of the last change, where the file system tells it.
-fn state_of(file: &File) -> std::io::Result<(u64, Option<SystemTime>)> {
-    let metadata = file.metadata()?;
-    Ok((metadata.len(), metadata.modified().ok()))
 }
 
 /// A line without its end; `None` without one, or where it is no text.
@@ -228,11 +222,15 @@ impl<'a> Row<'a> {
 struct Scan {
     hashes: StreamedHashes,
     users: usize,
-    blocks: Blocks,
-    /// Users that are complete.
-    done: u32,
+    blocks: Vec<Place>,
+    /// First user and first byte of the block.
+    start: (u32, u64),
+    /// Of the lines of the block so far.
+    hasher: DefaultHasher,
     /// Events of the block so far, without those of the user.
     in_block: usize,
+    /// Users that are complete.
+    done: u32,
     user: String,
     events: Vec<Event>,
     /// Byte of the next line.
@@ -245,22 +243,30 @@ impl Scan {
             hashes: StreamedHashes::new(items, users),
             users,
             blocks: Vec::new(),
-            done: 0,
+            start: (0, 0),
+            hasher: DefaultHasher::new(),
             in_block: 0,
+            done: 0,
             user: String::new(),
             events: Vec::new(),
             at: 0,
         }
     }
 
+    /// Takes the first line; `None` where it is another.
+    fn header(&mut self, line: &[u8]) -> Option<()> {
+        self.at = line.len() as u64;
+        self.start.1 = self.at;
+        (text_of(line)? == INTERACTIONS_HEADER).then_some(())
+    }
+
     /// Takes a line; `None` where it is not what follows in the table of an import.
-    fn add(&mut self, line: &str, items: &Interner) -> Option<()> {
-        let row = Row::of(line, items)?;
+    fn add(&mut self, line: &[u8], items: &Interner) -> Option<()> {
+        let row = Row::of(text_of(line)?, items)?;
         if row.position == 0 {
             self.end_user()?;
-            if self.in_block == 0 || self.in_block >= BLOCK_EVENTS {
-                self.blocks.push((self.done, self.at));
-                self.in_block = 0;
+            if self.in_block >= BLOCK_EVENTS {
+                self.end_block();
             }
             self.user.replace_range(.., row.user);
         }
@@ -268,6 +274,8 @@ impl Scan {
             return None;
         }
         self.events.push(row.event);
+        self.hasher.write(line);
+        self.at += line.len() as u64;
         Some(())
     }
 
@@ -281,10 +289,17 @@ impl Scan {
         Some(())
     }
 
+    fn end_block(&mut self) {
+        let digest = std::mem::take(&mut self.hasher).finish();
+        self.blocks.push(Place { users: self.start.0..self.done, bytes: self.start.1..self.at, digest });
+        self.start = (self.done, self.at);
+        self.in_block = 0;
+    }
+
     /// The blocks and the hashes; `None` where users are missing.
-    fn finish(mut self) -> Option<(Blocks, StreamedHashes)> {
+    fn finish(mut self) -> Option<(Vec<Place>, StreamedHashes)> {
         self.end_user()?;
-        self.blocks.push((self.done, self.at));
+        self.end_block();
         let whole = self.done > 0 && self.done as usize == self.users;
         whole.then_some((self.blocks, self.hashes))
     }
