@@ -1,6 +1,7 @@
 //! Shape and constants of a decoder of the Llama family.
 
 use super::RopeScaling;
+use crate::device::{DType, Device};
 use crate::{Error, Result};
 
 /// No extent of a model is larger; a larger figure in a file is a defect of the file.
@@ -221,6 +222,18 @@ impl DecoderConfig {
         let tables = if self.tie_word_embeddings { 1 } else { 2 };
         let layer = 2 * d * q + 2 * d * k + bias + norms + feed_forward;
         tables * self.vocab_size * d + self.num_hidden_layers * layer + d
+    }
+
+    /// Bytes of the weights on `device`, loaded for computing in `dtype`: projections as it stores frozen ones.
+    pub fn bytes_on(&self, device: &Device, dtype: DType) -> u64 {
+        let (d, f, q, k) = (self.hidden_size, self.intermediate_size, self.query_width(), self.key_width());
+        // A layer's projections by the width of what they read: q, k, v, gate and up; o; down.
+        let saved = [(d, q + 2 * k + 2 * f), (q, d), (f, d)].map(|(input, output)| {
+            let stored = if dtype == DType::F32 { device.frozen_type_of(input) } else { dtype };
+            input * output * (dtype.size() - stored.size())
+        });
+        let saved = self.num_hidden_layers * saved.iter().sum::<usize>();
+        (self.parameters() * dtype.size() - saved) as u64
     }
 }
 

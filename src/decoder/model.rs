@@ -54,7 +54,7 @@ impl Decoder {
         device: &Device,
         dtype: DType,
     ) -> Result<Self> {
-        let bytes = config.parameters() as u64 * dtype.size() as u64;
+        let bytes = config.bytes_on(device, dtype);
         let smaller = |error: Error| error.with_memory_remedy(TOO_LARGE);
         device.expect_room("the decoder", bytes).map_err(smaller)?;
         let mut known = std::collections::BTreeSet::new();

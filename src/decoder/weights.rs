@@ -102,8 +102,13 @@ impl Weights {
 
     /// As [`Weights::read`], in the type that the device stores frozen weights in: for tensors that only products read.
     pub fn read_frozen(&self, name: &str, shape: &[usize], device: &Device, dtype: DType) -> Result<Tensor> {
-        if dtype != DType::F32 || device.frozen_type() == dtype {
+        let stored = device.frozen_type_of(shape.last().copied().unwrap_or_default());
+        if dtype != DType::F32 || stored == dtype {
             return self.read(name, shape, device, dtype);
+        }
+        // A file of that type is not read through f32.
+        if self.place.get(name).and_then(|&shard| self.shards[shard].stored_type(name)) == Some(stored) {
+            return self.read(name, shape, device, stored);
         }
         let host = self.read(name, shape, &Device::Cpu, dtype)?;
         Tensor::frozen(device, host.host(), shape)

@@ -94,6 +94,15 @@ impl Device {
         }
     }
 
+    /// The same for weights of rows of `row` elements: for bf16 that is no multiple of 8 they stay f32, since tensor cores
+    /// read runs of 16 bytes.
+    pub fn frozen_type_of(&self, row: usize) -> DType {
+        match self.frozen_type() {
+            DType::BF16 if !row.is_multiple_of(cuda::matmul_bf16::CHUNK) => DType::F32,
+            other => other,
+        }
+    }
+
     /// Waits until everything asked of it is done, for measurements.
     pub fn synchronize(&self) -> Result<()> {
         match self {

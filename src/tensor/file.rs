@@ -4,7 +4,7 @@ pub use super::file_write::{Entry, write, write_streamed};
 
 use super::Tensor;
 use crate::device::cpu::mapped::Mapped;
-use crate::device::{DType, Device};
+use crate::device::{DType, Device, Element};
 use crate::{Error, Result};
 use half::{bf16, f16};
 use memmap2::Mmap;
@@ -68,6 +68,11 @@ impl TensorFile {
         names
     }
 
+    /// Type of a tensor, of f32, f16 and bf16; `None` for others and where the file has none of that name.
+    pub fn stored_type(&self, name: &str) -> Option<DType> {
+        self.header.info(name).and_then(|info| float_type(info.dtype))
+    }
+
     /// Shape of a tensor; `None` where the file has none of that name.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.header.info(name).map(|info| &info.shape[..])
@@ -84,6 +89,13 @@ impl TensorFile {
         let info = self.info(name, shape)?;
         let bytes = self.bytes(info);
         match info.dtype {
+            // As it is stored: no detour through wider types.
+            Dtype::F16 if dtype == DType::F16 => {
+                keep(chunks::<f16, 2>(bytes, f16::from_le_bytes), shape, device)
+            }
+            Dtype::BF16 if dtype == DType::BF16 => {
+                keep(chunks::<bf16, 2>(bytes, bf16::from_le_bytes), shape, device)
+            }
             Dtype::F32 => convert(chunks::<f32, 4>(bytes, f32::from_le_bytes), shape, device, dtype),
             Dtype::F16 => convert(chunks::<f16, 2>(bytes, f16::from_le_bytes), shape, device, dtype),
             Dtype::BF16 => convert(chunks::<bf16, 2>(bytes, bf16::from_le_bytes), shape, device, dtype),
@@ -100,11 +112,8 @@ impl TensorFile {
     /// renaming another over it does.
     pub fn map(&self, name: &str, shape: &[usize], device: &Device, dtype: DType) -> Result<Tensor> {
         let info = self.info(name, shape)?;
-        let stored = match info.dtype {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            _ => return self.read(name, shape, device, dtype),
+        let Some(stored) = float_type(info.dtype) else {
+            return self.read(name, shape, device, dtype);
         };
         let (start, end) = info.data_offsets;
         let range = self.data_start + start..self.data_start + end;
@@ -190,6 +199,19 @@ fn misaligned(header: &Metadata) -> Option<String> {
 
 fn chunks<T, const N: usize>(bytes: &[u8], from: fn([u8; N]) -> T) -> impl Iterator<Item = T> {
     bytes.as_chunks::<N>().0.iter().map(move |chunk| from(*chunk))
+}
+
+fn float_type(stored: Dtype) -> Option<DType> {
+    match stored {
+        Dtype::F32 => Some(DType::F32),
+        Dtype::F16 => Some(DType::F16),
+        Dtype::BF16 => Some(DType::BF16),
+        _ => None,
+    }
+}
+
+fn keep<T: Element>(values: impl Iterator<Item = T>, shape: &[usize], device: &Device) -> Result<Tensor> {
+    Tensor::from_slice(device, &values.collect::<Vec<_>>(), shape)
 }
 
 fn convert<T: Into<f32> + Into<f64>>(

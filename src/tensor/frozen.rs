@@ -1,22 +1,20 @@
 //! Frozen weights in the type that their device stores them in.
 
 use super::Tensor;
-use crate::device::{DType, Device, Element, cuda};
+use crate::device::{DType, Device, Element};
 use crate::{Error, Result};
 use half::{bf16, f16};
 
 impl Tensor {
-    /// Frozen f32 weights of `shape` on `device`, in its type for them, rounded to nearest. Where a value is none or none
-    /// that the type has (f16: 65,520 and more in size), the whole tensor stays f32: nothing becomes infinite. So does one
-    /// for bf16 whose rows are no multiple of 8 elements: tensor cores read runs of 16 bytes.
+    /// Frozen f32 weights of `shape` on `device`, in its type for rows of that length, rounded to nearest. Where a
+    /// value is none or none that the type has (f16: 65,520 and more in size), the whole tensor stays f32: nothing becomes
+    /// infinite.
     pub fn frozen(device: &Device, values: &[f32], shape: &[usize]) -> Result<Self> {
-        let stored = match device.frozen_type() {
+        let stored = match device.frozen_type_of(shape.last().copied().unwrap_or_default()) {
             DType::F16 => rounded(values, f16::from_f32, f16::is_finite)
                 .map(|halves| Self::from_slice(device, &halves, shape)),
-            DType::BF16 if shape.last().is_some_and(|row| row.is_multiple_of(cuda::matmul_bf16::CHUNK)) => {
-                rounded(values, bf16::from_f32, bf16::is_finite)
-                    .map(|halves| Self::from_slice(device, &halves, shape))
-            }
+            DType::BF16 => rounded(values, bf16::from_f32, bf16::is_finite)
+                .map(|halves| Self::from_slice(device, &halves, shape)),
             _ => None,
         };
         stored.unwrap_or_else(|| Self::from_slice(device, values, shape))

@@ -6,7 +6,7 @@ use super::products::{plain_product, stored};
 use super::{devices, error, expect_near, in_each_manner, random, run, to};
 use half::bf16;
 use lea::autograd::{Param, backward};
-use lea::decoder::{Decoder, DecoderConfig, LoraConfig, Rows};
+use lea::decoder::{Decoder, DecoderConfig, LoraConfig, Rows, weights::Weights};
 use lea::device::{DType, Device};
 use lea::le::{Environment, FitBatch, FitConfig, Work, losses};
 use lea::ops::matmul::{matmul, matmul_accumulate};
@@ -247,6 +247,17 @@ fn a_decoder_loads_its_projections_in_bf16_and_merges_adapters_into_them() {
             let half = param.name().ends_with("_proj.weight");
             let dtype = if half { DType::BF16 } else { DType::F32 };
             assert_eq!(param.value().dtype(), dtype, "{}", param.name());
+        }
+        let held: usize = decoder.params().iter().map(|p| p.value().len() * p.value().dtype().size()).sum();
+        assert_eq!(decoder.config.bytes_on(&device, DType::F32), held as u64);
+        // A file in bf16 gives the same bits as one in f32.
+        let other = tempfile::tempdir().unwrap();
+        decoder.save(other.path()).unwrap();
+        assert_eq!(Weights::open(other.path()).unwrap().types(), ["BF16", "F32"]);
+        let again = Decoder::load(other.path(), &device, DType::F32).unwrap();
+        for (again, first) in again.params().iter().zip(decoder.params()) {
+            let [again, first] = [again.value(), first.value()].map(|x| (x.dtype(), x.to_f64_vec().unwrap()));
+            assert!(again == first, "{:?}", again.0);
         }
         // Each product rounds its input by up to 2^-9 of its size.
         let off = apart(&hidden(&decoder), &want);
