@@ -3,9 +3,10 @@
 
 use super::cuda::{self, Cuda};
 use super::per_device::PerDevice;
-use super::webgpu::forest_attention::Uploads;
+use super::webgpu::{self, Gpu};
 use crate::{Error, Result};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Key ranges of one query row, in the order root, trunk, stem, leaf; each may be empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,7 +125,7 @@ pub struct AttentionIndex {
     root: Range<usize>,
     tiles: Vec<Tile>,
     trees: Vec<Tree>,
-    uploads: Uploads,
+    on_webgpu: PerDevice<Gpu, webgpu::forest_attention::DeviceIndex>,
     on_cuda: PerDevice<Cuda, cuda::forest_attention::DeviceIndex>,
 }
 
@@ -144,7 +145,7 @@ impl AttentionIndex {
             root,
             tiles,
             trees,
-            uploads: Uploads::default(),
+            on_webgpu: PerDevice::default(),
             on_cuda: PerDevice::default(),
         })
     }
@@ -179,7 +180,7 @@ impl AttentionIndex {
             root,
             tiles,
             trees,
-            uploads: Uploads::default(),
+            on_webgpu: PerDevice::default(),
             on_cuda: PerDevice::default(),
         }))
     }
@@ -214,16 +215,13 @@ impl AttentionIndex {
         &self.trees
     }
 
-    /// The adapters that it has been uploaded to.
-    pub(in crate::device) fn uploads(&self) -> &Uploads {
-        &self.uploads
+    /// Itself on an adapter.
+    pub(in crate::device) fn on_webgpu(&self, gpu: &Gpu) -> Arc<webgpu::forest_attention::DeviceIndex> {
+        self.on_webgpu.on(gpu)
     }
 
     /// Itself on a CUDA device.
-    pub(in crate::device) fn on_cuda(
-        &self,
-        cuda: &Cuda,
-    ) -> std::sync::Arc<cuda::forest_attention::DeviceIndex> {
+    pub(in crate::device) fn on_cuda(&self, cuda: &Cuda) -> Arc<cuda::forest_attention::DeviceIndex> {
         self.on_cuda.on(cuda)
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// A bound of ids, and the ids themselves where they came from the host.
+/// A number that all ids but missing ones of a search, `u32::MAX`, stay below, and the ids themselves where they came from the host.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KnownIds {
     bound: Option<u32>,
@@ -16,7 +16,7 @@ impl KnownIds {
         KnownIds { bound: Some(bound), ids: Some(ids.into()) }
     }
 
-    /// Of ids that a kernel made, all below `bound`.
+    /// Of ids that a kernel made, all below `bound` or missing.
     pub fn below(bound: u32) -> Self {
         KnownIds { bound: Some(bound), ids: None }
     }
@@ -27,12 +27,12 @@ impl KnownIds {
         KnownIds { bound: self.bound, ids }
     }
 
-    /// All ids are below this.
+    /// All ids are below this or missing, where the host knows such a number.
     pub fn bound(&self) -> Option<u32> {
         self.bound
     }
 
-    /// The ids.
+    /// The ids, where they came from the host.
     pub fn ids(&self) -> Option<&[u32]> {
         self.ids.as_deref()
     }

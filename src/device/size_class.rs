@@ -1,6 +1,6 @@
 //! Sizes that devices allocate in.
 
-/// Smallest allocation in bytes.
+/// Smallest allocation in bytes; on devices that bind buffers, empty tensors have one too.
 const LEAST: u64 = 16;
 
 /// Rounds up to one of eight steps a power of two, so that packs of slightly different length share memory.

@@ -24,7 +24,7 @@ impl Tensor {
         match &*self.storage {
             Storage::Cpu(_) => None,
             Storage::Cuda(buffer) => buffer.ids.bound(),
-            Storage::WebGpu(buffer) => buffer.bound(),
+            Storage::WebGpu(buffer) => buffer.ids.bound(),
         }
     }
 
@@ -41,7 +41,7 @@ impl Tensor {
         let all = match &*self.storage {
             Storage::Cpu(_) => return Some(self.host()),
             Storage::Cuda(buffer) => buffer.ids.ids()?,
-            Storage::WebGpu(buffer) => buffer.host_ids()?,
+            Storage::WebGpu(buffer) => buffer.ids.ids()?,
         };
         Some(&all[self.offset..self.offset + self.len()])
     }

@@ -225,7 +225,7 @@ impl Tensor {
         let bound = u32::try_from(bound).unwrap_or(u32::MAX);
         match Arc::get_mut(&mut self.storage) {
             Some(Storage::Cuda(buffer)) => buffer.ids = KnownIds::below(bound),
-            Some(Storage::WebGpu(buffer)) => buffer.set_bound(bound),
+            Some(Storage::WebGpu(buffer)) => buffer.ids = KnownIds::below(bound),
             Some(Storage::Cpu(_)) | None => {}
         }
     }

@@ -3,6 +3,7 @@
 use super::Tensor;
 use crate::Result;
 use crate::device::Storage;
+use crate::device::known_ids::KnownIds;
 use crate::device::webgpu::{Aligned, Buffer, ViewMut};
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ impl Tensor {
             self.offset = 0;
         }
         if let Some(Storage::WebGpu(buffer)) = Arc::get_mut(&mut self.storage) {
-            buffer.forget_ids();
+            buffer.ids = KnownIds::default();
         }
         Ok(ViewMut(self.gpu_buffer().view(self.offset, len)))
     }

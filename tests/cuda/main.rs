@@ -2,39 +2,25 @@
 
 #[path = "../cuda_host/mod.rs"]
 mod cuda_host;
+#[path = "../le_fixture/mod.rs"]
+#[allow(dead_code)]
+mod le_fixture;
+#[path = "../ops/mod.rs"]
+mod ops;
 #[path = "../parity/mod.rs"]
 mod parity;
 #[path = "../skip/mod.rs"]
 mod skip;
 
-#[path = "../webgpu/attention.rs"]
-mod attention;
-#[path = "../webgpu/elements.rs"]
-mod elements;
-#[path = "../webgpu/environment.rs"]
-mod environment;
 mod files;
 mod halves;
-#[path = "../le_fixture/mod.rs"]
-#[allow(dead_code)]
-mod le_fixture;
-#[path = "../webgpu/lookup.rs"]
-mod lookup;
-#[path = "../webgpu/products.rs"]
-mod products;
 mod profile;
-#[path = "../webgpu/recurrence.rs"]
-mod recurrence;
-#[path = "../webgpu/rows.rs"]
-mod rows;
-#[path = "../webgpu/search.rs"]
-mod search;
 mod tensor_core;
 
 use lea::device::{Device, cuda};
 use lea::ops::Op;
 use lea::tensor::Tensor;
-use parity::{error, expect_near, parity_on, random, run, to};
+use parity::parity_on;
 use std::sync::{Mutex, OnceLock};
 
 /// The device, or none with a reason told.

@@ -1,7 +1,7 @@
 //! Tier f16: products with weights stored in f16, against f64 references of the same, rounded weights; the rule of what
 //! is stored so; a decoder that is loaded with them.
 
-use super::products::{BEYOND, LAYOUTS, plain_product, stored};
+use super::ops::products::{BEYOND, LAYOUTS, plain_product, stored};
 use super::{error, expect_near, random, run, skip, to};
 use half::f16;
 use lea::autograd::Var;

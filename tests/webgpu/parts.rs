@@ -1,4 +1,4 @@
-//! Tensors longer than a binding come in parts: every op but those of `attention` and `products`, which have tests of
+//! Tensors longer than a binding come in parts: every op but those of `ops/attention` and `ops/products`, which have tests of
 //! their own, on bindings of 1 MiB with tensors of more.
 
 use super::{parity_on, random, skip, to};

@@ -3,12 +3,11 @@
 
 use super::context::Gpu;
 use crate::Result;
+use crate::device::known_ids::KnownIds;
+use crate::device::size_class::size_class;
 use crate::device::{DType, Element};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-/// Smallest binding; empty tensors have one too.
-const LEAST_BYTES: u64 = 16;
 /// The pool keeps at most this many bytes.
 const POOL_BYTES: u64 = 1 << 30;
 
@@ -29,10 +28,8 @@ pub struct Buffer {
     raw: Option<Raw>,
     dtype: DType,
     len: usize,
-    /// All elements of a buffer of ids are below this or, made by a search, missing: `u32::MAX`.
-    bound: Option<u32>,
-    /// The elements of a buffer of ids that came from the host, and so need not be read back.
-    host_ids: Option<Arc<[u32]>>,
+    /// What the host knows of ids.
+    pub(crate) ids: KnownIds,
 }
 
 impl Buffer {
@@ -51,7 +48,7 @@ impl Buffer {
             Some(raw) => raw,
             None => gpu.create_buffer(bytes)?,
         };
-        Ok(Buffer { gpu: gpu.clone(), raw: Some(raw), dtype, len, bound: None, host_ids: None })
+        Ok(Buffer { gpu: gpu.clone(), raw: Some(raw), dtype, len, ids: KnownIds::default() })
     }
 
     /// `len` zeros.
@@ -66,9 +63,7 @@ impl Buffer {
         // An upload comes before all that is recorded: into a buffer that the recording uses it would have to hand that over.
         let mut buffer = Self::unused_since(gpu, T::DTYPE, data.len(), gpu.recording())?;
         if T::DTYPE == DType::U32 {
-            let ids: &[u32] = bytemuck::cast_slice(data);
-            buffer.bound = Some(ids.iter().max().map_or(0, |id| id.saturating_add(1)));
-            buffer.host_ids = Some(ids.into());
+            buffer.ids = KnownIds::of(bytemuck::cast_slice(data));
         }
         gpu.upload(buffer.raw(), bytemuck::cast_slice(data))?;
         Ok(buffer)
@@ -77,8 +72,7 @@ impl Buffer {
     /// A copy of `len` elements from `offset` on, made on the adapter.
     pub fn copy_part(&self, offset: usize, len: usize) -> Result<Self> {
         let mut copy = Self::scratch(&self.gpu, self.dtype, len)?;
-        copy.bound = self.bound;
-        copy.host_ids = self.host_ids.as_ref().map(|ids| ids[offset..offset + len].into());
+        copy.ids = self.ids.part(offset, len);
         self.gpu.copy(self, offset, &copy, 0, len)?;
         Ok(copy)
     }
@@ -99,27 +93,6 @@ impl Buffer {
     /// Whether a kernel can be given a part that starts at this element.
     pub fn is_aligned(&self, offset: usize) -> bool {
         ((offset * self.dtype.size()) as u64).is_multiple_of(self.gpu.alignment())
-    }
-
-    /// A bound that all ids of this buffer but missing ones, `u32::MAX`, stay below, where the host knows one.
-    pub fn bound(&self) -> Option<u32> {
-        self.bound
-    }
-
-    /// Says that all ids are below `bound` or missing: for results of kernels that make ids.
-    pub fn set_bound(&mut self, bound: u32) {
-        self.bound = Some(bound);
-    }
-
-    /// The ids, where they came from the host.
-    pub fn host_ids(&self) -> Option<&[u32]> {
-        self.host_ids.as_deref()
-    }
-
-    /// Forgets what the host knew of the elements: a kernel is about to write them.
-    pub fn forget_ids(&mut self) {
-        self.bound = None;
-        self.host_ids = None;
     }
 
     /// Where it lives.
@@ -335,10 +308,4 @@ impl Pool {
     pub(super) fn used(&self) -> (u64, Option<u64>) {
         (self.made - self.bytes, self.limit)
     }
-}
-
-/// Rounds up to one of eight steps a power of two, so that packs of slightly different length share buffers.
-fn size_class(bytes: u64) -> u64 {
-    let bytes = bytes.max(LEAST_BYTES);
-    bytes.next_multiple_of((bytes.next_power_of_two() / 16).max(LEAST_BYTES))
 }

@@ -5,28 +5,16 @@ use crate::Result;
 use crate::device::AttentionIndex;
 use crate::device::webgpu::{Buffer, Gpu};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::OnceLock;
 
 /// Query rows of a part of a block of keys: the parts of keys that all rows see run side by side.
 const PART_ROWS: usize = 256;
 /// Keys that at most so many rows from the first to the last see are taken one an invocation.
 const OWN_ROWS: u32 = 16;
 
-type Upload = (Gpu, Arc<DeviceIndex>);
-
-/// The devices that an index has been uploaded to.
-#[derive(Clone, Default)]
-pub struct Uploads(Arc<Mutex<Vec<Upload>>>);
-
-impl std::fmt::Debug for Uploads {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Uploads")
-    }
-}
-
 /// An index on a device.
 #[derive(Default)]
-pub(super) struct DeviceIndex {
+pub struct DeviceIndex {
     queries: OnceLock<Queries>,
     keys: OnceLock<Keys>,
 }
@@ -58,18 +46,6 @@ pub(super) struct Keys {
     pub blocks_at: usize,
     pub own_at: usize,
     pub own_rows_at: usize,
-}
-
-impl Uploads {
-    /// The index on `gpu`.
-    pub(super) fn on(&self, gpu: &Gpu) -> Arc<DeviceIndex> {
-        let mut made = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some((_, found)) = made.iter().find(|(other, _)| other == gpu) {
-            return found.clone();
-        }
-        made.push((gpu.clone(), Arc::default()));
-        made.last().expect("just pushed").1.clone()
-    }
 }
 
 impl DeviceIndex {

@@ -2,7 +2,7 @@
 
 mod index;
 
-pub use index::Uploads;
+pub use index::DeviceIndex;
 
 use super::shader::{Part, Shader};
 use super::tier::Tier;
@@ -204,7 +204,7 @@ fn forward_whole(
     lse: &ViewMut,
 ) -> Result<()> {
     let Inputs { q, k, v, heads, .. } = inputs;
-    let (rows, uploaded) = (out.len(), index.uploads().on(call.gpu));
+    let (rows, uploaded) = (out.len(), index.on_webgpu(call.gpu));
     let tiles = uploaded.queries(index, call.gpu)?;
     let per_pair = 4 * (heads.heads * heads.head_dim) as u64;
     for (jobs, work) in runs(tiles.pairs.iter().map(|pairs| pairs * per_pair), usize::MAX) {
@@ -251,7 +251,7 @@ fn backward_whole(
 ) -> Result<()> {
     let Inputs { q, k, v, heads, .. } = inputs;
     let Outputs { out, lse, dout } = outputs;
-    let uploaded = index.uploads().on(call.gpu);
+    let uploaded = index.on_webgpu(call.gpu);
     let stats = Buffer::scratch(call.gpu, DType::F32, 2 * lse.len())?;
     call.gpu.launch(&Launch {
         shader: &SHADER,
