@@ -4,9 +4,9 @@
 mod label_run;
 mod skip;
 
-use label_run::{Workshop, labels, lea};
+use label_run::{Workshop, expect_smaller_packs, labels, lea};
 use lea::device::webgpu::adapter;
-use std::process::Output;
+use std::process::{Command, Output};
 
 /// A software adapter where there is one; tells where there is none.
 fn device(test: &str) -> Option<String> {
@@ -22,22 +22,11 @@ fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Runs `args` with `--resume` and loses the device after `launches`, again and again until a run ends before; how
-/// often it was lost. Every loss must say how to go on.
 fn lose_until_done(workshop: &Workshop, args: &[&str], launches: u64) -> usize {
     let launches = launches.to_string();
-    let args = [args, &["--resume", "--checkpoint-every", "0", "--lose-device-after", &launches]].concat();
-    for lost in 0..100 {
-        let output = lea(&args).current_dir(workshop.path("")).output().unwrap();
-        let told = told(&output);
-        if output.status.success() {
-            return lost;
-        }
-        assert_eq!(output.status.code(), Some(1), "{told}");
-        assert!(told.contains("was lost") && told.contains("with --resume to go on"), "{told}");
-        assert!(!told.contains("panicked"), "{told}");
-    }
-    panic!("{args:?}: no run comes to its end before {launches} launches");
+    label_run::lose_until_done(workshop, args, |command| {
+        command.args(["--lose-device-after", &launches]);
+    })
 }
 
 #[test]
@@ -79,21 +68,17 @@ fn training_that_loses_its_device_goes_on_to_the_same_bytes() {
 fn labelling_takes_smaller_packs_where_memory_is_short_and_refuses_what_cannot_fit() {
     let Some(device) = device("labelling with little memory") else { return };
     let workshop = Workshop::new(60);
-    // Other candidates than the LE was judged with: it is judged again, in packs too.
-    let on = ["--device", &device, "--candidates", "20"];
-    workshop.run(&workshop.label("roomy", &on));
+    let on = ["--device", &device];
+    let tighten = |command: &mut Command| {
+        command.args(["--device-memory", "0.6"]);
+    };
+    let line = expect_smaller_packs(&workshop, &on, |_| {}, tighten);
+    assert!(line.contains("0.6 MB are allowed"), "{line}");
+
     let with = |out: &'static str, megabytes: &'static str| {
         let more = [&on[..], &["--device-memory", megabytes]].concat();
         lea(&workshop.label(out, &more)).current_dir(workshop.path("")).output().unwrap()
     };
-    let output = with("tight", "0.6");
-    let line = told(&output);
-    assert!(output.status.success(), "{line}");
-    let shrunk = line.matches("going on with packs of ").count();
-    assert!(line.contains("a pack of ") && shrunk > 1, "judging and labelling shrink packs: {line}");
-    assert!(line.contains("0.6 MB are allowed"), "{line}");
-    assert!(labels(&workshop.path("tight")) == labels(&workshop.path("roomy")), "other bytes");
-
     let refused = |megabytes: &'static str, why: &str| {
         let output = with("none", megabytes);
         let line = told(&output);

@@ -13,6 +13,7 @@ pub mod dropout;
 mod dtype;
 pub(crate) mod known_ids;
 mod per_device;
+mod pool;
 pub mod profile;
 mod size_class;
 pub mod webgpu;

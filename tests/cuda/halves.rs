@@ -2,8 +2,9 @@
 //! loaded with them, a whole training step.
 
 use super::le_fixture::{environment_on, works};
-use super::products::{plain_product, stored};
-use super::{devices, error, expect_near, in_each_manner, random, run, to};
+use super::ops::products::{plain_product, stored};
+use super::parity::{error, expect_near, random, run, to};
+use super::{devices, in_each_manner};
 use half::bf16;
 use lea::autograd::{Param, backward};
 use lea::decoder::{Decoder, DecoderConfig, LoraConfig, Rows, weights::Weights};

@@ -1,7 +1,8 @@
 //! Times of launches by events in the stream.
 
+use super::devices;
 use super::le_fixture::{environment_on, works};
-use super::{devices, random, to};
+use super::parity::{random, to};
 use lea::decoder::DecoderConfig;
 use lea::device::profile::{Profile, record};
 use lea::device::{DType, Device};

@@ -124,3 +124,46 @@ pub fn labels(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     }
     files
 }
+
+/// Runs `args` with `--resume` by a program that `lose` has lose its device after a while, again and again until a run ends
+/// before; how often the device was lost. Every loss must say how to go on.
+pub fn lose_until_done(workshop: &Workshop, args: &[&str], lose: impl Fn(&mut Command)) -> usize {
+    let args = [args, &["--resume", "--checkpoint-every", "0"]].concat();
+    for lost in 0..100 {
+        let mut command = lea(&args);
+        lose(&mut command);
+        let output = command.current_dir(workshop.path("")).output().unwrap();
+        if output.status.success() {
+            return lost;
+        }
+        let told = refusal(&output);
+        assert!(told.contains("was lost") && told.contains("with --resume to go on"), "{told}");
+        assert!(!told.contains("panicked"), "{told}");
+    }
+    panic!("{args:?}: no run comes to its end");
+}
+
+/// Labels on a device with room, and again with little by `tighten`: packs shrink in judging and labelling, and the labels
+/// have the same bytes. `on` names the device, `prepare` gives the program what it needs for it. What the second run told.
+pub fn expect_smaller_packs(
+    workshop: &Workshop,
+    on: &[&str],
+    prepare: impl Fn(&mut Command),
+    tighten: impl Fn(&mut Command),
+) -> String {
+    let run = |out: &str, more: &dyn Fn(&mut Command)| {
+        // Other candidates than the LE was judged with: it is judged again, in packs too.
+        let mut command = lea(&workshop.label(out, &[on, &["--candidates", "20"]].concat()));
+        prepare(&mut command);
+        more(&mut command);
+        let output = command.current_dir(workshop.path("")).output().unwrap();
+        succeed(&output);
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    run("roomy", &|_| {});
+    let told = run("tight", &tighten);
+    let shrunk = told.matches("going on with packs of ").count();
+    assert!(told.contains("a pack of ") && shrunk > 1, "judging and labelling shrink packs: {told}");
+    assert!(labels(&workshop.path("tight")) == labels(&workshop.path("roomy")), "other bytes");
+    told
+}

@@ -2,24 +2,12 @@
 //! sizes again and again. Everything runs in one stream, so memory may be reused as soon as it is freed.
 
 use super::context::Cuda;
+use super::memory::Memory;
+use crate::Result;
 use crate::device::known_ids::KnownIds;
-use crate::device::size_class::size_class;
 use crate::device::{DType, Element};
-use crate::error::told_bytes;
-use crate::{Error, Result};
 use cudarc::driver::sys;
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-
-/// The pool keeps at most this share of the device's memory.
-const POOL_SHARE: u64 = 2;
-
-/// Device memory: its address and its bytes.
-#[derive(Clone, Copy, Debug)]
-struct Memory {
-    address: u64,
-    bytes: u64,
-}
 
 /// A flat run of elements of one type on a CUDA device.
 #[derive(Debug)]
@@ -36,7 +24,7 @@ impl Buffer {
     /// `len` elements of arbitrary content.
     pub fn scratch(cuda: &Cuda, dtype: DType, len: usize) -> Result<Self> {
         cuda.expect_type(dtype)?;
-        let memory = allocate(cuda, (len * dtype.size()) as u64)?;
+        let memory = cuda.allocate((len * dtype.size()) as u64)?;
         Ok(Buffer { cuda: cuda.clone(), memory, dtype, len, ids: KnownIds::default() })
     }
 
@@ -120,84 +108,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let cuda = self.cuda.clone();
-        if cuda.0.exact {
-            let _ = cuda.synchronize();
-            self.memory.free();
-        } else if self.memory.bytes > 0 {
-            let most = cuda.description().memory / POOL_SHARE;
-            let _ = cuda.call(|_| sys::CUresult::CUDA_SUCCESS);
-            cuda.pool().give(self.memory, most, || cuda.synchronize().is_ok());
-        }
-    }
-}
-
-impl Memory {
-    fn free(self) {
-        if self.bytes > 0 {
-            // SAFETY: it was allocated by the driver, and nothing that runs uses it. A dying driver's answer changes nothing.
-            unsafe { sys::cuMemFree_v2(self.address) };
-        }
-    }
-}
-
-/// Memory of at least `bytes`: from the pool, else from the driver, else from the driver once the pool is empty.
-fn allocate(cuda: &Cuda, bytes: u64) -> Result<Memory> {
-    let wanted = if cuda.0.exact { bytes } else { size_class(bytes) };
-    if wanted == 0 {
-        return Ok(Memory { address: 0, bytes: 0 });
-    }
-    if let Some(found) = cuda.pool().take(wanted) {
-        return Ok(found);
-    }
-    let mut address = 0;
-    // SAFETY: the place is ours.
-    let mut ask = || cuda.call(|_| unsafe { sys::cuMemAlloc_v2(&mut address, wanted as usize) });
-    let mut answer = ask();
-    if matches!(answer, Err(Error::DeviceMemory { .. })) {
-        cuda.synchronize()?;
-        cuda.pool().clear();
-        answer = ask();
-    }
-    match answer {
-        Ok(()) => Ok(Memory { address, bytes: wanted }),
-        Err(Error::DeviceMemory { .. }) => {
-            Err(cuda.too_little(&format!("{} more", told_bytes(wanted)), wanted))
-        }
-        Err(other) => Err(other),
-    }
-}
-
-/// Free memory by size.
-#[derive(Debug, Default)]
-pub(super) struct Pool {
-    free: BTreeMap<u64, Vec<Memory>>,
-    bytes: u64,
-}
-
-impl Pool {
-    /// The smallest free memory of at least that size, but none of more than twice as much.
-    fn take(&mut self, bytes: u64) -> Option<Memory> {
-        let found = self.free.range_mut(bytes..=2 * bytes).find_map(|(_, free)| free.pop())?;
-        self.bytes -= found.bytes;
-        Some(found)
-    }
-
-    /// Takes memory back. Where there is more than `most`, all that was there before goes to the driver, once `idle` has
-    /// waited for what may still use it.
-    fn give(&mut self, memory: Memory, most: u64, idle: impl FnOnce() -> bool) {
-        if self.bytes + memory.bytes > most && idle() {
-            self.clear();
-        }
-        self.bytes += memory.bytes;
-        self.free.entry(memory.bytes).or_default().push(memory);
-    }
-
-    /// Returns all free memory to the driver. Nothing that runs may use it.
-    pub(super) fn clear(&mut self) {
-        for memory in std::mem::take(self).free.into_values().flatten() {
-            memory.free();
-        }
+        self.cuda.give_back(self.memory);
     }
 }
 

@@ -1,12 +1,12 @@
 //! An opened CUDA device: its context, its one stream, its pool of memory, and the kernels loaded so far.
 
-use super::buffer::Pool;
 use super::driver::{self, Description};
 use super::frozen::{FrozenType, forced_frozen_type};
 use super::launch::Modules;
+use super::memory::{self, Memory};
 use super::trace::Trace;
 use crate::device::DType;
-use crate::error::told_bytes;
+use crate::device::pool::Pool;
 use crate::{Error, Result};
 use cudarc::driver::sys::{self, CUcontext, CUdevice, CUresult, CUstream};
 use std::sync::atomic::AtomicU64;
@@ -27,7 +27,7 @@ pub(super) struct Context {
     pub exact: bool,
     /// In what it stores frozen weights, where that differs from what the process was told.
     frozen: Option<FrozenType>,
-    pool: Mutex<Pool>,
+    pool: Mutex<Pool<Memory>>,
     pub modules: Mutex<Modules>,
     pub launches: AtomicU64,
     pub trace: Trace,
@@ -59,29 +59,8 @@ impl PartialEq for Cuda {
 
 impl Eq for Cuda {}
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// Opens device `which`: a number, or the first one. No driver, an old one and an unknown number are errors.
-pub fn open(which: Option<&str>) -> Result<Cuda> {
-    let remedy = "pass another --device; `lea doctor` lists them";
-    let found = driver::list().map_err(|why| Error::setting(format!("device cuda: {why}"), remedy))?;
-    let wanted: usize = match which {
-        None => 0,
-        Some(text) => text.parse().map_err(|_| {
-            Error::setting(format!("device cuda:{text}: {text:?} is no number"), "name cuda or cuda:NUMBER")
-        })?,
-    };
-    let number = found.len();
-    match found.into_iter().nth(wanted) {
-        Some(description) => Cuda::open(description, false, None),
-        None if number == 0 => Err(Error::setting("device cuda: the driver finds no GPU", remedy)),
-        None => Err(Error::setting(
-            format!("there is no device cuda:{wanted}: the driver finds {number}, counted from 0"),
-            remedy,
-        )),
-    }
 }
 
 impl Cuda {
@@ -118,10 +97,11 @@ impl Cuda {
         &self.0.description
     }
 
-    /// What the bits of its results depend on.
+    /// What the bits of its results depend on: the GPU, and the driver that compiles the kernels for it.
     pub fn arithmetic(&self) -> String {
-        let Description { name, capability: (major, minor), .. } = &self.0.description;
-        format!("cuda {name} sm_{major}{minor} {}", self.frozen_type())
+        let Description { name, capability: (major, minor), driver, .. } = &self.0.description;
+        let frozen = self.frozen_type();
+        format!("cuda {name} sm_{major}{minor} {frozen}, driver for CUDA {}.{}", driver.0, driver.1)
     }
 
     /// The type in which it stores frozen weights of products that tensor cores take.
@@ -142,38 +122,7 @@ impl Cuda {
         self.call(|stream| unsafe { sys::cuStreamSynchronize(stream) })
     }
 
-    /// Bytes that the driver still has, and all there are.
-    fn memory(&self) -> Result<(u64, u64)> {
-        let (mut free, mut all) = (0, 0);
-        // SAFETY: the places are ours.
-        self.call(|_| unsafe { sys::cuMemGetInfo_v2(&mut free, &mut all) })?;
-        Ok((free as u64, all as u64))
-    }
-
-    /// The error that says that `what` needs `bytes`, and what there is.
-    pub(super) fn too_little(&self, what: &str, bytes: u64) -> Error {
-        let found = match self.memory() {
-            Ok((free, all)) => format!("{} of its {} are free", told_bytes(free), told_bytes(all)),
-            Err(_) => "it does not tell how much it has".into(),
-        };
-        Error::DeviceMemory {
-            device: self.to_string(),
-            problem: format!("{what} needed, {found}"),
-            needed: Some(bytes),
-            limit: None,
-            remedy: "take a smaller pack (--pack-tokens) or batch, or another --device".into(),
-        }
-    }
-
-    /// An error in the name of `what` where there is no room for `bytes` more.
-    pub(in crate::device) fn expect_room(&self, what: &str, bytes: u64) -> Result<()> {
-        match self.memory()?.0 >= bytes {
-            true => Ok(()),
-            false => Err(self.too_little(&format!("{} for {what}", told_bytes(bytes)), bytes)),
-        }
-    }
-
-    pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
+    pub(super) fn pool(&self) -> MutexGuard<'_, Pool<Memory>> {
         lock(&self.0.pool)
     }
 
@@ -200,7 +149,7 @@ impl Drop for Context {
         unsafe {
             sys::cuCtxSetCurrent(self.context);
             sys::cuStreamSynchronize(self.stream);
-            pool.clear();
+            memory::empty(pool);
             modules.unload();
             sys::cuStreamDestroy_v2(self.stream);
             sys::cuDevicePrimaryCtxRelease_v2(self.device);

@@ -2,6 +2,8 @@
 //!
 //! cudarc panics where the driver's library, or a function in it, is absent. So both are looked for first.
 
+use super::launch::{PTX, Ptx, choose};
+use crate::device::pool::REMEDY;
 use crate::{Error, Result};
 use cudarc::driver::sys::{self, CUresult};
 use std::ffi::CStr;
@@ -64,6 +66,27 @@ pub struct Description {
     pub driver: (u32, u32),
 }
 
+impl Description {
+    /// Why the kernels do not run on it, if they do not.
+    pub fn unusable(&self) -> Option<String> {
+        let (major, minor) = self.capability;
+        (major < 8)
+            .then(|| format!("its compute capability {major}.{minor} is below 8.0, which the kernels need"))
+    }
+
+    /// The generations of PTX that the kernels are taken from on it, the newest first: "sm_80".
+    pub fn generations(&self) -> Vec<String> {
+        let mut chosen: Vec<&Ptx> = PTX.iter().filter_map(|ptx| choose(ptx.name, self.capability)).collect();
+        chosen.sort_by_key(|ptx| std::cmp::Reverse((ptx.capability, ptx.only)));
+        let mut names: Vec<String> = chosen
+            .iter()
+            .map(|ptx| format!("sm_{}{}", ptx.capability, if ptx.only { "a" } else { "" }))
+            .collect();
+        names.dedup();
+        names
+    }
+}
+
 /// The devices there are, or why there is none. Never panics.
 pub fn list() -> Result<Vec<Description>, String> {
     static READY: OnceLock<Result<(u32, u32), String>> = OnceLock::new();
@@ -99,7 +122,10 @@ fn prepare() -> Result<(u32, u32), String> {
             version % 1000 / 10
         ));
     }
-    cudarc::driver::result::init().map_err(|e| describe(e.0))?;
+    cudarc::driver::result::init().map_err(|e| match e.0 {
+        CUresult::CUDA_ERROR_NO_DEVICE => "the NVIDIA driver finds no GPU".into(),
+        other => describe(other),
+    })?;
     Ok((version as u32 / 1000, version as u32 % 1000 / 10))
 }
 
@@ -149,7 +175,7 @@ pub(super) fn check(device: &impl std::fmt::Display, status: CUresult) -> Result
             problem: "the driver has no more".into(),
             needed: None,
             limit: None,
-            remedy: "take a smaller pack (--pack-tokens) or batch, or another --device".into(),
+            remedy: REMEDY.into(),
         }),
         C::CUDA_ERROR_INVALID_VALUE
         | C::CUDA_ERROR_INVALID_PTX

@@ -133,7 +133,7 @@ impl Modules {
 }
 
 /// The best PTX of `file` for a compute capability.
-fn choose(file: &str, (major, minor): (u32, u32)) -> Option<&'static Ptx> {
+pub(super) fn choose(file: &str, (major, minor): (u32, u32)) -> Option<&'static Ptx> {
     let capability = 10 * major + minor;
     let runs = |ptx: &&Ptx| {
         ptx.name == file && if ptx.only { ptx.capability == capability } else { ptx.capability <= capability }
@@ -144,10 +144,7 @@ fn choose(file: &str, (major, minor): (u32, u32)) -> Option<&'static Ptx> {
 fn load(cuda: &Cuda, file: &'static str) -> Result<CUmodule> {
     let capability = cuda.description().capability;
     let Some(ptx) = choose(file, capability) else {
-        let why = format!(
-            "its compute capability {}.{} is below 8.0, which {file} needs at least",
-            capability.0, capability.1
-        );
+        let why = format!("{file} has no kernels for compute capability {}.{}", capability.0, capability.1);
         return Err(Error::DeviceRefused { device: cuda.to_string(), why });
     };
     let text = CString::new(ptx.text).expect("PTX holds no zero byte");

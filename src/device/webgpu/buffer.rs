@@ -6,7 +6,6 @@ use crate::Result;
 use crate::device::known_ids::KnownIds;
 use crate::device::size_class::size_class;
 use crate::device::{DType, Element};
-use std::collections::BTreeMap;
 
 /// The pool keeps at most this many bytes.
 const POOL_BYTES: u64 = 1 << 30;
@@ -43,7 +42,7 @@ impl Buffer {
         gpu.expect_type(dtype)?;
         let bytes = size_class((len * dtype.size()) as u64);
         // The lock is let go before a buffer is made: making one may have to empty the pool.
-        let free = gpu.pool().take(bytes, recording);
+        let free = gpu.pool().take(bytes, |raw| raw.used_in < recording);
         let raw = match free {
             Some(raw) => raw,
             None => gpu.create_buffer(bytes)?,
@@ -124,9 +123,13 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(mut raw) = self.raw.take() {
             raw.used_in = self.gpu.recording();
-            if self.gpu.pool().give(raw) {
+            let (bytes, mut pool) = (raw.buffer.size(), self.gpu.pool());
+            // All those before it go to the adapter, so that the sizes of today replace those of yesterday.
+            if pool.is_full(bytes, POOL_BYTES) {
+                pool.empty();
                 self.gpu.bind_groups_are_stale();
             }
+            pool.give(bytes, raw);
         }
     }
 }
@@ -241,71 +244,5 @@ impl<'a> ViewMut<'a> {
     /// Elements `start..start + len` of it, see [`View::part`].
     pub fn part(&self, start: usize, len: usize) -> ViewMut<'a> {
         ViewMut(self.0.part(start, len))
-    }
-}
-
-/// Free buffers by size.
-#[derive(Debug, Default)]
-pub(super) struct Pool {
-    free: BTreeMap<u64, Vec<Raw>>,
-    /// Of the free ones.
-    bytes: u64,
-    /// Of all buffers made and not given back to the adapter.
-    pub made: u64,
-    /// Most bytes of all buffers; none where only the driver sets one.
-    pub limit: Option<u64>,
-}
-
-impl Pool {
-    /// The smallest free buffer of at least that size, but none of more than twice as much, and none that a recording from
-    /// number `recording` on uses. The one that was freed last, so that bind groups serve again.
-    fn take(&mut self, bytes: u64, recording: u64) -> Option<Raw> {
-        let idle = |raw: &Raw| raw.used_in < recording;
-        let mut sizes = self.free.range_mut(bytes..=2 * bytes);
-        let (size, found) = sizes.find_map(|(&size, free)| {
-            let at = free.iter().rposition(idle)?;
-            Some((size, free.remove(at)))
-        })?;
-        self.bytes -= size;
-        Some(found)
-    }
-
-    /// Takes a buffer back. Where there are too many, all those before it go to the adapter, so that the sizes of today
-    /// replace those of yesterday; whether they did.
-    fn give(&mut self, raw: Raw) -> bool {
-        let bytes = raw.buffer.size();
-        let full = self.bytes + bytes > POOL_BYTES;
-        if full {
-            self.clear();
-        }
-        self.bytes += bytes;
-        self.free.entry(bytes).or_default().push(raw);
-        full
-    }
-
-    /// Returns all free buffers to the adapter.
-    pub(super) fn clear(&mut self) {
-        self.free.clear();
-        self.release(self.bytes);
-        self.bytes = 0;
-    }
-
-    /// Counts a buffer of `bytes` that is about to be made, unless that is more than is allowed.
-    pub(super) fn reserve(&mut self, bytes: u64) -> bool {
-        let allowed = self.limit.is_none_or(|limit| self.made.saturating_add(bytes) <= limit);
-        if allowed {
-            self.made += bytes;
-        }
-        allowed
-    }
-
-    /// Counts `bytes` no longer.
-    pub(super) fn release(&mut self, bytes: u64) {
-        self.made -= bytes;
-    }
-
-    /// Bytes in use, and the limit.
-    pub(super) fn used(&self) -> (u64, Option<u64>) {
-        (self.made - self.bytes, self.limit)
     }
 }

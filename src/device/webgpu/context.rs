@@ -1,12 +1,13 @@
 //! An opened adapter: its queue, its pool of buffers, and the recording that launches go into.
 
 use super::adapter::Description;
-use super::buffer::{Buffer, Pool, Raw, View};
+use super::buffer::{Buffer, Raw, View};
 use super::fault::Fault;
 use super::launch::{Pipelines, Recorder};
 use super::tier::{TIERS, Tier, forced_tier};
 use super::trace::Trace;
 use crate::device::DType;
+use crate::device::pool::Pool;
 use crate::{Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,7 +25,7 @@ pub(super) struct Context {
     pub description: Description,
     tier: OnceLock<Tier>,
     pub fault: Arc<Fault>,
-    pool: Mutex<Pool>,
+    pool: Mutex<Pool<Raw>>,
     pub next_id: AtomicU64,
     pub recorder: Mutex<Recorder>,
     pub pipelines: Mutex<Pipelines>,
@@ -152,7 +153,7 @@ impl Gpu {
         }
     }
 
-    pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
+    pub(super) fn pool(&self) -> MutexGuard<'_, Pool<Raw>> {
         lock(&self.0.pool)
     }
 

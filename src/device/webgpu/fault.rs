@@ -2,6 +2,7 @@
 //! call that can fail returns it.
 
 use super::Gpu;
+use crate::device::pool::REMEDY;
 use crate::{Error, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -82,7 +83,7 @@ impl Fault {
                 problem: "the driver has no more".into(),
                 needed: None,
                 limit: None,
-                remedy: super::memory::REMEDY.into(),
+                remedy: REMEDY.into(),
             }),
             Some(What::Refused(why)) => Err(Error::DeviceRefused { device, why }),
         }

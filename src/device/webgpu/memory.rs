@@ -2,34 +2,29 @@
 
 use super::Gpu;
 use super::buffer::Raw;
+use crate::device::pool::REMEDY;
 use crate::error::told_bytes;
 use crate::{Error, Result};
 use std::sync::atomic::Ordering;
-
-/// What to do where an op finds no memory.
-pub(super) const REMEDY: &str = "take a smaller pack (--pack-tokens) or batch, or another --device";
 
 impl Gpu {
     /// Allows its buffers `bytes` together, those that wait for reuse included. More than that is
     /// [`Error::DeviceMemory`], as it is where the driver has no more. What drivers and kernels need themselves is not
     /// counted.
     pub fn limit_memory(&self, bytes: u64) {
-        self.pool().limit = Some(bytes);
+        self.pool().set_limit(bytes);
     }
 
     /// Bytes of its buffers: those in use, and those that wait for reuse.
     pub fn memory_held(&self) -> u64 {
-        self.pool().made
+        self.pool().held()
     }
 
     /// An error in the name of `what` unless `bytes` more are allowed beside what is in use. Where no limit is set this
     /// says nothing: drivers do not tell how much they have.
     pub fn expect_room(&self, what: &str, bytes: u64) -> Result<()> {
-        let (used, limit) = self.pool().used();
-        match limit {
-            Some(limit) if used.saturating_add(bytes) > limit => Err(self.shortage(what, bytes)),
-            _ => Ok(()),
-        }
+        let forbidden = self.pool().forbids(bytes);
+        if forbidden { Err(self.shortage(what, bytes)) } else { Ok(()) }
     }
 
     /// An error in the name of `what` unless `rows` rows of `width` elements of 4 bytes fit one binding, of the same kind
@@ -48,15 +43,7 @@ impl Gpu {
 
     /// `what` needs `bytes` that are not to be had.
     fn shortage(&self, what: &str, bytes: u64) -> Error {
-        let (used, limit) = self.pool().used();
-        let end = match limit {
-            Some(limit) => format!("{} are allowed", told_bytes(limit)),
-            None => "the driver has no more".into(),
-        };
-        let problem =
-            format!("{what} needs {} beside the {} in use, and {end}", told_bytes(bytes), told_bytes(used));
-        let (device, remedy) = (self.to_string(), REMEDY.into());
-        Error::DeviceMemory { device, problem, needed: Some(bytes), limit, remedy }
+        self.pool().shortage(self, what, bytes, "the driver has no more")
     }
 
     /// A new buffer of the adapter. Where there is no memory for it, all that wait for reuse are given up first.
@@ -83,7 +70,7 @@ impl Gpu {
         }
         // What waits goes back to the adapter together with the bind groups that hold it.
         self.flush()?;
-        self.pool().clear();
+        self.pool().empty();
         self.forget_bind_groups();
         self.wait()?;
         self.try_buffer(bytes).ok_or_else(|| self.shortage("a tensor", bytes))
