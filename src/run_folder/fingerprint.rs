@@ -36,6 +36,11 @@ impl Fingerprint {
         self.0.get("command").and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// The device that computes, where the command does on one.
+    pub fn device(&self) -> Option<&str> {
+        self.0.get("device").and_then(Value::as_str)
+    }
+
     /// Adds a field.
     ///
     /// # Errors

@@ -12,6 +12,8 @@ pub struct Left {
     pub part: Option<String>,
     /// `fit`, `label`, …
     pub command: String,
+    /// The device it computes on, as run records name it.
+    pub device: Option<String>,
     /// Whether it came to its end.
     pub finished: bool,
     /// Whether a process is writing there now.
@@ -59,6 +61,7 @@ fn left(place: &Place, record: Record) -> Result<Left> {
     Ok(Left {
         part: place.part.map(String::from),
         command: record.run.command().to_string(),
+        device: record.run.device().map(String::from),
         finished,
         running: is_held(&place.lock_path()),
         command_line: record.command_line,

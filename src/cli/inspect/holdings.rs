@@ -284,6 +284,7 @@ fn labels(dir: &Path, found: &mut Found) -> Result<Rows> {
         ("augmented actions", if header.augmented { "yes" } else { "no" }.to_string()),
         ("state", format!("{} wide", header.state_dim)),
         ("rewards", format!("mean {:.3}, deviation {:.3}", rewards.mean, rewards.deviation)),
+        ("made by", header.made_by.clone()),
         ("LE", header.le_hash.clone()),
         ("decoder", header.decoder_hash.clone()),
     ])

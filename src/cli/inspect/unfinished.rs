@@ -26,7 +26,10 @@ pub(super) fn runs(dir: &Path) -> Result<Rows> {
         rows.extend(unfinished(left)?);
     }
     if rows.is_empty() {
-        rows.extend(runs.iter().map(|left| ("finished", format!("lea {}", left.command))));
+        rows.extend(runs.iter().flat_map(|left| {
+            let finished = ("finished", format!("lea {}", left.command));
+            std::iter::once(finished).chain(device(left))
+        }));
     }
     Ok(rows)
 }
@@ -35,6 +38,7 @@ fn unfinished(left: &Left) -> Result<Rows> {
     let name = left.part.as_deref().map_or(left.command.clone(), |part| format!("{} {part}", left.command));
     let state = if left.running { "running now" } else { "stopped before its end" };
     let mut rows = vec![("not finished", format!("{name}, {state}"))];
+    rows.extend(device(left));
     if !left.stages.is_empty() {
         rows.push(("stages done", left.stages.join(", ")));
     }
@@ -50,6 +54,10 @@ fn unfinished(left: &Left) -> Result<Rows> {
         rows.push(("go on with", command));
     }
     Ok(rows)
+}
+
+fn device(left: &Left) -> Option<(&'static str, String)> {
+    left.device.clone().map(|name| ("device", name))
 }
 
 /// The counters of a checkpoint, as in ": epoch 2, packs 17".
