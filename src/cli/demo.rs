@@ -32,7 +32,7 @@ pub struct DemoCommand {
     /// A tiny catalogue and decoder: in seconds it shows that everything runs here, not what the method gains
     #[arg(long)]
     pub quick: bool,
-    /// Device to compute on
+    /// Device to compute on: cpu, cuda, webgpu, one of them by its number (cuda:1), or auto for the fastest kind there is
     #[arg(long, default_value = "cpu")]
     pub device: Device,
 }

@@ -3,7 +3,8 @@
 use super::output;
 use crate::Result;
 use crate::device::webgpu::{Tier, adapter};
-use crate::device::{cpu, webgpu};
+use crate::device::{cpu, cuda, webgpu};
+use crate::error::told_bytes;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -18,12 +19,28 @@ pub struct DoctorCommand {
 /// Runs the command.
 pub fn run(args: DoctorCommand) -> Result<()> {
     let adapters = adapter::list();
-    let chosen = choice(&adapters);
+    let gpus = cuda::list().and_then(|found| match found.is_empty() {
+        true => Err("the NVIDIA driver finds no GPU".into()),
+        false => Ok(found),
+    });
+    let chosen = choice(gpus.as_deref().unwrap_or_default(), &adapters);
     if args.json {
         let adapters: Vec<Value> = adapters.iter().map(to_json).collect();
-        return output::line(json!({"cpu": cpu::describe(), "webgpu": adapters, "auto": chosen}));
+        let why = gpus.as_ref().err();
+        let gpus: Vec<Value> = gpus.iter().flatten().map(gpu_to_json).collect();
+        return output::line(json!({
+            "cpu": cpu::describe(),
+            "cuda": gpus,
+            "no_cuda": why,
+            "webgpu": adapters,
+            "auto": chosen,
+        }));
     }
     output::line(format_args!("cpu        {}", cpu::describe()))?;
+    match &gpus {
+        Ok(found) => found.iter().try_for_each(describe_gpu)?,
+        Err(why) => output::line(format_args!("cuda       none: {why}"))?,
+    }
     for found in &adapters {
         describe(found)?;
     }
@@ -37,11 +54,43 @@ pub fn run(args: DoctorCommand) -> Result<()> {
 }
 
 /// What `--device auto` takes.
-fn choice(adapters: &[adapter::Description]) -> String {
-    match adapter::best_hardware(adapters) {
-        Some(found) => format!("webgpu:{}", found.index),
-        None => "cpu".into(),
+fn choice(gpus: &[cuda::Description], adapters: &[adapter::Description]) -> String {
+    match (cuda::best(gpus), adapter::best_hardware(adapters)) {
+        (Some(found), _) => format!("cuda:{}", found.index),
+        (None, Some(found)) => format!("webgpu:{}", found.index),
+        (None, None) => "cpu".into(),
     }
+}
+
+fn describe_gpu(found: &cuda::Description) -> Result<()> {
+    let cuda::Description { index, name, capability, processors, driver, .. } = found;
+    output::line(format_args!(
+        "cuda:{index}     {name} (compute capability {}.{}, {}, {processors} multiprocessors)",
+        capability.0,
+        capability.1,
+        told_bytes(found.memory)
+    ))?;
+    output::line(format_args!("           driver for CUDA {}.{}", driver.0, driver.1))?;
+    match found.unusable() {
+        None => {
+            output::line(format_args!("           kernels as PTX for {}", found.generations().join(" and ")))
+        }
+        Some(why) => output::line(format_args!("           cannot be used: {why}")),
+    }
+}
+
+fn gpu_to_json(found: &cuda::Description) -> Value {
+    json!({
+        "device": format!("cuda:{}", found.index),
+        "name": found.name,
+        "compute_capability": format!("{}.{}", found.capability.0, found.capability.1),
+        "memory_bytes": found.memory,
+        "multiprocessors": found.processors,
+        "shared_memory_bytes": found.shared_memory,
+        "driver_cuda": format!("{}.{}", found.driver.0, found.driver.1),
+        "ptx": found.generations(),
+        "unusable": found.unusable(),
+    })
 }
 
 /// Limits that decide how work is cut, in the units that their names tell.

@@ -67,7 +67,7 @@ pub struct EvalCommand {
     /// Replace the metrics of an earlier evaluation in that folder
     #[arg(long, requires = "out")]
     pub overwrite: bool,
-    /// Device to compute on
+    /// Device to compute on: cpu, cuda, webgpu, one of them by its number (cuda:1), or auto for the fastest kind there is
     #[arg(long, default_value = "cpu")]
     pub device: Device,
 }

@@ -36,7 +36,7 @@ pub struct LeArgs {
     /// Seed [default: the configuration's; for lea label, that of the LE]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Device to compute on
+    /// Device to compute on: cpu, cuda, webgpu, one of them by its number (cuda:1), or auto for the fastest kind there is
     #[arg(long, default_value = "cpu")]
     pub device: Device,
 }

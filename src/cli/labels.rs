@@ -58,7 +58,7 @@ pub struct VerifyArgs {
     /// Seed of their choice
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Device to compute on: bits are the same only on the one that labelled
+    /// Device to compute on, see lea label: bits are the same only on the one that labelled
     #[arg(long, default_value = "cpu")]
     pub device: Device,
 }

@@ -43,7 +43,7 @@ pub struct Cli {
     /// unless given
     #[arg(long, global = true, value_name = "TYPE")]
     pub cuda_dtype: Option<cuda::FrozenType>,
-    /// Megabytes that tensors on a WebGPU device may take; labelling then takes the largest packs that fit. As much as
+    /// Megabytes that tensors on a CUDA or WebGPU device may take; labelling then takes the largest packs that fit. As much as
     /// its driver gives unless given
     #[arg(long, global = true, value_name = "MB", value_parser = bytes_of_megabytes)]
     pub device_memory: Option<u64>,
@@ -104,6 +104,9 @@ pub fn run(cli: Cli) -> Result<()> {
     }
     if let Some(frozen) = cli.cuda_dtype {
         cuda::force_frozen_type(frozen);
+    }
+    for cuda in cuda::opened() {
+        cli.device_memory.into_iter().for_each(|bytes| cuda.limit_memory(bytes));
     }
     for gpu in webgpu::adapter::opened() {
         gpu.tier()?;

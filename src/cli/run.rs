@@ -43,7 +43,7 @@ pub struct RunCommand {
     /// Seeds of the recommenders, separated by commas [default: the configuration's]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub seeds: Option<Vec<u64>>,
-    /// Device to compute on
+    /// Device to compute on: cpu, cuda, webgpu, one of them by its number (cuda:1), or auto for the fastest kind there is
     #[arg(long, default_value = "cpu")]
     pub device: Device,
 }

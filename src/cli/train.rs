@@ -189,7 +189,7 @@ pub struct TrainCommand {
     /// Going on after an interruption
     #[command(flatten)]
     pub resume: ResumeArgs,
-    /// Device to compute on
+    /// Device to compute on: cpu, cuda, webgpu, one of them by its number (cuda:1), or auto for the fastest kind there is
     #[arg(long, default_value = "cpu")]
     pub device: Device,
 }

@@ -41,7 +41,7 @@ pub struct CatalogueBench {
     /// Forest rows a pass
     #[arg(long, default_value_t = 8192)]
     pub pack_tokens: usize,
-    /// Device to compute on
+    /// Device to compute on: cpu, cuda, webgpu, one of them by its number (cuda:1), or auto for the fastest kind there is
     #[arg(long, default_value = "cpu")]
     pub device: Device,
     /// Print one line of JSON

@@ -69,7 +69,7 @@ pub struct LabelBench {
     /// Run every prompt by itself, packed into passes of the same number of rows
     #[arg(long)]
     pub no_forest: bool,
-    /// Device to compute on
+    /// Device to compute on: cpu, cuda, webgpu, one of them by its number (cuda:1), or auto for the fastest kind there is
     #[arg(long, default_value = "cpu")]
     pub device: Device,
     /// Run one more user with every kernel timed: a table of them goes to standard error, a trace for ui.perfetto.dev into
