@@ -2,6 +2,7 @@
 //! lost or short of memory, and what the doctor says in each case in which there is none.
 #![cfg(target_os = "linux")]
 
+#[allow(dead_code, reason = "the program loads the stand-in by itself")]
 mod cuda_host;
 mod label_run;
 mod skip;
