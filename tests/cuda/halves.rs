@@ -31,7 +31,9 @@ fn frozen(device: &Device, x: &Tensor) -> Tensor {
 
 /// m, n, k and whether b is stored transposed; its stored rows are multiples of 8 long. Of the stand-in's two processors: all
 /// tiles, whole and cut, and inner extents within a step, over one, within and over the stages.
-const SHAPES: [([usize; 3], bool); 14] = [
+const SHAPES: [([usize; 3], bool); 16] = [
+    ([3, 5, 0], true),
+    ([3, 8, 0], false),
     ([1, 1, 8], true),
     ([1, 8, 1], false),
     ([3, 5, 24], true),
