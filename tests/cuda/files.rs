@@ -1,5 +1,6 @@
 //! What is checked in under `kernels/ptx`.
 
+use super::skip;
 use lea::device::cuda::PTX;
 
 #[test]
@@ -11,7 +12,10 @@ fn ptx_was_made_from_the_sources_of_today() {
 
 #[test]
 fn every_source_has_ptx_for_all_gpus_from_compute_capability_8_on() {
-    for entry in std::fs::read_dir("kernels").unwrap() {
+    let Ok(entries) = std::fs::read_dir("kernels") else {
+        return skip::skipped("every_source_has_ptx: the folder kernels/ of the source is not here");
+    };
+    for entry in entries {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "cu") {
             let name = path.file_stem().unwrap().to_str().unwrap();

@@ -8,6 +8,9 @@ fn emulated_fragments_and_copies_are_those_of_the_ptx_isa() {
     if Command::new("g++").arg("--version").output().is_err() {
         return skip::skipped(format_args!("emulated_fragments: there is no g++"));
     }
+    if !std::path::Path::new("tests/cuda_host").exists() {
+        return skip::skipped("emulated_fragments: the folder tests/cuda_host of the source is not here");
+    }
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("check");
     let compiled = Command::new("g++")

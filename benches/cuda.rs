@@ -1,0 +1,240 @@
+//! CUDA kernels, forward, timed by the device's own clock: the products of decoders of 7B and 1B parameters over 8192
+//! rows, and forest attention as in the labelling pass. Median of the repetitions after one to warm up. The ceilings are
+//! measured in the same run: a square product for arithmetic, a copy for memory. The share is that of the ceiling which
+//! the work's least time is bound by.
+//!
+//! `-- --quick` takes extents that an emulated device can do, `-- --jsonl FILE` writes a line a row there as well.
+
+use half::bf16;
+use lea::device::cuda::{self, Cuda};
+use lea::device::{Cost, DType, Device};
+use lea::ops::forest_attention::{AttentionIndex, RowRanges};
+use lea::ops::matmul::{cost, matmul};
+use lea::ops::{ForestAttention, Op, Scale};
+use lea::tensor::Tensor;
+use lea::{Error, Result};
+use serde_json::json;
+use std::io::Write;
+use std::sync::Arc;
+
+/// Head dim of the decoders of both sizes' attention.
+const HEAD_DIM: usize = 128;
+
+/// Types of weights whose products with activations in f32 are measured.
+const TYPES: [DType; 2] = [DType::F32, DType::BF16];
+
+/// Extents of a run.
+struct Extents {
+    repetitions: usize,
+    /// Rows of a product.
+    rows: usize,
+    /// All extents of weights are divided by it.
+    divisor: usize,
+    /// Side of the square product whose rate is the ceiling.
+    square: usize,
+    /// Elements that are copied.
+    copied: usize,
+    heads: usize,
+    histories: &'static [u32],
+    candidates: &'static [u32],
+}
+
+const FULL: Extents = Extents {
+    repetitions: 15,
+    rows: 8192,
+    divisor: 1,
+    square: 8192,
+    copied: 1 << 28,
+    heads: 32,
+    histories: &[50, 128, 512],
+    candidates: &[20, 100],
+};
+
+const QUICK: Extents = Extents {
+    repetitions: 1,
+    rows: 64,
+    divisor: 32,
+    square: 128,
+    copied: 1 << 16,
+    heads: 1,
+    histories: &[8],
+    candidates: &[4],
+};
+
+/// Weights `[n, k]` of a decoder layer's projections.
+const PROJECTIONS: [(&str, usize, usize); 6] = [
+    ("7B q, k, v, o", 4096, 4096),
+    ("7B gate, up", 11_008, 4096),
+    ("7B down", 4096, 11_008),
+    ("1B q, o", 2048, 2048),
+    ("1B gate, up", 8192, 2048),
+    ("1B down", 2048, 8192),
+];
+
+/// What the device can do: FLOP/s of a product of each type, bytes/s of a copy.
+struct Ceilings {
+    product: Vec<(DType, f64)>,
+    copy: f64,
+}
+
+struct Bench {
+    device: Device,
+    cuda: Cuda,
+    extents: &'static Extents,
+    /// Where rows go besides the terminal.
+    lines: Option<std::fs::File>,
+}
+
+impl Bench {
+    /// Uniform in [−1, 1), of one block of numbers again and again: making gigabytes of them would take longer than all else.
+    fn random(&self, dtype: DType, shape: &[usize], seed: u32) -> Result<Tensor> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let block: Vec<f32> = (0..65_521).map(|_| next()).collect();
+        let len = shape.iter().product();
+        let data: Vec<f32> = block.iter().copied().cycle().take(len).collect();
+        match dtype {
+            DType::BF16 => {
+                let data: Vec<bf16> = data.into_iter().map(bf16::from_f32).collect();
+                Tensor::from_slice(&self.device, &data, shape)
+            }
+            _ => Tensor::from_slice(&self.device, &data, shape),
+        }
+    }
+
+    /// Median seconds of `work` on the device.
+    fn median(&self, mut work: impl FnMut() -> Result<Tensor>) -> Result<f64> {
+        drop(work()?);
+        let mut seconds = Vec::new();
+        for _ in 0..self.extents.repetitions {
+            seconds.push(self.cuda.seconds(&mut work)?.1);
+        }
+        seconds.sort_by(f64::total_cmp);
+        Ok(seconds[seconds.len() / 2])
+    }
+
+    fn ceilings(&self) -> Result<Ceilings> {
+        let side = self.extents.square;
+        let mut rates = Vec::new();
+        for dtype in TYPES {
+            let (a, b) = (self.random(DType::F32, &[side, side], 1)?, self.random(dtype, &[side, side], 2)?);
+            let seconds = self.median(|| matmul(&a, &b, false, true))?;
+            rates.push((dtype, product(side, side, side, dtype).flops as f64 / seconds));
+        }
+        let x = self.random(DType::F32, &[self.extents.copied], 3)?;
+        let seconds = self.median(|| Scale(2.0).forward(&[&x], false))?;
+        Ok(Ceilings { product: rates, copy: (8 * self.extents.copied) as f64 / seconds })
+    }
+
+    fn row(&mut self, name: &str, dtype: DType, work: Cost, seconds: f64, ceilings: &Ceilings) -> Result<()> {
+        let peak = ceilings.product.iter().find(|(of, _)| *of == dtype).map_or(f64::NAN, |(_, rate)| *rate);
+        let (arithmetic, memory) = (work.flops as f64 / peak, work.bytes as f64 / ceilings.copy);
+        let bound = if arithmetic >= memory { "arithmetic" } else { "memory" };
+        let share = 100.0 * arithmetic.max(memory) / seconds;
+        let (tflops, gbs) = (work.flops as f64 / seconds / 1e12, work.bytes as f64 / seconds / 1e9);
+        let (gflop, mb) = (work.flops as f64 / 1e9, work.bytes as f64 / 1e6);
+        println!(
+            "| {name} | {dtype} | {:.3} | {gflop:.2} | {mb:.1} | {tflops:.3} | {gbs:.1} | {share:.1} % of {bound} |",
+            seconds * 1e3
+        );
+        let Some(file) = &mut self.lines else { return Ok(()) };
+        let line = json!({"name": name, "dtype": dtype.to_string(), "ms": seconds * 1e3, "flops": work.flops,
+            "bytes": work.bytes, "tflops": tflops, "gb_per_s": gbs, "share_percent": share, "bound": bound});
+        writeln!(file, "{line}")
+            .map_err(|e| Error::setting(format!("--jsonl: {e}"), "name a file to write to"))
+    }
+
+    fn products(&mut self, ceilings: &Ceilings) -> Result<()> {
+        let m = self.extents.rows;
+        for dtype in TYPES {
+            for (name, n, k) in PROJECTIONS {
+                let (n, k) = (n / self.extents.divisor, k / self.extents.divisor);
+                let (x, w) = (self.random(DType::F32, &[m, k], 1)?, self.random(dtype, &[n, k], 2)?);
+                let seconds = self.median(|| matmul(&x, &w, false, true))?;
+                let name = format!("{name}: {m} x {n} x {k}");
+                self.row(&name, dtype, product(m, n, k, dtype), seconds, ceilings)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn attention(&mut self, ceilings: &Ceilings) -> Result<()> {
+        let heads = self.extents.heads;
+        let width = heads * HEAD_DIM;
+        for &history in self.extents.histories {
+            for &candidates in self.extents.candidates {
+                let index = Arc::new(forest(history, candidates)?);
+                let q = self.random(DType::F32, &[index.rows(), width], 1)?;
+                let k = self.random(DType::F32, &[index.keys(), width], 2)?;
+                let v = self.random(DType::F32, &[index.keys(), width], 3)?;
+                let scale = (HEAD_DIM as f64).sqrt().recip();
+                let mut op = ForestAttention::new(index, heads, heads, HEAD_DIM, scale);
+                let work = op.cost(&[&q, &k, &v]);
+                let seconds = self.median(|| op.forward(&[&q, &k, &v], false))?;
+                let name = format!("forest, {heads} heads, history {history}, {candidates} candidates");
+                self.row(&name, DType::F32, work, seconds, ceilings)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Work of a product of activations in f32 with weights `[n, k]` of a type.
+fn product(m: usize, n: usize, k: usize, weights: DType) -> Cost {
+    let plain = cost(m, n, k, DType::F32.size());
+    Cost { bytes: plain.bytes - (n * k * (DType::F32.size() - weights.size())) as u64, ..plain }
+}
+
+/// A user's trunk and, of every step of it, one leaf a candidate, as one pass.
+fn forest(history: u32, candidates: u32) -> Result<AttentionIndex> {
+    let trunk = (0..history).map(|t| RowRanges([(0, 0), (0, t + 1), (0, 0), (0, 0)]));
+    let leaves = (0..history * candidates).map(|i| {
+        let own = history + i;
+        RowRanges([(0, 0), (0, i / candidates + 1), (0, 0), (own, own + 1)])
+    });
+    AttentionIndex::new(trunk.chain(leaves).collect(), (history + history * candidates) as usize)
+}
+
+fn measure(extents: &'static Extents, lines: Option<std::fs::File>) -> Result<()> {
+    let cuda = cuda::open(None)?;
+    let device = Device::Cuda(cuda.clone());
+    let mut bench = Bench { device, cuda, extents, lines };
+    let ceilings = bench.ceilings()?;
+    println!("{}\n", bench.device.describe());
+    for (dtype, rate) in &ceilings.product {
+        println!(
+            "ceiling of arithmetic, a product of {0} x {0} {dtype}: {1:.3} TFLOP/s",
+            extents.square,
+            rate / 1e12
+        );
+    }
+    println!(
+        "ceiling of memory, {} MB read and written: {:.1} GB/s\n",
+        extents.copied / 250_000,
+        ceilings.copy / 1e9
+    );
+    println!("| work | type | ms | GFLOP | MB | TFLOP/s | GB/s | share |");
+    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+    bench.products(&ceilings)?;
+    bench.attention(&ceilings)
+}
+
+fn main() -> std::process::ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    let quick = args.iter().any(|arg| arg == "--quick");
+    let path = args.iter().position(|arg| arg == "--jsonl").and_then(|i| args.get(i + 1));
+    let lines =
+        path.map(std::fs::File::create).transpose().map_err(|e| Error::setting(e.to_string(), "name a file"));
+    match lines.and_then(|lines| measure(if quick { &QUICK } else { &FULL }, lines)) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

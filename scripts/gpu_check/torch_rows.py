@@ -1,0 +1,89 @@
+"""Times of PyTorch beside those of bench-cuda: python3 torch_rows.py ROWS.jsonl > TORCH.jsonl
+
+Reads the rows that bench-cuda wrote and does the same work: products in the same type by torch.matmul, attention in bf16 under the
+same forest mask by scaled_dot_product_attention (dense mask) and by FlexAttention (block mask). One JSON line a row, or a line
+with "note" where one cannot be done. Exits with 3 where there is no PyTorch with CUDA.
+"""
+
+import json
+import re
+import sys
+
+try:
+    import torch
+    import torch.nn.functional as F
+except ImportError:
+    sys.exit(3)
+if not torch.cuda.is_available():
+    sys.exit(3)
+
+HEAD_DIM = 128
+REPETITIONS = 15
+
+
+def tell(name, by, dtype, ms=None, note=None):
+    print(json.dumps({"name": name, "by": by, "dtype": dtype, "ms": ms, "note": note}), flush=True)
+
+
+def median_ms(work):
+    for _ in range(2):
+        work()
+    times = []
+    for _ in range(REPETITIONS):
+        before, behind = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        before.record()
+        work()
+        behind.record()
+        torch.cuda.synchronize()
+        times.append(before.elapsed_time(behind))
+    return sorted(times)[len(times) // 2]
+
+
+def product(name, dtype, m, n, k):
+    kind = {"f32": torch.float32, "bf16": torch.bfloat16}[dtype]
+    a = torch.rand(m, k, device="cuda", dtype=kind) * 2 - 1
+    b = torch.rand(n, k, device="cuda", dtype=kind) * 2 - 1
+    tell(name, "torch.matmul", dtype, median_ms(lambda: torch.matmul(a, b.t())))
+
+
+def visible(history, candidates, q, kv):
+    """Whether row q sees key kv: a trunk row its prefix, a leaf its step's prefix and itself."""
+    step = torch.where(q < history, q, (q - history) // candidates)
+    return ((kv < history) & (kv <= step)) | (kv == q)
+
+
+def attention(name, heads, history, candidates):
+    rows = history * (1 + candidates)
+    q, k, v = (torch.rand(1, heads, rows, HEAD_DIM, device="cuda", dtype=torch.bfloat16) for _ in range(3))
+    if rows <= 16384:
+        at = torch.arange(rows, device="cuda")
+        mask = visible(history, candidates, at[:, None], at[None, :])
+        tell(name, "SDPA", "bf16", median_ms(lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask)))
+    else:
+        tell(name, "SDPA", "bf16", note=f"a dense mask of {rows} x {rows} was left out")
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    seen = lambda b, h, q, kv: visible(history, candidates, q, kv)
+    blocks = create_block_mask(seen, None, None, rows, rows, device="cuda", _compile=True)
+    flex = torch.compile(flex_attention)
+    tell(name, "FlexAttention", "bf16", median_ms(lambda: flex(q, k, v, block_mask=blocks)))
+
+
+def main():
+    torch.backends.cuda.matmul.allow_tf32 = False
+    with open(sys.argv[1]) as rows:
+        for row in map(json.loads, rows):
+            name = row["name"]
+            try:
+                if found := re.search(r": (\d+) x (\d+) x (\d+)$", name):
+                    product(name, row["dtype"], *map(int, found.groups()))
+                elif found := re.match(r"forest, (\d+) heads, history (\d+), (\d+) candidates$", name):
+                    attention(name, *map(int, found.groups()))
+            except Exception as error:  # one row that fails must not take the others with it
+                tell(name, "torch", row["dtype"], note=str(error).strip().split("\n")[0][:200])
+            torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        main()
