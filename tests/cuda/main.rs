@@ -12,11 +12,14 @@ mod parity;
 #[path = "../skip/mod.rs"]
 mod skip;
 
+mod faults;
 mod files;
 mod halves;
 mod profile;
 mod tensor_core;
+mod trial;
 
+use cuda_host::Order;
 use lea::device::{Device, cuda};
 use lea::ops::Op;
 use lea::tensor::Tensor;
@@ -55,16 +58,17 @@ fn parity<O: Op>(test: &str, make: impl Fn(&Device) -> O, inputs: &[Tensor]) {
     in_each_manner(|| parity_on(&devices, test, &make, inputs));
 }
 
-/// Runs `f` in both manners of the stand-in, and once on a GPU.
+/// Runs `f` in two manners of the stand-in, and once on a GPU. What runs beside it, and before, has shuffled threads.
 fn in_each_manner(f: impl Fn()) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     match cuda_host::load() {
         Ok(Some(loaded)) => {
-            for (deferred, descending) in [(true, true), (false, false)] {
-                loaded.manner(deferred, descending);
+            for (deferred, order) in [(true, Order::Descending), (false, Order::Ascending)] {
+                loaded.manner(deferred, order);
                 f();
             }
+            loaded.manner(true, Order::Shuffled);
         }
         Ok(None) | Err(_) => f(),
     }

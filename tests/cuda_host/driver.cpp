@@ -4,7 +4,8 @@
 //   CUDA_HOST_CAPABILITY=8.0   the compute capability it claims      CUDA_HOST_MEMORY=BYTES   device memory
 //   CUDA_HOST_DRIVER=13000     the driver version it claims          CUDA_HOST_DEVICES=1      devices
 //   CUDA_HOST_LOSE_AFTER=N     the device is lost with launch N
-// Allocations end where memory ends, are filled with NaN, and reading or writing behind them ends the process with a report.
+// Allocations end where memory ends (up to their last 15 bytes), are filled with NaN, and reading or writing behind them ends
+// the process with a report; so does writing up to 64 bytes ahead of them.
 #include <dlfcn.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -28,7 +29,7 @@ enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, INVALI
 
 static std::atomic<int> lost{OK};
 static std::atomic<long> launches{0};
-static Manner manner{true, false};
+static Manner manner{true, Order::Shuffled};
 
 static long setting(const char* name, long otherwise) {
     const char* text = getenv(name);
@@ -36,10 +37,12 @@ static long setting(const char* name, long otherwise) {
 }
 
 // What a test sets between launches.
-extern "C" void cuda_host_manner(int deferred, int descending) { manner = {deferred != 0, descending != 0}; }
+extern "C" void cuda_host_manner(int deferred, int order) { manner = {deferred != 0, (Order)order}; }
 
 struct Allocation { unsigned char* area; size_t area_bytes, bytes; };
 static std::map<unsigned long long, Allocation> allocations;
+// Bytes between an allocation and its page's borders that are looked at after each launch.
+static const size_t MARGIN = 64, PAGE = 4096;
 static size_t allocated = 0;
 static std::mutex memory;
 static size_t total() { return (size_t)setting("CUDA_HOST_MEMORY", 8L << 30); }
@@ -149,47 +152,55 @@ int cuMemAlloc_v2(unsigned long long* address, size_t bytes) {
     if (bytes == 0) return INVALID_VALUE;
     std::lock_guard<std::mutex> lock(memory);
     if (allocated + bytes > total()) return OUT_OF_MEMORY;
-    const size_t page = 4096, room = (bytes + page - 1) / page * page;
-    void* area = mmap(nullptr, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    // As near to the end as alignment to 16 bytes allows, a margin ahead, and pages that nobody may touch at both ends.
+    const size_t rounded = (bytes + 15) / 16 * 16, room = (rounded + MARGIN + PAGE - 1) / PAGE * PAGE;
+    void* area = mmap(nullptr, room + 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (area == MAP_FAILED) return OUT_OF_MEMORY;
-    mprotect((unsigned char*)area + room, page, PROT_NONE);
-    memset(area, 0xff, room);
-    // As near to the end as alignment to 16 bytes allows.
-    unsigned char* first = (unsigned char*)area + room - (bytes + 15) / 16 * 16;
-    *address = (unsigned long long)first;
-    allocations[*address] = {(unsigned char*)area, room + page, bytes};
+    unsigned char* inner = (unsigned char*)area + PAGE;
+    mprotect(area, PAGE, PROT_NONE);
+    mprotect(inner + room, PAGE, PROT_NONE);
+    memset(inner, 0xff, room);
+    *address = (unsigned long long)(inner + room - rounded);
+    allocations[*address] = {(unsigned char*)area, room + 2 * PAGE, bytes};
     allocated += bytes;
     return OK;
+}
+// Ends the process if somebody wrote beside an allocation. `memory` is locked.
+static void expect_margins(const char* when) {
+    for (const auto& [address, a] : allocations) {
+        const unsigned char* first = (const unsigned char*)address;
+        bool whole = true;
+        for (size_t i = 1; i <= MARGIN; i++) whole &= *(first - i) == 0xff;
+        for (size_t i = a.bytes; i % 16 != 0; i++) whole &= first[i] == 0xff;
+        if (whole) continue;
+        fprintf(stderr, "cuda_host: %s: beside an allocation of %zu bytes something was written\n", when, a.bytes);
+        _exit(99);
+    }
 }
 int cuMemFree_v2(unsigned long long address) {
     std::lock_guard<std::mutex> lock(memory);
     auto found = allocations.find(address);
     if (found == allocations.end()) return INVALID_VALUE;
     const Allocation& a = found->second;
-    for (size_t i = a.bytes; i % 16 != 0; i++)
-        if (((unsigned char*)address)[i] != 0xff) {
-            fprintf(stderr, "cuda_host: somebody wrote behind an allocation of %zu bytes\n", a.bytes);
-            _exit(99);
-        }
     allocated -= a.bytes;
     munmap(a.area, a.area_bytes);
     allocations.erase(found);
     return OK;
 }
 int cuMemcpyHtoDAsync_v2(unsigned long long to, const void* from, size_t bytes, void*) {
-    memcpy((void*)to, from, bytes);
+    if (bytes) memcpy((void*)to, from, bytes);
     return lost;
 }
 int cuMemcpyDtoHAsync_v2(void* to, unsigned long long from, size_t bytes, void*) {
-    memcpy(to, (void*)from, bytes);
+    if (bytes) memcpy(to, (void*)from, bytes);
     return lost;
 }
 int cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from, size_t bytes, void*) {
-    memmove((void*)to, (void*)from, bytes);
+    if (bytes) memmove((void*)to, (void*)from, bytes);
     return lost;
 }
 int cuMemsetD8Async(unsigned long long to, unsigned char value, size_t bytes, void*) {
-    memset((void*)to, value, bytes);
+    if (bytes) memset((void*)to, value, bytes);
     return lost;
 }
 
@@ -261,6 +272,8 @@ int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
     }
     if (launches++ == setting("CUDA_HOST_LOSE_AFTER", -1)) return lost = LAUNCH_FAILED;
     if (!run(*f.kernel, {gx, gy, gz}, bx, shared, args, manner)) lost = LAUNCH_FAILED;
+    std::lock_guard<std::mutex> lock(memory);
+    expect_margins(f.kernel->name);
     return OK;
 }
 

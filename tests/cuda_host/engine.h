@@ -32,6 +32,10 @@ void copy_commit();
 // Waits for all groups of this thread but the last `pending` ones.
 void copy_wait(int pending);
 
+// Whether the fault of that number is asked for by CUDA_HOST_FAULT (tests/cuda/mutations.rs puts them into a copy of the kernels).
+extern const int ASKED_FAULT;
+inline bool fault(int number) { return number == ASKED_FAULT; }
+
 // Reports a misaligned access and ends the launch.
 void expect_aligned(const void* address, size_t alignment);
 

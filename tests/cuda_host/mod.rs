@@ -8,11 +8,30 @@ use std::sync::OnceLock;
 
 /// Set, `cargo test` uses the GPU and its driver in place of the stand-in.
 const REAL: &str = "LEA_TEST_CUDA";
+/// A folder with a stand-in made before, with faults in its kernels: what `build` gives.
+pub const READY: &str = "CUDA_HOST_FOLDER";
+/// More flags for the compiler.
+const FLAGS: &str = "CUDA_HOST_FLAGS";
 
 /// The stand-in, compiled once for a state of its sources and of the kernels; or why it cannot be.
 pub fn folder() -> Result<PathBuf, String> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    BUILT.get_or_init(|| build(Path::new("kernels"), "")).clone()
+    BUILT
+        .get_or_init(|| match std::env::var_os(READY) {
+            Some(ready) => Ok(ready.into()),
+            None => build(Path::new("kernels"), &std::env::var(FLAGS).unwrap_or_default()),
+        })
+        .clone()
+}
+
+/// Whether a GPU and its driver are used in place of the stand-in.
+pub fn real() -> bool {
+    std::env::var_os(REAL).is_some()
+}
+
+/// Whether the stand-in of that folder watches for undefined behaviour.
+pub fn sanitized(folder: &Path) -> bool {
+    std::fs::read_to_string(folder.join("flags")).is_ok_and(|flags| flags.contains("-fsanitize=undefined"))
 }
 
 /// Compiles the stand-in with the kernels of a folder, and flags for the compiler.
@@ -41,7 +60,7 @@ pub fn build(kernels: &Path, flags: &str) -> Result<PathBuf, String> {
     }
     let output = Command::new(here.join("build"))
         .args([kernels, &made])
-        .env("CUDA_HOST_FLAGS", flags)
+        .env(FLAGS, flags)
         .output()
         .map_err(|e| e.to_string())?;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -57,17 +76,26 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
+/// The order in which the threads of a block run.
+#[derive(Clone, Copy)]
+pub enum Order {
+    Ascending,
+    Descending,
+    /// By the number of the block.
+    Shuffled,
+}
+
 /// The stand-in inside this process.
 pub struct Loaded(libloading::Library);
 
 impl Loaded {
-    /// In which manner launches run from now on: asynchronous copies put off until they are waited for, or done at once;
-    /// the threads of a block from the last to the first, or the other way round.
-    pub fn manner(&self, deferred: bool, descending: bool) {
+    /// In which manner launches run from now on: asynchronous copies put off until they are waited for (as at first), or done
+    /// at once; the threads of a block in which order (shuffled at first).
+    pub fn manner(&self, deferred: bool, order: Order) {
         // SAFETY: the function is the stand-in's own, of this type.
         unsafe {
             let set = self.0.get::<unsafe extern "C" fn(i32, i32)>(b"cuda_host_manner").unwrap();
-            set(i32::from(deferred), i32::from(descending));
+            set(i32::from(deferred), order as i32);
         }
     }
 }
@@ -77,7 +105,7 @@ impl Loaded {
 pub fn load() -> Result<Option<&'static Loaded>, String> {
     static LOADED: OnceLock<Result<Option<Loaded>, String>> = OnceLock::new();
     let loaded = LOADED.get_or_init(|| {
-        if std::env::var_os(REAL).is_some() {
+        if real() {
             return Ok(None);
         }
         let path = folder()?.join("libcuda.so.1");

@@ -5,10 +5,12 @@
 
 namespace cuda_host {
 
-// In which way a launch runs: both are allowed on a GPU, and each shows mistakes that the other hides.
+enum class Order { Ascending, Descending, Shuffled };
+
+// In which way a launch runs: all are allowed on a GPU, and each shows mistakes that the others hide.
 struct Manner {
-    bool deferred;    // Asynchronous copies happen when they are waited for, else at once.
-    bool descending;  // Threads run from the last to the first, else from the first to the last.
+    bool deferred;  // Asynchronous copies happen when they are waited for, else at once.
+    Order order;    // Threads run from the first to the last, from the last to the first, or shuffled by their block's number.
 };
 
 const Kernel* find(const char* name);
