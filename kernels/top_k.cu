@@ -66,9 +66,7 @@ __device__ __forceinline__ Threshold threshold_of(const float* row, size_t m, un
         wanted = found[1];
         threshold.mask |= (Key)255 << shift;
         threshold.prefix |= (Key)found[0] << shift;
-        const bool done = found[2] != 0;
-        __syncthreads();  // The next digit writes what was found.
-        if (done) break;
+        if (found[2] != 0) break;  // Else the next digit writes what was found behind barriers of its own.
     }
     return threshold;
 }

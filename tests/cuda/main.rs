@@ -15,6 +15,7 @@ mod skip;
 mod faults;
 mod files;
 mod halves;
+mod mutations;
 mod profile;
 mod tensor_core;
 mod trial;

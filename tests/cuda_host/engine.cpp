@@ -296,17 +296,22 @@ static void run_block(Worker& w, Launch& launch, size_t number) {
     std::iota(order.begin(), order.end(), 0u);
     if (launch.manner.order == Order::Descending) std::reverse(order.begin(), order.end());
     std::minstd_rand random((unsigned)number + 1);
+    // In order, a warp runs as far as it can before the next one does: farthest ahead of the others, it shows a barrier that
+    // is missing between warps. Shuffled, all threads take turns.
+    const unsigned together = launch.manner.order == Order::Shuffled ? launch.threads : 32;
     do {
         if (launch.manner.order == Order::Shuffled) std::shuffle(order.begin(), order.end(), random);
-        bool ran = true;
-        while (ran && !launch.failed) {
-            ran = false;
-            for (unsigned i = 0; i < launch.threads && !launch.failed; i++) {
-                Lane& lane = w.lanes[order[i]];
-                if (lane.state != State::Ready) continue;
-                ran = true;
-                w.running = &lane;
-                lane.fiber.resume(w.scheduler);
+        for (unsigned first = 0; first < launch.threads && !launch.failed; first += together) {
+            const unsigned end = std::min(first + together, launch.threads);
+            for (bool ran = true; ran && !launch.failed;) {
+                ran = false;
+                for (unsigned i = first; i < end && !launch.failed; i++) {
+                    Lane& lane = w.lanes[order[i]];
+                    if (lane.state != State::Ready) continue;
+                    ran = true;
+                    w.running = &lane;
+                    lane.fiber.resume(w.scheduler);
+                }
             }
         }
         w.running = nullptr;

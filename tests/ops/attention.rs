@@ -50,8 +50,20 @@ fn forest(trunks: &[u32]) -> AttentionIndex {
     AttentionIndex::new(rows, keys).unwrap()
 }
 
+/// Rows that see nothing but leaves of their own, of lengths 1 to 40.
+fn leaves(lengths: &[u32]) -> AttentionIndex {
+    let mut rows = Vec::new();
+    for &length in lengths {
+        let leaf = rows.len() as u32;
+        rows.extend((0..length).map(|i| RowRanges([(0, 0), (0, 0), (0, 0), (leaf, leaf + i + 1)])));
+    }
+    let keys = rows.len();
+    AttentionIndex::new(rows, keys).unwrap()
+}
+
 #[test]
 fn forest_attention() {
+    let only_leaves = leaves(&[1, 3, 1, 20, 40]);
     let whole = forest(&[70, 2]);
     let windowed = whole.windowed(7).unwrap().unwrap();
     let causal = AttentionIndex::causal(&[3, 1, 70, 300]).unwrap();
@@ -61,7 +73,7 @@ fn forest_attention() {
     let ranges = |i: u32| RowRanges([(4, 6), (0, 0), (10 + i, 60 + i), (3, 4)]);
     let apart = AttentionIndex::new((0..5).map(ranges).collect(), 70).unwrap();
     let none = AttentionIndex::new(Vec::new(), 3).unwrap();
-    let shapes: [(&str, &AttentionIndex, usize, usize, usize); 10] = [
+    let shapes: [(&str, &AttentionIndex, usize, usize, usize); 11] = [
         ("forest", &whole, 6, 3, 48),
         ("forest", &whole, 2, 2, 16),
         ("forest", &whole, 4, 1, 5),
@@ -72,6 +84,7 @@ fn forest_attention() {
         ("one row", &one, 1, 1, 1),
         ("rows apart from keys", &apart, 2, 1, 12),
         ("no row", &none, 1, 1, 4),
+        ("row of leaves alone", &only_leaves, 4, 2, 24),
     ];
     for (name, index, heads, kv_heads, head_dim) in shapes {
         let index = Arc::new(index.clone());
@@ -106,6 +119,31 @@ fn a_row_through_a_window_has_the_same_bits_in_a_tile_of_many_rows_as_in_one_of_
             };
             assert!(run(windowed) == run(Arc::new(apart)), "{}: window {width}", device.describe());
         }
+    }
+}
+
+#[test]
+fn a_short_leaf_has_the_same_bits_beside_long_ones() {
+    let (heads, kv_heads, head_dim) = (4, 2, 24);
+    let short = [1; 12];
+    let beside = [&short[..], &[20]].concat();
+    for device in devices("a_short_leaf") {
+        let run = |lengths: &[u32]| {
+            let index = Arc::new(leaves(lengths));
+            let inputs = [(1, heads), (2, kv_heads), (3, kv_heads)].map(|(seed, heads)| {
+                let width = heads * head_dim;
+                let x = random(&[32, width], seed).to_f64_vec().unwrap()[..index.rows() * width].to_vec();
+                Tensor::from_f64(&device, DType::F32, &x, &[index.rows(), width]).unwrap()
+            });
+            let mut op = ForestAttention::new(index, heads, kv_heads, head_dim, 0.3);
+            op.forward(&[&inputs[0], &inputs[1], &inputs[2]], false)
+                .unwrap()
+                .rows(0..12)
+                .unwrap()
+                .to_vec::<f32>()
+                .unwrap()
+        };
+        assert!(run(&short) == run(&beside), "{}", device.describe());
     }
 }
 

@@ -1,0 +1,186 @@
+//! Whether the parity tests on the CPU bite: each of these mistakes in a kernel must make a test of its op fail.
+//!
+//! All mistakes stand in one copy of the kernels, each under a condition that CUDA_HOST_FAULT sets; barriers are taken away by
+//! CUDA_HOST_WITHOUT_BARRIER, one by one, all that there are.
+
+use super::cuda_host;
+use super::skip::skipped;
+use super::trial::{Outcome, all, run, with_changes};
+use std::fmt::Write;
+
+/// How a mistake stands beside what is right.
+#[derive(Clone, Copy)]
+enum Change {
+    /// This expression in place of the right one.
+    To(&'static str),
+    /// The statement does not run.
+    Gone,
+}
+
+use Change::{Gone, To};
+
+/// What becomes of the `nth` (from 0) place of a text in a file, and the test that must fail.
+struct Mistake(&'static str, usize, &'static str, Change, &'static str);
+
+const MATMUL: &str = "products::matmul_in_all_layouts";
+const LINEAR: &str = "products::linear_with_bias_and_residual";
+const ATTENTION: &str = "attention::forest_attention";
+const WINDOW_BITS: &str =
+    "attention::a_row_through_a_window_has_the_same_bits_in_a_tile_of_many_rows_as_in_one_of_few";
+const LEAF_BITS: &str = "attention::a_short_leaf_has_the_same_bits_beside_long_ones";
+const RMS_NORM: &str = "rows::rms_norm";
+const SUMS: &str = "elements::sums_over_rows";
+const REDUCE: &str = "elements::sums_of_everything";
+const TOP_K: &str = "search::top_k_is_that_of_the_cpu";
+const NAN: &str = "search::nan_is_never_found_and_infinities_are_ordered";
+const GRU: &str = "recurrence::gru";
+
+const MISTAKES: &[Mistake] = &[
+    Mistake("matmul.cu", 0, "r < rows && at < k", To("at < k"), MATMUL),
+    Mistake("matmul.cu", 0, "r < rows && at < k", To("r < rows"), MATMUL),
+    Mistake("matmul.cu", 0, "x[at * rows + r]", To("x[r * k + at]"), MATMUL),
+    Mistake("matmul.cu", 0, "slice[depth][row] = value;", Gone, MATMUL),
+    Mistake("matmul.cu", 0, "row >= m", To("false"), MATMUL),
+    Mistake("matmul.cu", 0, "column >= n", To("false"), MATMUL),
+    Mistake("matmul.cu", 0, "mode & BIAS", To("0"), LINEAR),
+    Mistake("matmul.cu", 0, "residual[row * n + column]", To("residual[column]"), LINEAR),
+    Mistake("matmul.cu", 0, "c[row * n + column] = sum;", Gone, MATMUL),
+    Mistake("forest_attention.cu", 0, "row < count", To("true"), ATTENTION),
+    Mistake("forest_attention.cu", 0, "place < length[1]", To("place < length[1] - 1"), ATTENTION),
+    Mistake("forest_attention.cu", 0, "head / shape.group", To("head"), ATTENTION),
+    Mistake("forest_attention.cu", 0, "start + key - own.w < own.x", To("true"), WINDOW_BITS),
+    Mistake("forest_attention.cu", 2, "start + key - own.w < own.x", To("true"), ATTENTION),
+    Mistake("forest_attention.cu", 0, "start + key - own.w < own.x", To("start + key < own.x"), ATTENTION),
+    Mistake("forest_attention.cu", 0, "own.y + i < own.z", To("true"), LEAF_BITS),
+    Mistake("forest_attention.cu", 0, "key >= own.z", To("false"), ATTENTION),
+    Mistake("forest_attention.cu", 0, "shuffle_xor(value, 1)", To("shuffle_xor(value, 4)"), ATTENTION),
+    Mistake("forest_attention.cu", 0, "total += weight;", Gone, ATTENTION),
+    Mistake("forest_attention.cu", 0, "range < 4", To("range < 3"), ATTENTION),
+    Mistake("forest_attention.cu", 0, "other < count", To("true"), ATTENTION),
+    Mistake("forest_attention.cu", 0, "row >= present", To("false"), ATTENTION),
+    Mistake("forest_attention.cu", 0, "if (share == 0) lse", To("if (false) lse"), ATTENTION),
+    Mistake("rms_norm.cu", 0, "x[first + i] * scale * weight[i]", To("x[i] * scale * weight[i]"), RMS_NORM),
+    Mistake("rms_norm.cu", 0, "inverse[blockIdx.x] = scale;", Gone, RMS_NORM),
+    Mistake("common/reduce.cuh", 0, "(int)blockDim.x / WARP", To("(int)blockDim.x / WARP - 1"), RMS_NORM),
+    Mistake("common/reduce.cuh", 0, "slots[warp] = of_warp;", Gone, REDUCE),
+    Mistake("reduce.cu", 0, "start + BLOCK < len", To("true"), REDUCE),
+    Mistake("reduce.cu", 0, "start + threadIdx.x", To("start + threadIdx.x + 1"), REDUCE),
+    Mistake("common/columns.cuh", 0, "column < columns", To("true"), SUMS),
+    Mistake("common/columns.cuh", 1, "column < columns", To("true"), SUMS),
+    Mistake("common/columns.cuh", 0, "lane < ROW_LANES", To("lane < ROW_LANES - 1"), SUMS),
+    Mistake("common/columns.cuh", 0, "row < end", To("row + 1 < end"), SUMS),
+    Mistake("top_k.cu", 0, "(bits & 0x7fffffffu) > 0x7f800000u", To("false"), NAN),
+    Mistake("top_k.cu", 0, "bits == 0x80000000u", To("false"), TOP_K),
+    Mistake("top_k.cu", 0, "counts[threadIdx.x] = 0;", Gone, TOP_K),
+    Mistake("top_k.cu", 0, "taken = 0;", Gone, TOP_K),
+    Mistake("top_k.cu", 0, "(low & run) == 0", To("true"), TOP_K),
+    Mistake("top_k.cu", 0, "b > a", To("b < a"), TOP_K),
+    Mistake("top_k.cu", 0, "own[i] = 0;", Gone, TOP_K),
+    Mistake("top_k.cu", 0, "i >= len", To("false"), TOP_K),
+    Mistake("gru.cu", 0, "visit >= running || unit >= h", To("unit >= h"), GRU),
+    Mistake("gru.cu", 0, "visit >= running || unit >= h", To("visit >= running"), GRU),
+    Mistake("gru.cu", 0, "weight_unit < h && depth < h", To("weight_unit < h"), GRU),
+    Mistake("gru.cu", 0, "gate * h + weight_unit", To("weight_unit"), GRU),
+    Mistake("gru.cu", 0, "kept[cell + h] = z;", Gone, GRU),
+    Mistake("gru.cu", 0, "column < 2 * h", To("true"), GRU),
+    Mistake("gru.cu", 1, "visit < later", To("true"), GRU),
+];
+
+/// The tests of which one must fail where a barrier of a file is taken away.
+const BARRIERS: [(&str, &[&str]); 6] = [
+    ("matmul.cu", &[MATMUL]),
+    ("forest_attention.cu", &[ATTENTION]),
+    ("top_k.cu", &[TOP_K]),
+    ("gru.cu", &[GRU]),
+    ("common/reduce.cuh", &["elements::layer_norm", RMS_NORM]),
+    ("common/columns.cuh", &[SUMS]),
+];
+
+/// The place of the `nth` `part` of `text`.
+fn place(text: &str, part: &str, nth: usize) -> Option<usize> {
+    text.match_indices(part).nth(nth).map(|(at, _)| at)
+}
+
+/// `text` of `file` with its mistakes, each under its condition; mistake i has number i + 1.
+fn with_mistakes(file: &str, mut text: String) -> String {
+    for (i, Mistake(of, nth, right, change, _)) in MISTAKES.iter().enumerate() {
+        if *of != file {
+            continue;
+        }
+        let at = place(&text, right, *nth).unwrap_or_else(|| {
+            panic!("kernels/{file} has no {right:?} number {nth} any more: name another mistake in its place")
+        });
+        let number = i + 1;
+        let both = match change {
+            Gone => format!("if (!cuda_host::fault({number})) {{ {right} }}"),
+            // A whole condition of an if.
+            To(wrong) if right.starts_with("if (") => {
+                let (condition, rest) = right["if (".len()..].split_once(") ").unwrap();
+                let (wrong, _) = wrong["if (".len()..].split_once(") ").unwrap();
+                format!("if (cuda_host::fault({number}) ? ({wrong}) : ({condition})) {rest}")
+            }
+            To(wrong) => format!("(cuda_host::fault({number}) ? ({wrong}) : ({right}))"),
+        };
+        text.replace_range(at..at + right.len(), &both);
+    }
+    text
+}
+
+#[test]
+fn mistakes_in_kernels_make_tests_fail() {
+    if cuda_host::real() {
+        return skipped("mistakes in kernels: they run on the stand-in alone");
+    }
+    let folder = match with_changes(with_mistakes) {
+        Ok(folder) => folder,
+        Err(why) => return skipped(format_args!("mistakes in kernels: {why}")),
+    };
+    let mut tests: Vec<&str> = MISTAKES.iter().map(|mistake| mistake.4).collect();
+    tests.sort_unstable();
+    tests.dedup();
+    for (test, outcome) in tests.iter().zip(all(&tests, |test| run(&folder, test, ("CUDA_HOST_FAULT", "0"))))
+    {
+        assert!(matches!(outcome, Outcome::Passed), "{test} without a mistake: {outcome:?}");
+    }
+    let numbers: Vec<usize> = (0..MISTAKES.len()).collect();
+    let outcomes = all(&numbers, |&i| run(&folder, MISTAKES[i].4, ("CUDA_HOST_FAULT", &(i + 1).to_string())));
+    let mut survivors = String::new();
+    for (Mistake(file, nth, right, change, test), outcome) in MISTAKES.iter().zip(&outcomes) {
+        if matches!(outcome, Outcome::Passed) {
+            let wrong = if let To(wrong) = change { wrong } else { "nothing" };
+            writeln!(survivors, "{file}: {wrong:?} for {right:?} number {nth} passes {test}").unwrap();
+        }
+    }
+    assert!(survivors.is_empty(), "{survivors}");
+}
+
+#[test]
+fn without_any_one_barrier_a_test_fails() {
+    if cuda_host::real() {
+        return skipped("barriers: they are taken away on the stand-in alone");
+    }
+    let folder = match cuda_host::folder() {
+        Ok(folder) => folder,
+        Err(why) => return skipped(format_args!("barriers: {why}")),
+    };
+    let mut barriers = Vec::new();
+    for (file, tests) in BARRIERS {
+        let text = std::fs::read_to_string(format!("kernels/{file}")).unwrap();
+        let lines = text.lines().enumerate().filter(|(_, line)| line.contains("__syncthreads()"));
+        barriers.extend(lines.map(|(i, _)| (file, i + 1, tests)));
+    }
+    let outcomes = all(&barriers, |(file, line, tests)| {
+        let place = format!("{}:{line}", file.trim_start_matches("common/"));
+        let passes = |test: &&str| {
+            matches!(run(&folder, test, ("CUDA_HOST_WITHOUT_BARRIER", &place)), Outcome::Passed)
+        };
+        tests.iter().all(passes)
+    });
+    let passed: Vec<String> = barriers
+        .iter()
+        .zip(outcomes)
+        .filter(|(_, passed)| *passed)
+        .map(|((file, line, _), _)| format!("{file}:{line}"))
+        .collect();
+    assert!(passed.is_empty(), "no test needs the barriers at {passed:?}");
+}
