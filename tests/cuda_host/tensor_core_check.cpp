@@ -56,7 +56,7 @@ KERNEL(32, check_copies, unsigned waited_for) {
 
 static bool run(const char* name, unsigned argument, bool deferred) {
     void* args[] = {&argument};
-    return cuda_host::run(*cuda_host::find(name), {1, 1, 1}, 32, 0, args, {deferred, false});
+    return cuda_host::run(*cuda_host::find(name), {1, 1, 1}, 32, 0, args, {deferred, cuda_host::Order::Ascending});
 }
 
 int main() {
