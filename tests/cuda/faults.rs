@@ -43,7 +43,7 @@ fn what_a_kernel_must_not_do_is_reported() {
         Ok(folder) => folder,
         Err(why) => return skipped(format_args!("faulty kernels: {why}")),
     };
-    let trial = |number: u32| run(&folder, "elements::scale", ("CUDA_HOST_FAULT", &number.to_string()));
+    let trial = |number: u32| run(&folder, "ops::elements::scale", ("CUDA_HOST_FAULT", &number.to_string()));
     assert!(matches!(trial(0), Outcome::Passed), "without a fault: {:?}", trial(0));
     let sanitized = cuda_host::sanitized(&folder);
     if !sanitized {

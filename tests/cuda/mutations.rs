@@ -22,19 +22,19 @@ use Change::{Gone, To};
 /// What becomes of the `nth` (from 0) place of a text in a file, and the test that must fail.
 struct Mistake(&'static str, usize, &'static str, Change, &'static str);
 
-const MATMUL: &str = "products::matmul_in_all_layouts";
-const LINEAR: &str = "products::linear_with_bias_and_residual";
+const MATMUL: &str = "ops::products::matmul_in_all_layouts";
+const LINEAR: &str = "ops::products::linear_with_bias_and_residual";
 const HALVES: &str = "halves::products_and_sums_of_small_whole_numbers_are_exact";
-const ATTENTION: &str = "attention::forest_attention";
+const ATTENTION: &str = "ops::attention::forest_attention";
 const WINDOW_BITS: &str =
-    "attention::a_row_through_a_window_has_the_same_bits_in_a_tile_of_many_rows_as_in_one_of_few";
-const LEAF_BITS: &str = "attention::a_short_leaf_has_the_same_bits_beside_long_ones";
-const RMS_NORM: &str = "rows::rms_norm";
-const SUMS: &str = "elements::sums_over_rows";
-const REDUCE: &str = "elements::sums_of_everything";
-const TOP_K: &str = "search::top_k_is_that_of_the_cpu";
-const NAN: &str = "search::nan_is_never_found_and_infinities_are_ordered";
-const GRU: &str = "recurrence::gru";
+    "ops::attention::a_row_through_a_window_has_the_same_bits_in_a_tile_of_many_rows_as_in_one_of_few";
+const LEAF_BITS: &str = "ops::attention::a_short_leaf_has_the_same_bits_beside_long_ones";
+const RMS_NORM: &str = "ops::rows::rms_norm";
+const SUMS: &str = "ops::elements::sums_over_rows";
+const REDUCE: &str = "ops::elements::sums_of_everything";
+const TOP_K: &str = "ops::search::top_k_is_that_of_the_cpu";
+const NAN: &str = "ops::search::nan_is_never_found_and_infinities_are_ordered";
+const GRU: &str = "ops::recurrence::gru";
 
 const MISTAKES: &[Mistake] = &[
     Mistake("matmul.cu", 0, "r < rows && at < k", To("at < k"), MATMUL),
@@ -94,7 +94,7 @@ const BARRIERS: [(&str, &[&str]); 7] = [
     ("forest_attention.cu", &[ATTENTION]),
     ("top_k.cu", &[TOP_K]),
     ("gru.cu", &[GRU]),
-    ("common/reduce.cuh", &["elements::layer_norm", RMS_NORM]),
+    ("common/reduce.cuh", &["ops::elements::layer_norm", RMS_NORM]),
     ("common/columns.cuh", &[SUMS]),
 ];
 
