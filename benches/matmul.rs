@@ -1,4 +1,4 @@
-//! Products x·Wᵀ in f32 of the shapes that dominate: the feed-forward part of a decoder with hidden width 288, logits
+//! Products x·Wᵀ in f32, and with W in bf16, of the shapes that dominate: the feed-forward part of a decoder with hidden width 288, logits
 //! of a recommender over 5000 items, a GRU's step, and a few rows only. Throughput counts FLOPs.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -15,7 +15,7 @@ fn random(shape: &[usize], seed: u64) -> Tensor {
 
 fn products(c: &mut Criterion) {
     let mut group = c.benchmark_group("matmul f32");
-    for (m, n, k) in [(4096, 768, 288), (2000, 5000, 64), (256, 192, 64), (8, 288, 288)] {
+    for (m, n, k) in [(4096, 768, 288), (2048, 2048, 2048), (2000, 5000, 64), (256, 192, 64), (8, 288, 288)] {
         let (a, b) = (random(&[m, k], 1), random(&[n, k], 2));
         group.throughput(Throughput::Elements(cost(m, n, k, 4).flops)).sample_size(20);
         group.bench_function(BenchmarkId::from_parameter(format!("{m}x{n}x{k}")), |bencher| {
@@ -25,5 +25,21 @@ fn products(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, products);
+fn products_with_bf16(c: &mut Criterion) {
+    use lea::device::cpu::{matmul::Terms, matmul_bf16::matmul};
+    let mut group = c.benchmark_group("matmul bf16");
+    for (m, n, k) in [(4096, 768, 288), (2048, 2048, 2048), (256, 192, 64), (8, 288, 288)] {
+        let x: Vec<f32> = random(&[m, k], 1).to_vec().expect("f32");
+        let w: Vec<f32> = random(&[n, k], 2).to_vec().expect("f32");
+        let w: Vec<half::bf16> = w.into_iter().map(half::bf16::from_f32).collect();
+        let mut y = vec![0.0; m * n];
+        group.throughput(Throughput::Elements(cost(m, n, k, 4).flops)).sample_size(20);
+        group.bench_function(BenchmarkId::from_parameter(format!("{m}x{n}x{k}")), |bencher| {
+            bencher.iter(|| matmul(black_box(&x), &w, &mut y, [n, k], Terms::default()));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, products, products_with_bf16);
 criterion_main!(benches);

@@ -97,14 +97,12 @@ pub(super) fn run(
             let side = |data, rows, columns, transposed| Matrix::<T> { data, rows, columns, transposed };
             let left = side(a.host(), m, k, transpose_a);
             let right = side(b.host(), k, n, transpose_b);
-            let c = c.host_mut::<T>();
-            if let Some(residual) = terms.residual {
-                c.copy_from_slice(residual.host());
-            }
-            cpu::matmul::matmul(left, right, c, terms.accumulate || terms.residual.is_some());
-            if let Some(bias) = terms.bias {
-                cpu::elementwise::add_row(c, bias.host());
-            }
+            let terms = cpu::matmul::Terms {
+                residual: terms.residual.map(Tensor::host),
+                bias: terms.bias.map(Tensor::host),
+                accumulate: terms.accumulate,
+            };
+            cpu::matmul::matmul_with(left, right, c.host_mut::<T>(), terms);
             Ok(())
         }),
     }

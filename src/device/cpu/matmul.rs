@@ -44,25 +44,181 @@ impl<'a, T: Float> Matrix<'a, T> {
     }
 }
 
+/// What sums begin with, and what is added at their end.
+#[derive(Clone, Copy)]
+pub struct Terms<'a, T> {
+    /// A matrix like the output, where sums begin.
+    pub residual: Option<&'a [T]>,
+    /// A row, added to all rows at the end.
+    pub bias: Option<&'a [T]>,
+    /// What the output holds, where sums begin.
+    pub accumulate: bool,
+}
+
+impl<T> Default for Terms<'_, T> {
+    fn default() -> Self {
+        Terms { residual: None, bias: None, accumulate: false }
+    }
+}
+
 /// c = a·b, or c += a·b if `accumulate`; `c: [a.rows, b.columns]` row-major.
 pub fn matmul<T: Float>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], accumulate: bool) {
+    matmul_with(a, b, c, Terms { accumulate, ..Terms::default() });
+}
+
+/// c = a·b and the terms.
+pub fn matmul_with<T: Float>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], terms: Terms<T>) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert!(b.rows == k && c.len() == m * n && a.data.len() == m * k && b.data.len() == k * n);
     if m == 0 || n == 0 {
         return;
     }
+    #[cfg(target_arch = "x86_64")]
+    if n >= MIN_COLUMNS
+        && simd::level() == simd::Level::Avx512
+        && let Some((a, b, c, terms)) = as_f32(a, b, &mut *c, terms)
+    {
+        return native::matmul(a, b, c, terms);
+    }
+    if let Some(residual) = terms.residual {
+        match terms.accumulate {
+            true => super::elementwise::add_assign(c, residual),
+            false => c.copy_from_slice(residual),
+        }
+    }
+    let accumulate = terms.accumulate || terms.residual.is_some();
     if n < MIN_COLUMNS && !a.transposed {
-        return narrow(a, b, c, accumulate);
+        narrow(a, b, c, accumulate);
+    } else if m >= MIN_ROWS || a.transposed {
+        product(a, b, c, accumulate);
+    } else {
+        let mut padded_a = vec![T::ZERO; MIN_ROWS * k];
+        padded_a[..m * k].copy_from_slice(a.data);
+        let mut padded_c = vec![T::ZERO; MIN_ROWS * n];
+        padded_c[..m * n].copy_from_slice(c);
+        product(Matrix::new(&padded_a, MIN_ROWS, k), b, &mut padded_c, accumulate);
+        c.copy_from_slice(&padded_c[..m * n]);
     }
-    if m >= MIN_ROWS || a.transposed {
-        return product(a, b, c, accumulate);
+    if let Some(bias) = terms.bias {
+        super::elementwise::add_row(c, bias);
     }
-    let mut padded_a = vec![T::ZERO; MIN_ROWS * k];
-    padded_a[..m * k].copy_from_slice(a.data);
-    let mut padded_c = vec![T::ZERO; MIN_ROWS * n];
-    padded_c[..m * n].copy_from_slice(c);
-    product(Matrix::new(&padded_a, MIN_ROWS, k), b, &mut padded_c, accumulate);
-    c.copy_from_slice(&padded_c[..m * n]);
+}
+
+#[cfg(target_arch = "x86_64")]
+type OfF32<'a> = (Matrix<'a, f32>, Matrix<'a, f32>, &'a mut [f32], Terms<'a, f32>);
+
+/// The same arguments, if they are of f32.
+#[cfg(target_arch = "x86_64")]
+fn as_f32<'a, T: Float>(
+    a: Matrix<'a, T>,
+    b: Matrix<'a, T>,
+    c: &'a mut [T],
+    terms: Terms<'a, T>,
+) -> Option<OfF32<'a>> {
+    use bytemuck::cast_slice;
+    if T::DTYPE != crate::device::DType::F32 {
+        return None;
+    }
+    let matrix = |x: Matrix<'a, T>| Matrix {
+        data: cast_slice::<T, f32>(x.data),
+        rows: x.rows,
+        columns: x.columns,
+        transposed: x.transposed,
+    };
+    let terms = Terms {
+        residual: terms.residual.map(cast_slice::<T, f32>),
+        bias: terms.bias.map(cast_slice::<T, f32>),
+        accumulate: terms.accumulate,
+    };
+    Some((matrix(a), matrix(b), bytemuck::cast_slice_mut(c), terms))
+}
+
+/// f32 on AVX-512: the crate reaches less than half of what such a processor does.
+#[cfg(target_arch = "x86_64")]
+mod native {
+    use super::super::packed::{COLUMNS, Panels, Rows, Words, pitch, product};
+    use super::{Matrix, Terms};
+    use std::arch::x86_64::*;
+    use std::ops::Range;
+
+    pub fn matmul(a: Matrix<f32>, b: Matrix<f32>, c: &mut [f32], terms: Terms<f32>) {
+        let (n, k) = (b.columns, b.rows);
+        let words: &[u32] = bytemuck::cast_slice(b.data);
+        let panels = Panels::fill(n, k, |first, count, panel| match b.transposed {
+            // SAFETY: the caller found AVX-512.
+            true => unsafe { transpose(&words[first * k..][..count * k], k, panel) },
+            false => {
+                for (row, to) in words.chunks_exact(n).zip(panel.chunks_exact_mut(COLUMNS)) {
+                    to[..count].copy_from_slice(&row[first..first + count]);
+                }
+            }
+        });
+        match a.transposed {
+            true => product(Words::Single, &Columns(a), &panels, c, terms),
+            false => product(Words::Single, &InPlace(a), &panels, c, terms),
+        }
+    }
+
+    /// `[columns][k]` into `panel: [k][COLUMNS]`, sixteen columns at a time.
+    #[target_feature(enable = "avx512f")]
+    fn transpose(rows: &[u32], k: usize, panel: &mut [u32]) {
+        let count = rows.len() / k.max(1);
+        let strides: [i32; 16] = std::array::from_fn(|i| (i * k) as i32);
+        // SAFETY: sixteen words are read.
+        let strides = unsafe { _mm512_loadu_si512(strides.as_ptr().cast()) };
+        let whole = if k < (i32::MAX / 16) as usize { count / 16 * 16 } else { 0 };
+        for first in (0..whole).step_by(16) {
+            for i in 0..k {
+                // SAFETY: words i of rows first to first + 16, all present; sixteen words of row i of the panel.
+                unsafe {
+                    let from = rows.as_ptr().add(first * k + i);
+                    let words = _mm512_i32gather_epi32::<4>(strides, from.cast());
+                    _mm512_storeu_si512(panel.as_mut_ptr().add(i * COLUMNS + first).cast(), words);
+                }
+            }
+        }
+        for column in whole..count {
+            for (word, to) in rows[column * k..][..k].iter().zip(panel[column..].iter_mut().step_by(COLUMNS))
+            {
+                *to = *word;
+            }
+        }
+    }
+
+    /// Rows where they are, or copied apart.
+    struct InPlace<'a>(Matrix<'a, f32>);
+
+    impl Rows for InPlace<'_> {
+        fn words<'a>(&'a self, rows: Range<usize>, scratch: &'a mut Vec<u32>) -> (&'a [u32], usize) {
+            let (k, pitch) = (self.0.columns, pitch(self.0.columns));
+            let here = bytemuck::cast_slice(&self.0.data[rows.start * k..rows.end * k]);
+            if pitch == k {
+                return (here, k);
+            }
+            scratch.resize(rows.len() * pitch, 0);
+            for (row, to) in here.chunks_exact(k).zip(scratch.chunks_exact_mut(pitch)) {
+                to[..k].copy_from_slice(row);
+            }
+            (scratch, pitch)
+        }
+    }
+
+    /// Rows of a transposed matrix.
+    struct Columns<'a>(Matrix<'a, f32>);
+
+    impl Rows for Columns<'_> {
+        fn words<'a>(&'a self, rows: Range<usize>, scratch: &'a mut Vec<u32>) -> (&'a [u32], usize) {
+            let Matrix { data, rows: all, columns: k, .. } = self.0;
+            let pitch = pitch(k);
+            scratch.resize(rows.len() * pitch, 0);
+            for (i, column) in data.chunks_exact(all).enumerate() {
+                for (word, to) in column[rows.clone()].iter().zip(scratch[i..].iter_mut().step_by(pitch)) {
+                    *to = word.to_bits();
+                }
+            }
+            (scratch, pitch)
+        }
+    }
 }
 
 fn product<T: Float>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], accumulate: bool) {

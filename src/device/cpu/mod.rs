@@ -23,7 +23,10 @@ pub mod log_sigmoid;
 pub mod map;
 pub mod mapped;
 pub mod matmul;
+pub mod matmul_bf16;
 pub mod norm_score;
+#[cfg(target_arch = "x86_64")]
+mod packed;
 mod pool;
 pub mod reduce;
 pub mod retrieve;

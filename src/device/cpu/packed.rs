@@ -1,0 +1,255 @@
+//! Products on AVX-512: C = A·B, where B is packed into panels of `COLUMNS` columns that stay in the cache while rows of A
+//! pass, and a block of `ROWS` rows by a panel is summed in registers.
+//!
+//! Factors are words of 32 bits: an f32, or a pair of bf16 of neighbouring k, which one instruction multiplies and adds. Sums are
+//! f32 and run over k in order, [`DEPTH`] words at a time, whatever rows or columns stand beside: a row's bits depend on
+//! itself and B alone. Bound by arithmetic: 24 vector multiply-adds take 14 loads.
+
+use super::matmul::Terms;
+use rayon::prelude::*;
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+/// Columns of a panel: two vectors of sums.
+pub const COLUMNS: usize = 32;
+/// Rows of a block: with two vectors a row, 24 of 32 registers hold sums.
+pub const ROWS: usize = 12;
+/// Words of k that a pass takes: a panel of that depth fits the second cache.
+const DEPTH: usize = 2048;
+/// Least work of a task, in words times results.
+const TASK: usize = 1 << 18;
+
+/// What the words of both factors are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Words {
+    /// One f32.
+    Single,
+    /// Two bf16, the first in the low half.
+    Pair,
+}
+
+/// B in panels `[n / COLUMNS][depth][COLUMNS]`, zeros beyond its columns.
+pub struct Panels {
+    /// Columns.
+    pub n: usize,
+    /// Words along k.
+    pub depth: usize,
+    words: Vec<u32>,
+}
+
+impl Panels {
+    /// Filled by `column_group(first, count, panel)`: columns `first..first + count` into `panel: [depth][COLUMNS]`, which
+    /// is zero.
+    pub fn fill(n: usize, depth: usize, group: impl Fn(usize, usize, &mut [u32]) + Sync) -> Self {
+        let mut words = vec![0; n.div_ceil(COLUMNS) * depth * COLUMNS];
+        let panels = words.par_chunks_mut((depth * COLUMNS).max(1)).enumerate();
+        panels.for_each(|(number, panel)| {
+            let first = number * COLUMNS;
+            group(first, COLUMNS.min(n - first), panel);
+        });
+        Panels { n, depth, words }
+    }
+}
+
+/// A matrix of words that tasks read rows of.
+pub trait Rows: Sync {
+    /// Rows `rows`, each so many words after the one before: in place, or written to `scratch`.
+    fn words<'a>(&'a self, rows: Range<usize>, scratch: &'a mut Vec<u32>) -> (&'a [u32], usize);
+}
+
+/// Words from a row to the next where rows of `depth` words are written anew. Rows that lie a power of two apart would all
+/// fall into the same few places of the cache.
+pub fn pitch(depth: usize) -> usize {
+    if depth > 0 && depth.is_multiple_of(128) { depth + 16 } else { depth }
+}
+
+#[derive(Clone, Copy)]
+struct Output(*mut f32);
+// SAFETY: tasks write to distinct rows and columns.
+unsafe impl Sync for Output {}
+// SAFETY: as above.
+unsafe impl Send for Output {}
+
+/// c = a·b and the terms; `c: [rows, n]`.
+pub fn product(kind: Words, a: &impl Rows, b: &Panels, c: &mut [f32], terms: Terms<f32>) {
+    let Panels { n, depth, .. } = *b;
+    let rows = c.len() / n.max(1);
+    if rows == 0 {
+        return;
+    }
+    assert!(terms.residual.is_none_or(|r| r.len() == c.len()) && terms.bias.is_none_or(|b| b.len() == n));
+    let panels = n.div_ceil(COLUMNS);
+    let threads = rayon::current_num_threads();
+    let height = (TASK / (n * depth).max(1)).clamp(1, rows.div_ceil(threads)).next_multiple_of(ROWS);
+    // Few rows are shared by cutting the columns.
+    let across = if rows.div_ceil(height) >= threads { 1 } else { threads.min(panels) };
+    let width = panels.div_ceil(across);
+    let output = Output(c.as_mut_ptr());
+    let tasks = rows.div_ceil(height) * panels.div_ceil(width);
+    (0..tasks).into_par_iter().for_each_init(Vec::new, |scratch, task| {
+        let (down, across) = (task / panels.div_ceil(width), task % panels.div_ceil(width));
+        let rows = down * height..rows.min((down + 1) * height);
+        let (words, pitch) = a.words(rows.clone(), scratch);
+        let output = output;
+        for from in (0..depth.max(1)).step_by(DEPTH) {
+            let pass = from..depth.min(from + DEPTH);
+            for number in across * width..panels.min((across + 1) * width) {
+                let panel = &b.words[(number * depth + pass.start) * COLUMNS..][..pass.len() * COLUMNS];
+                for row in rows.clone().step_by(ROWS) {
+                    let place = Place { n, pitch, row, column: number * COLUMNS };
+                    let begin = if pass.start > 0 {
+                        Terms { accumulate: true, residual: None, ..terms }
+                    } else {
+                        terms
+                    };
+                    let begin = if pass.end < depth { Terms { bias: None, ..begin } } else { begin };
+                    let own = &words[(row - rows.start) * pitch + pass.start..];
+                    // SAFETY: the features were found at run time by whoever chose this product. The block's rows and columns are
+                    // this task's own, inside c.
+                    unsafe { block_of(kind, rows.end - row, own, panel, output.0, place, begin) };
+                }
+            }
+        }
+    });
+}
+
+/// Where a block's results go: rows of c are `n` long, those of a `pitch` words apart.
+#[derive(Clone, Copy)]
+struct Place {
+    n: usize,
+    pitch: usize,
+    row: usize,
+    column: usize,
+}
+
+/// Up to [`ROWS`] rows by a panel.
+///
+/// # Safety
+/// `c` must have `place.row + min(left, ROWS)` rows of `place.n`, of which this call may write those and the panel's columns.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+unsafe fn block_bf16(left: usize, a: &[u32], panel: &[u32], c: *mut f32, place: Place, terms: Terms<f32>) {
+    let step = |sum, x: u32, w| {
+        // SAFETY: both are 512 bits.
+        let [x, w] = [_mm512_set1_epi32(x as i32), w]
+            .map(|words| unsafe { std::mem::transmute::<__m512i, __m512bh>(words) });
+        _mm512_dpbf16_ps(sum, x, w)
+    };
+    // SAFETY: as the caller's.
+    unsafe { rows_of(left, a, panel, c, place, terms, step) }
+}
+
+/// The same in f32.
+///
+/// # Safety
+/// As [`block_bf16`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn block_f32(left: usize, a: &[u32], panel: &[u32], c: *mut f32, place: Place, terms: Terms<f32>) {
+    let step =
+        |sum, x: u32, w| _mm512_fmadd_ps(_mm512_set1_ps(f32::from_bits(x)), _mm512_castsi512_ps(w), sum);
+    // SAFETY: as the caller's.
+    unsafe { rows_of(left, a, panel, c, place, terms, step) }
+}
+
+/// # Safety
+/// As [`block_bf16`], and the processor must have what `kind` needs.
+unsafe fn block_of(
+    kind: Words,
+    left: usize,
+    a: &[u32],
+    panel: &[u32],
+    c: *mut f32,
+    place: Place,
+    terms: Terms<f32>,
+) {
+    // SAFETY: as the caller's.
+    unsafe {
+        match kind {
+            Words::Single => block_f32(left, a, panel, c, place, terms),
+            Words::Pair => block_bf16(left, a, panel, c, place, terms),
+        }
+    }
+}
+
+/// One copy for each number of rows, so that sums stay in registers.
+#[inline(always)]
+unsafe fn rows_of(
+    left: usize,
+    a: &[u32],
+    panel: &[u32],
+    c: *mut f32,
+    place: Place,
+    terms: Terms<f32>,
+    step: impl Fn(__m512, u32, __m512i) -> __m512 + Copy,
+) {
+    macro_rules! rows {
+        ($($r:literal)*) => {
+            // SAFETY: as the caller's.
+            unsafe {
+                match left {
+                    $($r => block::<$r>(a, panel, c, place, terms, step),)*
+                    _ => block::<ROWS>(a, panel, c, place, terms, step),
+                }
+            }
+        };
+    }
+    rows!(1 2 3 4 5 6 7 8 9 10 11)
+}
+
+#[inline(always)]
+unsafe fn block<const R: usize>(
+    a: &[u32],
+    panel: &[u32],
+    c: *mut f32,
+    place: Place,
+    terms: Terms<f32>,
+    step: impl Fn(__m512, u32, __m512i) -> __m512,
+) {
+    let Place { n, pitch, row, column } = place;
+    let steps = panel.len() / COLUMNS;
+    assert!(steps == 0 || a.len() >= (R - 1) * pitch + steps);
+    let masks = [0, 16].map(|half| match n.saturating_sub(column + half) {
+        16.. => u16::MAX,
+        columns => (1 << columns) - 1,
+    });
+    // SAFETY: masks leave only columns below n of rows of c and of what has its shape; step i of the panel and word i of R
+    // rows were checked above.
+    unsafe {
+        let at = |r: usize, half: usize| (row + r) * n + column + 16 * half;
+        let mut sums = [[_mm512_setzero_ps(); 2]; R];
+        for (r, sums) in sums.iter_mut().enumerate() {
+            for (half, sum) in sums.iter_mut().enumerate() {
+                if masks[half] == 0 {
+                    continue;
+                }
+                if terms.accumulate {
+                    *sum = _mm512_maskz_loadu_ps(masks[half], c.add(at(r, half)));
+                }
+                if let Some(residual) = terms.residual {
+                    let first = _mm512_maskz_loadu_ps(masks[half], residual.as_ptr().add(at(r, half)));
+                    *sum = _mm512_add_ps(*sum, first);
+                }
+            }
+        }
+        for i in 0..steps {
+            let w = panel.as_ptr().add(i * COLUMNS);
+            let (low, high) = (_mm512_loadu_si512(w.cast()), _mm512_loadu_si512(w.add(16).cast()));
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let x = *a.as_ptr().add(r * pitch + i);
+                sums[0] = step(sums[0], x, low);
+                sums[1] = step(sums[1], x, high);
+            }
+        }
+        for (r, sums) in sums.into_iter().enumerate() {
+            for (half, mut sum) in sums.into_iter().enumerate() {
+                if masks[half] == 0 {
+                    continue;
+                }
+                if let Some(bias) = terms.bias {
+                    let bias = _mm512_maskz_loadu_ps(masks[half], bias.as_ptr().add(column + 16 * half));
+                    sum = _mm512_add_ps(sum, bias);
+                }
+                _mm512_mask_storeu_ps(c.add(at(r, half)), masks[half], sum);
+            }
+        }
+    }
+}
