@@ -65,6 +65,12 @@ pub fn pitch(depth: usize) -> usize {
 
 #[derive(Clone, Copy)]
 struct Output(*mut f32);
+impl Output {
+    fn start(self) -> *mut f32 {
+        self.0
+    }
+}
+
 // SAFETY: tasks write to distinct rows and columns.
 unsafe impl Sync for Output {}
 // SAFETY: as above.
@@ -90,7 +96,6 @@ pub fn product(kind: Words, a: &impl Rows, b: &Panels, c: &mut [f32], terms: Ter
         let (down, across) = (task / panels.div_ceil(width), task % panels.div_ceil(width));
         let rows = down * height..rows.min((down + 1) * height);
         let (words, pitch) = a.words(rows.clone(), scratch);
-        let output = output;
         for from in (0..depth.max(1)).step_by(DEPTH) {
             let pass = from..depth.min(from + DEPTH);
             for number in across * width..panels.min((across + 1) * width) {
@@ -106,7 +111,7 @@ pub fn product(kind: Words, a: &impl Rows, b: &Panels, c: &mut [f32], terms: Ter
                     let own = &words[(row - rows.start) * pitch + pass.start..];
                     // SAFETY: the features were found at run time by whoever chose this product. The block's rows and columns are
                     // this task's own, inside c.
-                    unsafe { block_of(kind, rows.end - row, own, panel, output.0, place, begin) };
+                    unsafe { block_of(kind, rows.end - row, own, panel, output.start(), place, begin) };
                 }
             }
         }
