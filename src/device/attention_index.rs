@@ -94,7 +94,7 @@ impl Tile {
     }
 
     /// The tile of the same rows with its shared keys `from` to `to` alone.
-    fn cut(&self, from: usize, to: usize) -> Self {
+    pub(in crate::device) fn cut(&self, from: usize, to: usize) -> Self {
         let mut before = 0;
         let shared = self.shared.clone().map(|keys| {
             let within = |position: usize| keys.start + position.clamp(before, before + keys.len()) - before;

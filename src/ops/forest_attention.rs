@@ -6,7 +6,7 @@ use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
 use crate::device::cpu::forest_attention as kernel;
 pub use crate::device::cpu::forest_attention::Heads;
 pub use crate::device::{AttentionIndex, RowRanges};
-use crate::device::{Device, cuda, webgpu};
+use crate::device::{DType, Device, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ pub struct ForestAttention {
     index: Arc<AttentionIndex>,
     heads: Heads,
     scale: f64,
+    products: DType,
     /// Log-sum-exp `[rows, heads]`, kept for backward.
     lse: Option<Tensor>,
 }
@@ -30,7 +31,15 @@ impl ForestAttention {
         head_dim: usize,
         scale: f64,
     ) -> Self {
-        ForestAttention { index, heads: Heads { heads, kv_heads, head_dim }, scale, lse: None }
+        let heads = Heads { heads, kv_heads, head_dim };
+        ForestAttention { index, heads, scale, products: DType::F32, lse: None }
+    }
+
+    /// The same where `dtype` is the least precise type that products may be in: bf16 lets CUDA's tensor cores multiply
+    /// q, k, v and the weights of the values rounded to bf16, sums and softmax in f32. Gradients are still those of f32
+    /// products, with the softmax's denominator of the rounded ones. Devices without such products ignore it.
+    pub fn products_in(self, dtype: DType) -> Self {
+        ForestAttention { products: dtype, ..self }
     }
 
     fn check(&self, inputs: &[&Tensor]) -> Result<()> {
@@ -84,7 +93,13 @@ impl Op for ForestAttention {
             Device::Cuda(_) => {
                 let [q, k, v] = [q.cuda(), inputs[1].cuda(), inputs[2].cuda()];
                 let inputs = cuda_inputs(self, [q, k, v]);
-                cuda::forest_attention::forward(inputs, &self.index, out.cuda_mut()?, lse.cuda_mut()?)?;
+                let (out, lse) = (out.cuda_mut()?, lse.cuda_mut()?);
+                match self.products {
+                    DType::BF16 => {
+                        cuda::forest_attention::tensor_cores::forward(inputs, &self.index, out, lse)?;
+                    }
+                    _ => cuda::forest_attention::forward(inputs, &self.index, out, lse)?,
+                }
             }
             Device::WebGpu(_) => {
                 let [q, k, v] = [q.gpu()?, inputs[1].gpu()?, inputs[2].gpu()?];
@@ -153,7 +168,6 @@ impl Op for ForestAttention {
 mod tests {
     use super::*;
     use crate::autograd::gradcheck;
-    use crate::device::DType;
 
     /// Two trees under a root of three rows: trunks, a stem, leaves of one and of three rows.
     fn forest() -> AttentionIndex {

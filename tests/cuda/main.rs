@@ -12,6 +12,7 @@ mod parity;
 #[path = "../skip/mod.rs"]
 mod skip;
 
+mod attention_bf16;
 mod faults;
 mod files;
 mod halves;

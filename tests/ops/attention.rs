@@ -29,7 +29,7 @@ fn norm_score() {
 }
 
 /// Two trees under a root of three rows: trunks, stems of two rows, leaves of one and of three rows.
-fn forest(trunks: &[u32]) -> AttentionIndex {
+pub fn forest(trunks: &[u32]) -> AttentionIndex {
     let root = (0, 3);
     let mut rows: Vec<RowRanges> = (0..3).map(|i| RowRanges([(0, i + 1), (0, 0), (0, 0), (0, 0)])).collect();
     for &trunk in trunks {
@@ -100,10 +100,13 @@ fn forest_attention() {
 
 #[test]
 fn a_row_through_a_window_has_the_same_bits_in_a_tile_of_many_rows_as_in_one_of_few() {
+    expect_same_bits_through_a_window("a_row_through_a_window", DType::F32);
+}
+
+pub fn expect_same_bits_through_a_window(test: &str, products: DType) {
     let whole = AttentionIndex::causal(&[150, 5, 70]).unwrap();
     let (heads, kv_heads, head_dim) = (4, 2, 24);
-    for device in devices("a_row_through_a_window_has_the_same_bits_in_a_tile_of_many_rows_as_in_one_of_few")
-    {
+    for device in devices(test) {
         for width in [1, 7, 32] {
             let windowed = Arc::new(whole.windowed(width).unwrap().unwrap());
             let apart = AttentionIndex::new(windowed.ranges().to_vec(), windowed.keys()).unwrap();
@@ -114,7 +117,8 @@ fn a_row_through_a_window_has_the_same_bits_in_a_tile_of_many_rows_as_in_one_of_
                     let x = random(&shape, seed).to_f64_vec().unwrap();
                     Tensor::from_f64(&device, DType::F32, &x, &shape).unwrap()
                 });
-                let mut op = ForestAttention::new(index, heads, kv_heads, head_dim, 0.3);
+                let mut op =
+                    ForestAttention::new(index, heads, kv_heads, head_dim, 0.3).products_in(products);
                 op.forward(&[&inputs[0], &inputs[1], &inputs[2]], false).unwrap().to_vec::<f32>().unwrap()
             };
             assert!(run(windowed) == run(Arc::new(apart)), "{}: window {width}", device.describe());
@@ -149,13 +153,17 @@ fn a_short_leaf_has_the_same_bits_beside_long_ones() {
 
 #[test]
 fn a_row_has_the_same_bits_in_any_forest() {
+    expect_same_bits_in_any_forest("a_row_has_the_same_bits_in_any_forest", DType::F32);
+}
+
+pub fn expect_same_bits_in_any_forest(test: &str, products: DType) {
     // The last tree of the forest alone under the same root: its rows must not notice, nor their gradients.
     let whole = Arc::new(forest(&[70, 40]));
     let last = whole.trees().last().unwrap().clone();
     let alone = Arc::new(forest(&[40]));
     assert_eq!(last.rows.len() + 3, alone.rows());
     let (heads, kv_heads, head_dim) = (4, 2, 24);
-    for device in devices("a_row_has_the_same_bits_in_any_forest") {
+    for device in devices(test) {
         let run = |index: &Arc<AttentionIndex>, part: bool| {
             let inputs = [(1, heads), (2, kv_heads), (3, kv_heads), (4, heads)].map(|(seed, heads)| {
                 let width = heads * head_dim;
@@ -166,7 +174,8 @@ fn a_row_has_the_same_bits_in_any_forest() {
                 Tensor::from_f64(&device, DType::F32, &x, &[x.len() / width, width]).unwrap()
             });
             let [q, k, v, grad] = inputs;
-            let mut op = ForestAttention::new(index.clone(), heads, kv_heads, head_dim, 0.3);
+            let op = ForestAttention::new(index.clone(), heads, kv_heads, head_dim, 0.3);
+            let mut op = op.products_in(products);
             let y = op.forward(&[&q, &k, &v], true).unwrap();
             let kept = [Some(q), Some(k), Some(v)];
             let grads = op.backward(&Saved::new(&kept, Some(&y), &[true; 3]), &grad).unwrap();

@@ -1,7 +1,7 @@
 //! Every op against references on the host, and the LE that is made of them. A device's test program includes this and
 //! says which `devices` there are, which of them are `limited_devices`, and how `parity` runs on them.
 
-mod attention;
+pub mod attention;
 mod elements;
 mod environment;
 mod lookup;

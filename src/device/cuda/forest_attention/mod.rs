@@ -1,6 +1,7 @@
 //! Forest attention, see `kernels/forest_attention.cu`.
 
 mod index;
+pub mod tensor_cores;
 
 pub use index::DeviceIndex;
 

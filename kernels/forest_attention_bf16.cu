@@ -1,0 +1,345 @@
+// Forest attention forward on tensor cores: out = softmax(scale q k^T) v with q, k, v and the weights rounded to bf16, sums and the
+// softmax in f32. For sm_80 and later; gradients are those of forest_attention.cu.
+//   q, out [rows, heads hd] f32; k, v [keys, kv_heads, width] bf16 as `round` leaves them, zeros from hd to width;
+//   lse [rows, heads] f32, the log-sum-exp of a row's scores. Query head h reads key head h / group.
+//   tiles [tiles, 8]: first row, rows, and the start and the length of the root, trunk and stem keys that they share.
+//   rows_of [rows, 4]: how many of the shared keys a row sees, from the first on; its leaf keys from, to; nothing.
+// One block of four warps a tile and key head (and 64 heads of a larger group). Rows of the product are rows of the tile times
+// heads of the group, 16 a warp; a warp without rows only copies. Shared keys go through shared memory CHUNK at a time, copied beside
+// the threads: values while scores are taken, the next keys while the values are multiplied. A row's own leaf keys, one where the
+// closing text is empty, follow as f32 sums of products of the rounded values.
+// A row's bits depend on its own keys alone: chunks are counted from its first key, which is that of all rows of its tile; keys that it
+// does not see weigh exactly 0; products of 16 keys are added up in the order of keys.
+// Bound by arithmetic: 2 CHUNK 64 hd multiply-adds for 4 CHUNK hd bytes of keys and values. See NOTES.md.
+#include "common/lea.cuh"
+#include "common/tensor_core.cuh"
+
+namespace lea {
+
+constexpr int WARPS = 4;
+constexpr int WARP_ROWS = 16;
+constexpr int TILE = WARPS * WARP_ROWS;
+constexpr int CHUNK = 64;
+constexpr int STEP = 16;  // Depth of one product of tensor cores.
+constexpr int PAD = 8;    // Elements behind a row in shared memory: eight rows then lie in different banks.
+constexpr float LOG2_E = 1.44269504f;
+constexpr float LN_2 = 0.69314718f;
+
+struct SharedKeys {
+    unsigned start[3], length[3];
+
+    __device__ __forceinline__ unsigned count() const { return length[0] + length[1] + length[2]; }
+    __device__ __forceinline__ size_t key(unsigned place) const {
+        if (place < length[0]) return start[0] + place;
+        place -= length[0];
+        if (place < length[1]) return start[1] + place;
+        return start[2] + (place - length[1]);
+    }
+};
+
+struct RoundedShape {
+    unsigned heads, group, hd;
+    float scale;
+};
+
+// Up to 64 rows of q, one of `row_at(i)` elements into it, into shared memory; zeros from `rows` on and from hd on.
+template <int WIDTH, class RowAt>
+__device__ __forceinline__ void load_queries(const float* q, unsigned hd, unsigned rows, bf16* to, RowAt row_at) {
+    const bool whole = hd % 4 == 0 && (size_t)q % 16 == 0;
+    for (unsigned i = threadIdx.x; i < TILE * WIDTH / 4; i += WARPS * WARP) {
+        const unsigned row = i / (WIDTH / 4), d = i % (WIDTH / 4) * 4;
+        float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (row < rows && d < hd) {
+            const float* from = q + row_at(row) + d;
+            if (whole) {
+                x = load4(from);
+            } else {
+                x.x = from[0];
+                if (d + 1 < hd) x.y = from[1];
+                if (d + 2 < hd) x.z = from[2];
+                if (d + 3 < hd) x.w = from[3];
+            }
+        }
+        unsigned* pair = (unsigned*)(to + row * (WIDTH + PAD) + d);
+        pair[0] = pack_bf16(x.x, x.y);
+        pair[1] = pack_bf16(x.z, x.w);
+    }
+}
+
+// Begins to copy keys `start`.. of the shared list; zeros behind its end, as far as products reach.
+template <int WIDTH>
+__device__ __forceinline__ void copy_chunk(const bf16* x, const SharedKeys& keys, unsigned start, size_t pitch, bf16* to) {
+    constexpr unsigned UNITS = WIDTH / 8;
+    const unsigned left = keys.count() - start;
+    const unsigned rows = left < CHUNK ? (left + STEP - 1) / STEP * STEP : CHUNK;
+    for (unsigned i = threadIdx.x; i < rows * UNITS; i += WARPS * WARP) {
+        const unsigned row = i / UNITS, unit = i % UNITS;
+        const bool there = row < left;
+        const size_t key = there ? keys.key(start + row) : 0;
+        cp_async_16(to + row * (WIDTH + PAD) + unit * 8, x + key * pitch + unit * 8, there ? 16 : 0);
+    }
+}
+
+// The two bf16 of a word.
+__device__ __forceinline__ float low_of(unsigned pair) { return __uint_as_float(pair << 16); }
+__device__ __forceinline__ float high_of(unsigned pair) { return __uint_as_float(pair & 0xffff0000u); }
+
+// Sum over the four lanes that hold a row.
+__device__ __forceinline__ float quad_sum(float value) {
+    value += shuffle_xor(value, 1);
+    return value + shuffle_xor(value, 2);
+}
+__device__ __forceinline__ float quad_max(float value) {
+    value = fmaxf(value, shuffle_xor(value, 1));
+    return fmaxf(value, shuffle_xor(value, 2));
+}
+__device__ __forceinline__ unsigned warp_most(unsigned value) {
+    for (int mask = WARP / 2; mask > 0; mask /= 2) value = max(value, shuffle_xor(value, mask));
+    return value;
+}
+
+// What a lane holds of its two rows, g and g + 8 of the warp's 16: running highest score (times log2 e) and sum, and outputs in the
+// layout of mma_m16n8k16.
+template <int WIDTH>
+struct Rows {
+    float most[2], total[2];
+    float out[WIDTH / 8][4];
+
+    __device__ __forceinline__ void begin() {
+        for (int r = 0; r < 2; r++) most[r] = -INFINITY, total[r] = 0.0f;
+#pragma unroll
+        for (int j = 0; j < WIDTH / 8; j++)
+            for (int i = 0; i < 4; i++) out[j][i] = 0.0f;
+    }
+
+    // Takes in that row r has a score `highest`; what scores are to be lessened by. Nothing changes where it is not higher.
+    __device__ __forceinline__ float raise(int r, float highest) {
+        const float raised = fmaxf(most[r], highest);
+        const float base = raised == -INFINITY ? 0.0f : raised;
+        const float factor = exp2f(most[r] - base);
+        most[r] = raised;
+        total[r] *= factor;
+#pragma unroll
+        for (int j = 0; j < WIDTH / 8; j++) {
+            out[j][2 * r] *= factor;
+            out[j][2 * r + 1] *= factor;
+        }
+        return base;
+    }
+};
+
+// Scores of the warp's rows for the chunk's keys, 16 at a time up to `limit`; the rest is left at 0.
+template <int WIDTH, class QueryAt>
+__device__ __forceinline__ void score_chunk(const bf16* keys, unsigned limit, QueryAt query_at, float (&scores)[CHUNK / 8][4]) {
+    const unsigned lane = threadIdx.x % WARP;
+    const bf16* mine = keys + (lane / 16 * 8 + lane % 8) * (WIDTH + PAD) + lane / 8 % 2 * 8;
+#pragma unroll
+    for (int j = 0; j < CHUNK / 8; j++)
+        for (int i = 0; i < 4; i++) scores[j][i] = 0.0f;
+#pragma unroll
+    for (int step = 0; step < WIDTH / STEP; step++) {
+        unsigned query[4];
+        query_at(step, query);
+#pragma unroll
+        for (int block = 0; block < CHUNK / STEP; block++) {
+            if (block * STEP >= limit) break;
+            unsigned key[4];
+            ldmatrix_x4(key, mine + block * STEP * (WIDTH + PAD) + step * STEP);
+            mma_m16n8k16(scores[2 * block], query, {key[0], key[1]});
+            mma_m16n8k16(scores[2 * block + 1], query, {key[2], key[3]});
+        }
+    }
+}
+
+// Scores of keys from `start` on become weights, those of keys that a row does not see 0; outputs are lessened as the softmax asks.
+template <int WIDTH>
+__device__ __forceinline__ void weigh(float (&scores)[CHUNK / 8][4], float factor, unsigned start, const unsigned (&seen)[2],
+                                      Rows<WIDTH>& rows) {
+    const unsigned first = start + threadIdx.x % 4 * 2;
+    float highest[2] = {-INFINITY, -INFINITY};
+#pragma unroll
+    for (int j = 0; j < CHUNK / 8; j++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const bool sees = first + j * 8 + i % 2 < seen[i / 2];
+            scores[j][i] = sees ? scores[j][i] * factor : -INFINITY;
+            highest[i / 2] = fmaxf(highest[i / 2], scores[j][i]);
+        }
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const float base = rows.raise(r, quad_max(highest[r]));
+#pragma unroll
+        for (int j = 0; j < CHUNK / 8; j++)
+#pragma unroll
+            for (int i = 2 * r; i < 2 * r + 2; i++) {
+                scores[j][i] = exp2f(scores[j][i] - base);
+                rows.total[r] += scores[j][i];
+            }
+    }
+}
+
+// Adds the chunk's values by their weights.
+template <int WIDTH>
+__device__ __forceinline__ void add_values(const bf16* values, unsigned limit, const float (&weights)[CHUNK / 8][4],
+                                           Rows<WIDTH>& rows) {
+    const unsigned lane = threadIdx.x % WARP;
+    const bf16* mine = values + lane % 16 * (WIDTH + PAD) + lane / 16 * 8;
+#pragma unroll
+    for (int block = 0; block < CHUNK / STEP; block++) {
+        if (block * STEP >= limit) break;
+        const float(&low)[4] = weights[2 * block];
+        const float(&high)[4] = weights[2 * block + 1];
+        const unsigned weight[4] = {pack_bf16(low[0], low[1]), pack_bf16(low[2], low[3]), pack_bf16(high[0], high[1]),
+                                    pack_bf16(high[2], high[3])};
+#pragma unroll
+        for (int j = 0; j < WIDTH / STEP; j++) {
+            unsigned value[4];
+            ldmatrix_x4_trans(value, mine + block * STEP * (WIDTH + PAD) + j * STEP);
+            mma_m16n8k16(rows.out[2 * j], weight, {value[0], value[1]});
+            mma_m16n8k16(rows.out[2 * j + 1], weight, {value[2], value[3]});
+        }
+    }
+}
+
+// A row's own leaf keys, one after the other. `query` points at the lane's first element of row g.
+template <int WIDTH>
+__device__ __forceinline__ void add_leaf(const bf16* k, const bf16* v, size_t pitch, const bf16* query, float factor,
+                                         const uint4 (&own)[2], Rows<WIDTH>& rows) {
+    const unsigned lane = threadIdx.x % WARP;
+    const unsigned most = warp_most(max(own[0].z - own[0].y, own[1].z - own[1].y));
+    for (unsigned i = 0; i < most; i++)
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            const bool sees = own[r].y + i < own[r].z;
+            const size_t at = (own[r].y + i) * pitch + lane % 4 * 2;
+            float score = 0.0f;
+            if (sees)
+#pragma unroll
+                for (int j = 0; j < WIDTH / 8; j++) {
+                    const unsigned a = *(const unsigned*)(query + r * 8 * (WIDTH + PAD) + j * 8);
+                    const unsigned b = *(const unsigned*)(k + at + j * 8);
+                    score = fmaf(low_of(a), low_of(b), score);
+                    score = fmaf(high_of(a), high_of(b), score);
+                }
+            score = quad_sum(score) * factor;
+            if (!sees) continue;
+            const float weight = exp2f(score - rows.raise(r, score));
+            rows.total[r] += weight;
+#pragma unroll
+            for (int j = 0; j < WIDTH / 8; j++) {
+                const unsigned b = *(const unsigned*)(v + at + j * 8);
+                rows.out[j][2 * r] = fmaf(weight, low_of(b), rows.out[j][2 * r]);
+                rows.out[j][2 * r + 1] = fmaf(weight, high_of(b), rows.out[j][2 * r + 1]);
+            }
+        }
+}
+
+template <int WIDTH>
+__device__ __forceinline__ void attention_forward(RoundedShape shape, const uint4* tiles, const uint4* rows_of, const float* q,
+                                                  const bf16* k, const bf16* v, float* out, float* lse, bf16* shared) {
+    // A lane's part of the queries stays in registers where there is room.
+    constexpr bool HELD = WIDTH <= 128;
+    constexpr int MATRIX = TILE * (WIDTH + PAD);
+    bf16 *queries = shared, *key_rows = queries + MATRIX, *value_rows = key_rows + MATRIX;
+    const uint4 head_words = tiles[2 * blockIdx.x], tail = tiles[2 * blockIdx.x + 1];
+    const SharedKeys keys{{head_words.z, head_words.w, tail.x}, {tail.y, tail.z, tail.w}};
+    const size_t first_row = head_words.x;
+    const unsigned group = shape.group, hd = shape.hd, kv_head = blockIdx.y, skipped = blockIdx.z * TILE;
+    const unsigned rows = min(head_words.y * group - skipped, (unsigned)TILE), count = keys.count();
+    const size_t pitch = (size_t)(shape.heads / group) * WIDTH;
+    k += (size_t)kv_head * WIDTH;
+    v += (size_t)kv_head * WIDTH;
+    // Row and head of a row of the product, as one number: rows of [rows, heads].
+    auto place_of = [&](unsigned row) {
+        const unsigned i = row + skipped;
+        return (first_row + i / group) * shape.heads + kv_head * group + i % group;
+    };
+    if (count > 0) copy_chunk<WIDTH>(k, keys, 0, pitch, key_rows);
+    cp_async_commit();
+    load_queries<WIDTH>(q, hd, rows, queries, [&](unsigned row) { return place_of(row) * hd; });
+    const unsigned lane = threadIdx.x % WARP, of_warp = threadIdx.x / WARP * WARP_ROWS;
+    const unsigned mine[2] = {of_warp + lane / 4, of_warp + lane / 4 + 8};
+    uint4 own[2];
+    unsigned seen[2];
+    for (int r = 0; r < 2; r++) {
+        own[r] = make_uint4(0, 0, 0, 0);
+        if (mine[r] < rows) own[r] = rows_of[first_row + (mine[r] + skipped) / group];
+        seen[r] = own[r].x;
+    }
+    const unsigned warp_sees = warp_most(max(seen[0], seen[1]));
+    const float factor = shape.scale * LOG2_E;
+    Rows<WIDTH> state;
+    state.begin();
+    __syncthreads();
+    const bf16* fragment = queries + (of_warp + lane % 16) * (WIDTH + PAD) + lane / 16 * 8;
+    unsigned held[HELD ? WIDTH / STEP : 1][4];
+    if (HELD)
+#pragma unroll
+        for (int step = 0; step < WIDTH / STEP; step++) ldmatrix_x4(held[HELD ? step : 0], fragment + step * STEP);
+    auto query_at = [&](int step, unsigned(&to)[4]) {
+        if (HELD)
+            for (int i = 0; i < 4; i++) to[i] = held[HELD ? step : 0][i];
+        else
+            ldmatrix_x4(to, fragment + step * STEP);
+    };
+    for (unsigned start = 0; start < count; start += CHUNK) {
+        const unsigned limit = warp_sees > start ? warp_sees - start : 0;
+        float scores[CHUNK / 8][4];
+        copy_chunk<WIDTH>(v, keys, start, pitch, value_rows);
+        cp_async_commit();
+        cp_async_wait<1>();
+        __syncthreads();  // The keys are there.
+        if (limit > 0) score_chunk<WIDTH>(key_rows, limit, query_at, scores);
+        __syncthreads();  // They are done with.
+        if (start + CHUNK < count) copy_chunk<WIDTH>(k, keys, start + CHUNK, pitch, key_rows);
+        cp_async_commit();
+        if (limit > 0) weigh<WIDTH>(scores, factor, start, seen, state);
+        cp_async_wait<1>();
+        __syncthreads();  // The values are there.
+        if (limit > 0) add_values<WIDTH>(value_rows, limit, scores, state);
+        __syncthreads();  // They are done with.
+    }
+    for (int r = 0; r < 2; r++) state.total[r] = quad_sum(state.total[r]);
+    add_leaf<WIDTH>(k, v, pitch, queries + mine[0] * (WIDTH + PAD) + lane % 4 * 2, factor, own, state);
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        if (mine[r] >= rows) continue;
+        const size_t place = place_of(mine[r]);
+        const float inverse = 1.0f / state.total[r];
+#pragma unroll
+        for (int j = 0; j < WIDTH / 8; j++)
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                const unsigned d = j * 8 + lane % 4 * 2 + i;
+                if (d < hd) out[place * hd + d] = state.out[j][2 * r + i] * inverse;
+            }
+        if (lane % 4 == 0) lse[place] = state.most[r] * LN_2 + logf(state.total[r]);
+    }
+}
+
+}  // namespace lea
+
+// Keys or values rounded: to [len / width, width] from [len / width, hd], zeros from hd on. One thread two elements; `len` counts pairs.
+KERNEL(256, lea_forest_attention_bf16_round, size_t len, unsigned hd, unsigned width, const float* from, unsigned* to) {
+    const size_t i = lea::global_thread();
+    if (i >= len) return;
+    const size_t row = i / (width / 2);
+    const unsigned d = i % (width / 2) * 2;
+    const float low = d < hd ? from[row * hd + d] : 0.0f, high = d + 1 < hd ? from[row * hd + d + 1] : 0.0f;
+    to[i] = lea::pack_bf16(low, high);
+}
+
+#define FOREST_ATTENTION(width)                                                                                            \
+    KERNEL(128, lea_forest_attention_bf16_forward_##width, unsigned heads, unsigned group, unsigned hd, float scale,       \
+           const unsigned* tiles, const unsigned* rows_of, const float* q, const bf16* k, const bf16* v, float* out,        \
+           float* lse) {                                                                                                   \
+        DYNAMIC_SHARED(shared);                                                                                             \
+        lea::attention_forward<width>({heads, group, hd, scale}, (const uint4*)tiles, (const uint4*)rows_of, q, k, v, out,  \
+                                      lse, (bf16*)shared);                                                                  \
+    }
+
+FOREST_ATTENTION(32)
+FOREST_ATTENTION(64)
+FOREST_ATTENTION(96)
+FOREST_ATTENTION(128)
+FOREST_ATTENTION(256)
