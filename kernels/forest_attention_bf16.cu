@@ -10,7 +10,7 @@
 // closing text is empty, follow as f32 sums of products of the rounded values.
 // A row's bits depend on its own keys alone: chunks are counted from its first key, which is that of all rows of its tile; keys that it
 // does not see weigh exactly 0; products of 16 keys are added up in the order of keys.
-// Bound by arithmetic: 2 CHUNK 64 hd multiply-adds for 4 CHUNK hd bytes of keys and values. See NOTES.md.
+// Bound by arithmetic: 128 CHUNK hd multiply-adds for 4 CHUNK hd bytes of keys and values. See NOTES.md.
 #include "common/lea.cuh"
 #include "common/tensor_core.cuh"
 

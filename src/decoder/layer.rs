@@ -102,6 +102,8 @@ impl Layer {
         let q = apply(Rope::new(positions.clone(), rope.clone(), *heads), &[&q])?;
         let scale = (*head_dim as f64).sqrt().recip();
         let attention = ForestAttention::new(index.clone(), *heads, *kv_heads, *head_dim, scale);
+        // Where projections are rounded, rounding what they give costs nothing that was there.
+        let attention = attention.products_in(self.q.weight.value().dtype());
         let mixed = apply(attention, &[&q, &keys, &values])?;
         let x = self.o.run(&mixed, Some(&x), step)?;
         let hidden = self.feed_forward(&x, *eps, step)?;
