@@ -105,6 +105,8 @@ impl<'a> Opening<'a> {
             return Err(place.taken(self.start));
         }
         let locks = place.lock()?;
+        // A run killed while it wrote its record left that beside the last whole one.
+        outputs::remove_half_written(dir, &[&place.own_name("", "resume.json")])?;
         let found = place.read_record()?;
         let patterns = std::iter::once(place.checkpoints()).chain(self.outputs);
         let inputs = &self.inputs[..];

@@ -31,14 +31,15 @@ fn resuming_starts_anew_in_an_empty_folder_and_goes_on_in_that_of_the_same_run_o
     let folder = open(dir.path(), Start::Resume, 1);
     assert!(!folder.resumed() && folder.stage::<u64>("a").is_none());
     folder.finish_stage("a", &7u64).unwrap();
-    std::fs::write(dir.path().join("result.12.tmp"), "half").unwrap();
+    let half = ["result.12.tmp", "resume.json.12.tmp"].map(|name| dir.path().join(name));
+    half.iter().for_each(|file| std::fs::write(file, "half").unwrap());
     drop(folder);
     let message = refused(dir.path(), Start::Resume, 2);
     assert!(message.contains("run.seed") && message.contains("has 1, this one has 2"), "{message}");
     assert!(refused(dir.path(), Start::New, 1).contains("unfinished run"));
     let folder = open(dir.path(), Start::Resume, 1);
     assert_eq!((folder.resumed(), folder.stage::<u64>("a")), (true, Some(7)));
-    assert!(!dir.path().join("result.12.tmp").exists());
+    assert!(half.iter().all(|file| !file.exists()));
     std::fs::write(folder.checkpoint_path("x"), "state").unwrap();
     folder.finish().unwrap();
     assert!(!dir.path().join("checkpoint-x.safetensors").exists());

@@ -18,14 +18,14 @@ ffn = 32
 vocab = 280
 context = 96
 text_tokens = 32
-epochs = 6
+epochs = 3
 batch_tokens = 512
 
 [le]
 history = 10
 
 [le.items]
-epochs = 4
+epochs = 2
 batch_tokens = 256
 
 [le.fit]
