@@ -191,7 +191,7 @@ impl Decoder {
         let mut grown = Vec::new();
         let mut x = x.clone();
         let windowed = match self.config.sliding_window {
-            Some(width) => rows.windowed(width)?,
+            Some(width) => Some(rows.windowed(width)?),
             None => None,
         };
         for (i, layer) in self.layers.iter().enumerate() {

@@ -75,29 +75,26 @@ impl Rows {
         Ok(self)
     }
 
-    /// The rows as a layer with a sliding window of `width` rows has them; `None` where no row sees farther.
+    /// The rows as a layer with a sliding window of `width` rows has them.
     ///
     /// # Errors
     /// A row that does not see all above it: which keys are near it is then unknown.
-    pub(super) fn windowed(&self, width: usize) -> Result<Option<Self>> {
+    pub(super) fn windowed(&self, width: usize) -> Result<Self> {
         let seen = self.index.ranges().iter().map(|ranges| ranges.len());
         if let Some(row) = seen.zip(&self.host_positions).position(|(seen, &p)| seen != p as usize + 1) {
             let problem = format!("row {row} does not see all above it, as a sliding window needs");
             return Err(Error::shape("rows", problem));
         }
-        let Some(index) = self.index.windowed(width)? else { return Ok(None) };
+        let index = self.index.windowed(width)?;
         let read = match &self.read {
             Some(read) => Some(Arc::new(ReadRows {
-                index: match read.index.windowed(width)? {
-                    Some(index) => Arc::new(index),
-                    None => read.index.clone(),
-                },
+                index: Arc::new(read.index.windowed(width)?),
                 rows: read.rows.clone(),
                 positions: read.positions.clone(),
             })),
             None => None,
         };
-        Ok(Some(Rows { index: Arc::new(index), read, ..self.clone() }))
+        Ok(Rows { index: Arc::new(index), read, ..self.clone() })
     }
 
     /// A training pass: adapters drop inputs by the masks of step `step`.

@@ -125,6 +125,7 @@ pub struct AttentionIndex {
     root: Range<usize>,
     tiles: Vec<Tile>,
     trees: Vec<Tree>,
+    through_window: bool,
     on_webgpu: PerDevice<Gpu, webgpu::forest_attention::DeviceIndex>,
     on_cuda: PerDevice<Cuda, cuda::forest_attention::DeviceIndex>,
 }
@@ -145,6 +146,7 @@ impl AttentionIndex {
             root,
             tiles,
             trees,
+            through_window: false,
             on_webgpu: PerDevice::default(),
             on_cuda: PerDevice::default(),
         })
@@ -164,25 +166,30 @@ impl AttentionIndex {
     }
 
     /// The index through a sliding window of `width` keys: of its ranges, which hold its ancestors in the order of
-    /// their depth and then itself, a row sees the last `width` keys. `None` where no row sees more than that.
-    pub fn windowed(&self, width: usize) -> Result<Option<Self>> {
-        if self.ranges.iter().all(|r| r.len() <= width) {
-            return Ok(None);
-        }
+    /// their depth and then itself, a row sees the last `width` keys.
+    pub fn windowed(&self, width: usize) -> Result<Self> {
         let ranges: Vec<RowRanges> = self.ranges.iter().map(|r| r.last(width)).collect();
         let root = check(&ranges, self.keys)?;
         // Rows that share a tile share it through the window too: of its keys, each sees a run.
         let tiles: Vec<Tile> = self.tiles.iter().map(|tile| through_window(tile, &ranges)).collect();
         let trees = cut_trees(&ranges, &tiles, self.keys);
-        Ok(Some(AttentionIndex {
+        Ok(AttentionIndex {
             ranges,
             keys: self.keys,
             root,
             tiles,
             trees,
+            through_window: true,
             on_webgpu: PerDevice::default(),
             on_cuda: PerDevice::default(),
-        }))
+        })
+    }
+
+    /// Whether it is seen through a window, where rows of a tile may begin at different keys. Kernels that cannot have
+    /// that must leave all of such an index to others, rows of short histories too: a row's bits must not depend on
+    /// what else its pack holds.
+    pub fn through_window(&self) -> bool {
+        self.through_window
     }
 
     /// Ranges of each query row.
@@ -348,8 +355,8 @@ mod tests {
         rows.extend((0..3).map(|t| RowRanges([root, (2, 3 + t), (0, 0), (0, 0)])));
         rows.extend((5..8).map(|leaf| RowRanges([root, (2, 4), (0, 0), (leaf, leaf + 1)])));
         let index = AttentionIndex::new(rows, 8).unwrap();
-        assert!(index.windowed(5).unwrap().is_none());
-        let cut = index.windowed(3).unwrap().unwrap();
+        assert_eq!(index.windowed(5).unwrap().ranges(), index.ranges());
+        let cut = index.windowed(3).unwrap();
         let expected = [
             [(0, 1), (0, 0), (0, 0), (0, 0)],
             [(0, 2), (0, 0), (0, 0), (0, 0)],
@@ -366,7 +373,7 @@ mod tests {
         let tiles: Vec<Vec<Range<usize>>> =
             index.tiles().iter().map(|tile| vec![tile.rows.clone()]).collect();
         assert_eq!(cut.tiles().iter().map(|tile| vec![tile.rows.clone()]).collect::<Vec<_>>(), tiles);
-        let alone = index.windowed(1).unwrap().unwrap();
+        let alone = index.windowed(1).unwrap();
         assert!(
             alone
                 .ranges()
@@ -393,7 +400,7 @@ mod tests {
         let keys = rows.len();
         let whole = AttentionIndex::new(rows, keys).unwrap();
         for width in [1, 2, 3, 32, 100, 152] {
-            let cut = whole.windowed(width).unwrap().unwrap();
+            let cut = whole.windowed(width).unwrap();
             assert_eq!(cut.tiles().len(), whole.tiles().len(), "window {width}");
             for tile in cut.tiles() {
                 let shared: Vec<usize> = tile.shared.iter().cloned().flatten().collect();

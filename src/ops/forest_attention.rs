@@ -216,11 +216,11 @@ mod tests {
     #[test]
     fn outputs_agree_with_a_plain_loop() {
         let index = Arc::new(forest());
-        let windowed = Arc::new(forest().windowed(4).unwrap().unwrap());
+        let windowed = Arc::new(forest().windowed(4).unwrap());
         assert!(index.trees().len() >= 3 && windowed.pairs() < index.pairs());
         let shapes = [(1, 1, 1), (4, 2, 5), (2, 2, 16), (6, 3, 48), (4, 1, 33)];
         let all = shapes.map(|shape| (&index, shape)).into_iter();
-        let deep = Arc::new(AttentionIndex::causal(&[90, 5]).unwrap().windowed(19).unwrap().unwrap());
+        let deep = Arc::new(AttentionIndex::causal(&[90, 5]).unwrap().windowed(19).unwrap());
         let windows =
             [(&windowed, (4, 2, 5)), (&windowed, (2, 1, 16)), (&deep, (4, 2, 5)), (&deep, (2, 1, 16))];
         for (index, (heads, kv_heads, hd)) in all.chain(windows) {
@@ -249,8 +249,8 @@ mod tests {
     #[test]
     fn gradients_match_finite_differences() {
         let whole = Arc::new(forest());
-        let windowed = Arc::new(forest().windowed(4).unwrap().unwrap());
-        let deep = Arc::new(AttentionIndex::causal(&[30, 3]).unwrap().windowed(7).unwrap().unwrap());
+        let windowed = Arc::new(forest().windowed(4).unwrap());
+        let deep = Arc::new(AttentionIndex::causal(&[30, 3]).unwrap().windowed(7).unwrap());
         for (index, (heads, kv_heads, hd)) in
             [(&whole, (2, 1, 3)), (&whole, (1, 1, 17)), (&windowed, (2, 1, 3)), (&deep, (2, 1, 17))]
         {
@@ -266,7 +266,7 @@ mod tests {
         let deep = AttentionIndex::causal(&[150, 5, 70]).unwrap();
         let (heads, kv_heads, hd) = (4, 2, 21);
         for (whole, width) in [(forest(), 4), (deep.clone(), 1), (deep.clone(), 7), (deep, 32)] {
-            let windowed = Arc::new(whole.windowed(width).unwrap().unwrap());
+            let windowed = Arc::new(whole.windowed(width).unwrap());
             let apart = AttentionIndex::new(windowed.ranges().to_vec(), windowed.keys()).unwrap();
             assert!(windowed.tiles().len() < apart.tiles().len());
             let inputs = [(1, heads), (2, kv_heads), (3, kv_heads)].map(|(seed, heads)| {

@@ -86,6 +86,7 @@ struct Call<'a> {
     gpu: &'a Gpu,
     heads: Heads,
     scale: f32,
+    through_window: bool,
 }
 
 impl Call<'_> {
@@ -113,7 +114,8 @@ impl Call<'_> {
             more as u32,
             ranges as u32,
         ];
-        let subgroups = entry == "forward" && by_subgroups(self.gpu)?;
+        // By subgroups, the rows of a tile take the same key at a time.
+        let subgroups = entry == "forward" && !self.through_window && by_subgroups(self.gpu)?;
         self.gpu.launch(&Launch {
             shader: if subgroups { &SUBGROUP_SHADER } else { &SHADER },
             entry,
@@ -180,7 +182,7 @@ fn expect_bound(gpu: &Gpu, heads: Heads, index: &AttentionIndex) -> Result<()> {
 /// Forward. `out: [rows, heads·head_dim]`, `lse: [rows, heads]` the log-sum-exp of every row's scaled scores.
 pub fn forward(inputs: Inputs, index: &AttentionIndex, out: ViewMut, lse: ViewMut) -> Result<()> {
     let Inputs { q, k, v, heads, scale } = inputs;
-    let call = Call { gpu: q.gpu(), heads, scale };
+    let call = Call { gpu: q.gpu(), heads, scale, through_window: index.through_window() };
     let hd = heads.head_dim;
     expect_bound(call.gpu, heads, index)?;
     if index.rows() == 0 {
@@ -218,7 +220,7 @@ fn forward_whole(
 /// Backward.
 pub fn backward(inputs: Inputs, outputs: Outputs, index: &AttentionIndex, grads: Grads) -> Result<()> {
     let Inputs { q, k, v, heads, scale } = inputs;
-    let call = Call { gpu: q.gpu(), heads, scale };
+    let call = Call { gpu: q.gpu(), heads, scale, through_window: index.through_window() };
     let hd = heads.head_dim;
     expect_bound(call.gpu, heads, index)?;
     if index.rows() == 0 {
