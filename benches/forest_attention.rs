@@ -49,7 +49,7 @@ fn forward(c: &mut Criterion) {
     }
     bench(c, "causal 64 x 64".into(), AttentionIndex::causal(&[64; 64]).expect("index"));
     // As in a decoder with a sliding window; apart, every row deeper than the window is a tile of its own.
-    let deep = AttentionIndex::causal(&[200; 16]).expect("index").windowed(32).expect("index").expect("cut");
+    let deep = AttentionIndex::causal(&[200; 16]).expect("index").windowed(32).expect("index");
     let apart = AttentionIndex::new(deep.ranges().to_vec(), deep.keys()).expect("index");
     bench(c, "causal 200 x 16, window 32".into(), deep);
     bench(c, "causal 200 x 16, window 32, rows apart".into(), apart);
