@@ -29,6 +29,7 @@ const ATTENTION: &str = "ops::attention::forest_attention";
 const WINDOW_BITS: &str =
     "ops::attention::a_row_through_a_window_has_the_same_bits_in_a_tile_of_many_rows_as_in_one_of_few";
 const LEAF_BITS: &str = "ops::attention::a_short_leaf_has_the_same_bits_beside_long_ones";
+const ATTENTION_BF16: &str = "attention_bf16::products_in_bf16_are_as_near_as_those_of_a_plain_loop";
 const RMS_NORM: &str = "ops::rows::rms_norm";
 const SUMS: &str = "ops::elements::sums_over_rows";
 const REDUCE: &str = "ops::elements::sums_of_everything";
@@ -88,10 +89,11 @@ const MISTAKES: &[Mistake] = &[
 ];
 
 /// The tests of which one must fail where a barrier of a file is taken away.
-const BARRIERS: [(&str, &[&str]); 7] = [
+const BARRIERS: [(&str, &[&str]); 8] = [
     ("matmul.cu", &[MATMUL]),
     ("matmul_bf16.cu", &[HALVES]),
     ("forest_attention.cu", &[ATTENTION]),
+    ("forest_attention_bf16.cu", &[ATTENTION_BF16]),
     ("top_k.cu", &[TOP_K]),
     ("gru.cu", &[GRU]),
     ("common/reduce.cuh", &["ops::elements::layer_norm", RMS_NORM]),
