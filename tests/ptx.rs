@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// What PTX for compute capability 8.0 must assemble for.
 const ARCHITECTURES: [&str; 4] = ["sm_80", "sm_86", "sm_89", "sm_90"];
 /// Files whose kernels must not spill a byte, and the instruction that does their work.
-const HOT: [(&str, &str); 3] = [("matmul", "FFMA"), ("matmul_bf16", "HMMA"), ("forest_attention_bf16", "HMMA")];
+const HOT: [(&str, &str); 3] =
+    [("matmul", "FFMA"), ("matmul_bf16", "HMMA"), ("forest_attention_bf16", "HMMA")];
 /// Kernels of hot files without products of their own.
 const HELPERS: [&str; 3] = ["round", "pad", "delta"];
 /// Bytes that another kernel may spill: the assembler does so to fit one more block on a processor.

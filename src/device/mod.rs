@@ -11,6 +11,7 @@ pub mod cuda;
 pub mod destinations;
 pub mod dropout;
 mod dtype;
+mod frozen_type;
 pub(crate) mod known_ids;
 mod per_device;
 mod pool;
@@ -21,6 +22,7 @@ pub mod webgpu;
 pub use attention_index::{AttentionIndex, RowRanges, Tile, Tree};
 pub use cost::Cost;
 pub use dtype::{DType, Element};
+pub use frozen_type::FrozenType;
 
 use crate::{Error, Result};
 use std::str::FromStr;
@@ -80,7 +82,14 @@ impl Device {
     /// What the bits of a result depend on besides its inputs: the device and, of the CPU, the instruction set in use.
     pub fn arithmetic(&self) -> String {
         match self {
-            Device::Cpu => format!("{self} {}", cpu::instruction_set()),
+            Device::Cpu => match cpu::frozen_type() {
+                FrozenType::F32 => format!("{self} {}", cpu::instruction_set()),
+                // Whether the processor multiplies bf16 itself decides the order of sums.
+                FrozenType::Bf16 if cpu::matmul_bf16::has_instructions() => {
+                    format!("{self} {} with bf16", cpu::instruction_set())
+                }
+                FrozenType::Bf16 => format!("{self} {}, bf16 widened", cpu::instruction_set()),
+            },
             Device::Cuda(cuda) => cuda.arithmetic(),
             Device::WebGpu(gpu) => gpu.arithmetic(),
         }
@@ -89,17 +98,22 @@ impl Device {
     /// The type in which it stores frozen weights that were read for computing in f32.
     pub fn frozen_type(&self) -> DType {
         match self {
+            Device::Cpu => cpu::frozen_type().dtype(),
             Device::Cuda(cuda) => cuda.frozen_type(),
             Device::WebGpu(gpu) if gpu.stores_halves() => DType::F16,
             _ => DType::F32,
         }
     }
 
-    /// The same for weights of rows of `row` elements: for bf16 that is no multiple of 8 they stay f32, since tensor cores
+    /// The same for weights of rows of `row` elements: for bf16 on CUDA that is no multiple of 8 they stay f32, since its cores
     /// read runs of 16 bytes.
     pub fn frozen_type_of(&self, row: usize) -> DType {
         match self.frozen_type() {
-            DType::BF16 if !row.is_multiple_of(cuda::matmul_bf16::CHUNK) => DType::F32,
+            DType::BF16
+                if matches!(self, Device::Cuda(_)) && !row.is_multiple_of(cuda::matmul_bf16::CHUNK) =>
+            {
+                DType::F32
+            }
             other => other,
         }
     }

@@ -92,6 +92,19 @@ pub(super) fn run(
             let right = Matrix { data: b.view(), transposed: transpose_b };
             webgpu::matmul::matmul(left, right, c.gpu_mut()?, [m, n, k], epilogue)
         }
+        Device::Cpu if b.dtype() == DType::BF16 => {
+            expect_float("matmul", a)?;
+            if transpose_a || !transpose_b {
+                return run(a, &b.widened()?, transpose_a, transpose_b, c, terms);
+            }
+            let terms = cpu::matmul::Terms {
+                residual: terms.residual.map(Tensor::host),
+                bias: terms.bias.map(Tensor::host),
+                accumulate: terms.accumulate,
+            };
+            cpu::matmul_bf16::matmul(a.host(), b.host(), c.host_mut(), [n, k], terms);
+            Ok(())
+        }
         Device::Cpu => float_type!("matmul", a, T => {
             use cpu::matmul::Matrix;
             let side = |data, rows, columns, transposed| Matrix::<T> { data, rows, columns, transposed };
@@ -112,8 +125,7 @@ pub(super) fn run(
 fn is_stored_half(a: &Tensor, b: &Tensor) -> bool {
     let half = match a.device() {
         Device::WebGpu(_) => DType::F16,
-        Device::Cuda(_) => DType::BF16,
-        Device::Cpu => return false,
+        Device::Cpu | Device::Cuda(_) => DType::BF16,
     };
     a.device() == b.device() && (a.dtype(), b.dtype()) == (DType::F32, half)
 }

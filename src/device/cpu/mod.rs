@@ -15,6 +15,7 @@ pub mod elementwise;
 pub mod embedding;
 mod float;
 pub mod forest_attention;
+mod frozen;
 pub mod gather_dot;
 pub mod gru;
 pub mod l2_normalize;
@@ -40,6 +41,7 @@ pub mod top_k;
 
 pub use buffer::{Buffer, release_free_buffers};
 pub use float::Float;
+pub use frozen::{force_frozen_type, frozen_type};
 
 /// Rows handed to one rayon task, so that a task moves at least some 16 Ki elements.
 pub(crate) fn rows_per_task(width: usize) -> usize {
@@ -58,5 +60,9 @@ pub fn describe() -> String {
         Some(line.split_once(':')?.1.trim().to_string())
     });
     let model = model.unwrap_or_else(|| std::env::consts::ARCH.to_string());
-    format!("{model}, {} threads, {}", rayon::current_num_threads(), simd::level())
+    let frozen = match frozen_type() {
+        crate::device::FrozenType::F32 => "",
+        crate::device::FrozenType::Bf16 => ", frozen weights in bf16",
+    };
+    format!("{model}, {} threads, {}{frozen}", rayon::current_num_threads(), simd::level())
 }

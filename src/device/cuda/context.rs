@@ -1,12 +1,12 @@
 //! An opened CUDA device: its context, its one stream, its pool of memory, and the kernels loaded so far.
 
 use super::driver::{self, Description};
-use super::frozen::{FrozenType, forced_frozen_type};
+use super::frozen::forced_frozen_type;
 use super::launch::Modules;
 use super::memory::{self, Memory};
 use super::trace::Trace;
-use crate::device::DType;
 use crate::device::pool::Pool;
+use crate::device::{DType, FrozenType};
 use crate::{Error, Result};
 use cudarc::driver::sys::{self, CUcontext, CUdevice, CUresult, CUstream};
 use std::sync::atomic::AtomicU64;

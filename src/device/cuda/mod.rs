@@ -46,6 +46,6 @@ mod trace;
 pub use buffer::{Buffer, View, ViewMut};
 pub use context::Cuda;
 pub use driver::{Description, list};
-pub use frozen::{FrozenType, force_frozen_type};
+pub use frozen::force_frozen_type;
 pub use launch::{Arg, Launch, PTX, Ptx};
 pub use open::{best, open, opened};
