@@ -20,7 +20,7 @@ pub trait Case {
 
 /// The elements of `x` in order.
 pub fn elements<const D: usize>(x: Tensor<D>) -> Vec<f32> {
-    x.into_data().to_vec().expect("f32")
+    x.into_data().try_to_vec().expect("f32")
 }
 
 struct Product(Tensor<2>, Tensor<2>);
