@@ -209,6 +209,10 @@ fn what_the_disk_damaged_of_an_unfinished_run_is_told_and_labelled_again_and_not
         let name = format!("damaged-{attempt}");
         let mut child = runs.start(&name);
         std::thread::sleep(runs.time.mul_f64(0.3 + 0.03 * f64::from(attempt)));
+        if child.try_wait().unwrap().is_some() {
+            // It came to its end: a finished run is another matter.
+            continue;
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         let out = runs.workshop.path(&name);
