@@ -2,6 +2,7 @@
 //! 14 FLOPs an element; bytes of parameter, both moments (read and written) and gradient.
 
 use super::{Cost, expect_alike, expect_float, expect_shape, float_type};
+use crate::device::adamw::Update;
 use crate::device::{DType, Device, cpu, cuda, profile, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -25,6 +26,28 @@ pub struct AdamWStep {
     pub grad_scale: f64,
 }
 
+impl AdamWStep {
+    /// The bias correction of a moment that decays by `beta`.
+    fn correction(&self, beta: f64) -> f64 {
+        1.0 - beta.powf(self.step as f64)
+    }
+
+    /// The constants of the update, each rounded once.
+    fn update(&self) -> Update {
+        Update {
+            grad_scale: self.grad_scale as f32,
+            beta1: self.beta1 as f32,
+            beta1_rest: (1.0 - self.beta1) as f32,
+            beta2: self.beta2 as f32,
+            beta2_rest: (1.0 - self.beta2) as f32,
+            rate: (self.lr / self.correction(self.beta1)) as f32,
+            second_scale: (1.0 / self.correction(self.beta2)) as f32,
+            eps: self.eps as f32,
+            keep: (1.0 - self.lr * self.weight_decay) as f32,
+        }
+    }
+}
+
 /// One update in place of `param`, its moments `m` and `v`, from `grad`; all of one shape.
 pub fn adamw_step(
     param: &mut Tensor,
@@ -38,47 +61,24 @@ pub fn adamw_step(
         expect_shape("adamw", what, tensor, param.shape())?;
     }
     let _range = profile::op(grad.device(), "adamw", || cost(grad.len(), grad.dtype().size()));
-    let correction = |beta: f64| 1.0 - beta.powf(step.step as f64);
     match grad.device() {
         Device::Cuda(_) => {
             expect_float("adamw", grad)?;
-            let update = crate::device::adamw::Update {
-                grad_scale: step.grad_scale as f32,
-                beta1: step.beta1 as f32,
-                beta1_rest: (1.0 - step.beta1) as f32,
-                beta2: step.beta2 as f32,
-                beta2_rest: (1.0 - step.beta2) as f32,
-                rate: (step.lr / correction(step.beta1)) as f32,
-                second_scale: (1.0 / correction(step.beta2)) as f32,
-                eps: step.eps as f32,
-                keep: (1.0 - step.lr * step.weight_decay) as f32,
-            };
             let moments = [m.cuda_mut()?, v.cuda_mut()?];
-            cuda::adamw::step(update, param.cuda_mut()?, moments, grad.cuda())
+            cuda::adamw::step(step.update(), param.cuda_mut()?, moments, grad.cuda())
         }
         Device::WebGpu(_) => {
             expect_float("adamw", grad)?;
-            let update = crate::device::adamw::Update {
-                grad_scale: step.grad_scale as f32,
-                beta1: step.beta1 as f32,
-                beta1_rest: (1.0 - step.beta1) as f32,
-                beta2: step.beta2 as f32,
-                beta2_rest: (1.0 - step.beta2) as f32,
-                rate: (step.lr / correction(step.beta1)) as f32,
-                second_scale: (1.0 / correction(step.beta2)) as f32,
-                eps: step.eps as f32,
-                keep: (1.0 - step.lr * step.weight_decay) as f32,
-            };
             let moments = [m.gpu_mut()?, v.gpu_mut()?];
-            webgpu::adamw::step(update, param.gpu_mut()?, moments, grad.gpu()?.view())
+            webgpu::adamw::step(step.update(), param.gpu_mut()?, moments, grad.gpu()?.view())
         }
         Device::Cpu => float_type!("adamw", grad, T => {
             let update = cpu::adamw::Update {
                 grad_scale: step.grad_scale as T,
                 beta1: step.beta1 as T,
                 beta2: step.beta2 as T,
-                rate: (step.lr / correction(step.beta1)) as T,
-                second_scale: (1.0 / correction(step.beta2)) as T,
+                rate: (step.lr / step.correction(step.beta1)) as T,
+                second_scale: (1.0 / step.correction(step.beta2)) as T,
                 eps: step.eps as T,
                 keep: (1.0 - step.lr * step.weight_decay) as T,
             };

@@ -1,7 +1,7 @@
 //! C = op(A)·op(B) with op the identity or the transpose. FLOPs 2·m·n·k; bytes of A, B and C.
 
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, float_type};
-use crate::device::{DType, Device, cpu, cuda, profile, webgpu};
+use crate::device::{DType, Device, Element, cpu, cuda, profile, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -46,6 +46,17 @@ pub(super) struct Terms<'a> {
     pub bias: Option<&'a Tensor>,
     /// A matrix like the output.
     pub residual: Option<&'a Tensor>,
+}
+
+impl<'a> Terms<'a> {
+    /// The same in host memory.
+    fn host<T: Element>(&self) -> cpu::matmul::Terms<'a, T> {
+        cpu::matmul::Terms {
+            residual: self.residual.map(Tensor::host),
+            bias: self.bias.map(Tensor::host),
+            accumulate: self.accumulate,
+        }
+    }
 }
 
 /// c = op(a)·op(b) and the terms, whose shapes have been checked.
@@ -97,12 +108,7 @@ pub(super) fn run(
             if transpose_a || !transpose_b {
                 return run(a, &b.widened()?, transpose_a, transpose_b, c, terms);
             }
-            let terms = cpu::matmul::Terms {
-                residual: terms.residual.map(Tensor::host),
-                bias: terms.bias.map(Tensor::host),
-                accumulate: terms.accumulate,
-            };
-            cpu::matmul_bf16::matmul(a.host(), b.host(), c.host_mut(), [n, k], terms);
+            cpu::matmul_bf16::matmul(a.host(), b.host(), c.host_mut(), [n, k], terms.host());
             Ok(())
         }
         Device::Cpu => float_type!("matmul", a, T => {
@@ -110,12 +116,7 @@ pub(super) fn run(
             let side = |data, rows, columns, transposed| Matrix::<T> { data, rows, columns, transposed };
             let left = side(a.host(), m, k, transpose_a);
             let right = side(b.host(), k, n, transpose_b);
-            let terms = cpu::matmul::Terms {
-                residual: terms.residual.map(Tensor::host),
-                bias: terms.bias.map(Tensor::host),
-                accumulate: terms.accumulate,
-            };
-            cpu::matmul::matmul_with(left, right, c.host_mut::<T>(), terms);
+            cpu::matmul::matmul_with(left, right, c.host_mut::<T>(), terms.host());
             Ok(())
         }),
     }
