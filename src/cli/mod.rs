@@ -12,6 +12,7 @@ pub mod inspect;
 pub mod items;
 pub mod label;
 pub mod labels;
+mod measure;
 mod output;
 pub mod pipeline;
 pub mod pretrain;

@@ -73,13 +73,8 @@ pub struct KernelRow {
 impl Profile {
     /// A row a kernel, those that took longest first. The work of an op is shared among its launches by their times.
     pub fn kernels(&self) -> Vec<KernelRow> {
-        let mut by_op = vec![0.0; self.ranges.len()];
-        let ops: Vec<Option<usize>> = self.launches.iter().map(|l| self.op_of(l)).collect();
-        for (launch, op) in self.launches.iter().zip(&ops) {
-            op.iter().for_each(|&op| by_op[op] += launch.seconds);
-        }
         let mut rows: Vec<KernelRow> = Vec::new();
-        for (launch, op) in self.launches.iter().zip(ops) {
+        for (launch, work) in self.launches.iter().zip(self.launch_work()) {
             let place = rows.iter().position(|row| row.kernel == launch.kernel).unwrap_or_else(|| {
                 let kernel = launch.kernel.clone();
                 rows.push(KernelRow { kernel, calls: 0, seconds: 0.0, flops: 0.0, bytes: 0.0 });
@@ -88,20 +83,48 @@ impl Profile {
             let row = &mut rows[place];
             row.calls += 1;
             row.seconds += launch.seconds;
-            if let Some(op) = op.filter(|&op| by_op[op] > 0.0) {
-                let share = launch.seconds / by_op[op];
-                row.flops += share * self.ranges[op].cost.flops as f64;
-                row.bytes += share * self.ranges[op].cost.bytes as f64;
-            }
+            row.flops += work[0];
+            row.bytes += work[1];
         }
         rows.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
         rows
     }
 
-    /// The innermost range around a launch whose work is known.
-    fn op_of(&self, launch: &Launched) -> Option<usize> {
-        std::iter::successors(launch.range, |&i| self.ranges[i].parent)
-            .find(|&i| self.ranges[i].cost != Cost::default())
+    /// FLOPs and bytes of every launch. An op inside another is a part of its work. An op without a launch of its own ran
+    /// inside what the host timed around it: its work belongs there.
+    fn launch_work(&self) -> Vec<[f64; 2]> {
+        let told = |i: &usize| self.ranges[*i].cost != Cost::default();
+        let up = |from: Option<usize>| std::iter::successors(from, |&i| self.ranges[i].parent);
+        let outermost = |from: Option<usize>| up(from).filter(told).last();
+        // Seconds of the launches that share the work of a range: of an op those within it, else those of the range itself.
+        let (mut within, mut own) = (vec![0.0; self.ranges.len()], vec![0.0; self.ranges.len()]);
+        for launch in &self.launches {
+            match (outermost(launch.range), launch.range) {
+                (Some(op), _) => within[op] += launch.seconds,
+                (None, Some(range)) => own[range] += launch.seconds,
+                (None, None) => {}
+            }
+        }
+        let mut work = vec![[0.0; 2]; self.ranges.len()];
+        for (i, range) in self.ranges.iter().enumerate() {
+            if !told(&i) || outermost(range.parent).is_some() {
+                continue;
+            }
+            let place = if within[i] > 0.0 { Some(i) } else { up(range.parent).find(|&i| own[i] > 0.0) };
+            if let Some(place) = place {
+                work[place][0] += range.cost.flops as f64;
+                work[place][1] += range.cost.bytes as f64;
+            }
+        }
+        let of_launch = |launch: &Launched| {
+            let (place, seconds) = match outermost(launch.range) {
+                Some(op) => (op, within[op]),
+                None => launch.range.map_or((0, 0.0), |range| (range, own[range])),
+            };
+            let share = if seconds > 0.0 { launch.seconds / seconds } else { 0.0 };
+            work.get(place).map_or([0.0; 2], |work| work.map(|of| share * of))
+        };
+        self.launches.iter().map(of_launch).collect()
     }
 }
 
@@ -284,6 +307,34 @@ mod tests {
         assert_eq!(rows.iter().map(|r| &*r.kernel).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(rows.iter().map(|r| r.flops).collect::<Vec<_>>(), [75.0, 25.0]);
         assert_eq!(rows.iter().map(|r| r.bytes).collect::<Vec<_>>(), [150.0, 50.0]);
+    }
+
+    #[test]
+    fn ops_inside_a_backward_pass_give_it_their_work_once() {
+        let work = || {
+            let _backward = backward(&Device::Cpu, "linear");
+            for _ in 0..2 {
+                let _product = op(&Device::Cpu, "matmul", || cost(5));
+                let _part = op(&Device::Cpu, "pack", || cost(3));
+            }
+            Ok(())
+        };
+        let rows = record(&Device::Cpu, work).unwrap().1.kernels();
+        assert_eq!(rows.len(), 1);
+        assert_eq!((&*rows[0].kernel, rows[0].flops, rows[0].bytes), ("linear, backward", 10.0, 20.0));
+        // On a device with a clock of its own the products have launches, and what else the pass launches has no work.
+        let range =
+            |name: &str, parent, cost| Range { name: name.into(), parent, start: 0.0, seconds: 1.0, cost };
+        let launch =
+            |kernel: &'static str, range| Launched { kernel: kernel.into(), range, start: 0.0, seconds: 1.0 };
+        let profile = Profile {
+            ranges: vec![range("linear, backward", None, Cost::default()), range("matmul", Some(0), cost(5))],
+            launches: vec![launch("sums", Some(0)), launch("product", Some(1)), launch("copy", None)],
+            seconds: 3.0,
+        };
+        let flops: Vec<(String, f64)> =
+            profile.kernels().iter().map(|row| (row.kernel.to_string(), row.flops)).collect();
+        assert_eq!(flops, [("sums".into(), 0.0), ("product".into(), 5.0), ("copy".into(), 0.0)]);
     }
 
     #[test]

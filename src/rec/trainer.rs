@@ -5,21 +5,16 @@ mod state;
 use super::batch::{UserSteps, epoch_batches, training_users};
 use super::config::{Framework, RecConfig};
 use super::evaluate::{EvalSteps, evaluate};
-use super::feed::{Feed, StepData};
+use super::feed::Feed;
 use super::labels::Labels;
+use super::learners::{Learners, StepLosses};
 use super::network::Network;
-use super::noise::Noise;
-use super::objective::objective;
-use crate::autograd::backward;
 use crate::data::{Dataset, Part, Split};
-use crate::device::{DType, Device};
-use crate::nn::{AdamW, AdamWConfig};
+use crate::device::Device;
 use crate::progress::{MetricsLog, Progress};
 use crate::tensor::Tensor;
 use crate::tensor::checkpoint::Checkpoints;
 use crate::{Error, Result, files};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Instant;
@@ -179,7 +174,7 @@ impl Training {
         progress.resume(done);
         for batch in batches.iter().skip(self.batches) {
             let data = feed.step(batch, epoch as u32)?;
-            self.learners.step(&data, &mut self.losses)?;
+            self.losses.add(self.learners.step(&data)?);
             self.batches += 1;
             progress.advance(data.batch.steps() as u64);
             let place = || format!("training, batch {} of {} in epoch {epoch}", self.batches, batches.len());
@@ -218,63 +213,6 @@ pub fn read_curve(path: &Path) -> Result<Vec<EpochRecord>> {
     text.lines().enumerate().map(parse).collect()
 }
 
-/// One network and its optimiser.
-struct Learner {
-    network: Network,
-    optimiser: AdamW,
-}
-
-/// The one or two networks of a training.
-struct Learners {
-    nets: Vec<Learner>,
-    config: RecConfig,
-    /// Optimiser steps taken.
-    step: u64,
-    /// Draws the network that is trained next.
-    roles: ChaCha8Rng,
-}
-
-impl Learners {
-    fn new(config: &RecConfig, items: usize, state_dim: usize, device: &Device) -> Result<Self> {
-        let learner = |index: u64| -> Result<Learner> {
-            let seed = config.seed.wrapping_mul(2).wrapping_add(index);
-            let network = Network::new(config, items, state_dim, (device, DType::F32), seed)?;
-            let settings = AdamWConfig {
-                lr: config.learning_rate,
-                weight_decay: config.weight_decay,
-                clip_norm: (config.clip_norm > 0.0).then_some(config.clip_norm),
-                ..AdamWConfig::default()
-            };
-            Ok(Learner { optimiser: AdamW::new(network.params(), settings)?, network })
-        };
-        let count = if config.framework.has_q() { 2 } else { 1 };
-        let nets = (0..count).map(learner).collect::<Result<_>>()?;
-        let mut roles = ChaCha8Rng::seed_from_u64(config.seed);
-        roles.set_stream(u64::MAX);
-        Ok(Learners { nets, config: config.clone(), step: 0, roles })
-    }
-
-    /// One optimiser step.
-    fn step(&mut self, data: &StepData, losses: &mut Losses) -> Result<()> {
-        let main = if self.nets.len() == 2 { self.roles.random_range(0..2) } else { 0 };
-        let other = self.nets.get(1 - main).map(|learner| &learner.network);
-        let noise = Noise::new(self.config.dropout, self.config.seed, self.step);
-        let objective = objective(&self.nets[main].network, other, data, &noise, self.step)?;
-        let loss = objective.loss.value().item()?;
-        losses.add(loss, objective.supervised, objective.q);
-        let grads = backward(&objective.loss)?;
-        // Frees the tape, which shares the parameters: they are then updated in place.
-        drop(objective);
-        self.nets[main].optimiser.step(grads, 1.0)?;
-        self.step += 1;
-        Ok(())
-    }
-
-    fn into_first(mut self) -> Network {
-        self.nets.swap_remove(0).network
-    }
-}
-
 /// Sums over the optimiser steps of an epoch.
 #[derive(Default)]
 struct Losses {
@@ -283,9 +221,9 @@ struct Losses {
 }
 
 impl Losses {
-    fn add(&mut self, loss: f64, supervised: f64, q: f64) {
+    fn add(&mut self, step: StepLosses) {
         self.count += 1.0;
-        self.sums.iter_mut().zip([loss, supervised, q]).for_each(|(sum, x)| *sum += x);
+        self.sums.iter_mut().zip([step.loss, step.supervised, step.q]).for_each(|(sum, x)| *sum += x);
     }
 
     fn record(&self, epoch: usize, [hr10, ndcg10]: [f64; 2], started: Instant) -> EpochRecord {

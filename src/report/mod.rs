@@ -5,6 +5,7 @@
 //! - [`Report`] is `report.json`, from which [`Report::html`] renders `report.html`.
 //! - [`Table`] prints to a terminal and to HTML; [`plot`] draws the report's figures as SVG.
 
+mod ceiling;
 mod document;
 mod escape;
 mod html;
@@ -20,6 +21,7 @@ mod sections;
 mod table;
 mod trace;
 
+pub use ceiling::{Bound, Ceiling};
 pub use document::{Fact, ForestSavings, PassCost, Report};
 pub use metrics::{METRIC_NAMES, Metrics, MetricsRow, Scores, SeedScores};
 pub use quality::{AugmentedQuality, EnvironmentQuality, PairAccuracy};

@@ -1,8 +1,8 @@
 //! `lea bench catalogue`: one user, every item of the catalogue a candidate at every step, random weights. What is
 //! measured is that memory stays bounded, and how long it takes.
 
-use super::ceiling::peak_rss_mb;
 use crate::autograd::Param;
+use crate::cli::measure::peak_rss_mb;
 use crate::cli::output;
 use crate::data::{Event, Feedback, NegativeKind, NegativeSampler, met_items};
 use crate::decoder::{Decoder, DecoderConfig};

@@ -1,8 +1,18 @@
-//! `lea bench`: the speed of one stage beside the machine's own limit.
+//! `lea bench`: the speed of one piece of work beside the machine's own limits, and what got slower between two runs.
 
+mod all;
+mod attention;
 mod catalogue;
-mod ceiling;
+mod compare;
+mod decoder;
+mod eval;
+mod fit;
+mod harness;
 mod label;
+mod matmul;
+mod recommender;
+mod record;
+mod train;
 
 use crate::Result;
 use clap::{Args, Subcommand};
@@ -10,24 +20,46 @@ use clap::{Args, Subcommand};
 /// `lea bench`.
 #[derive(Debug, Args)]
 pub struct BenchCommand {
-    /// The stage.
+    /// What is measured.
     #[command(subcommand)]
     pub stage: BenchStage,
 }
 
-/// The stages that can be measured.
+/// What can be measured.
 #[derive(Debug, Subcommand)]
 pub enum BenchStage {
+    /// One product a·bᵀ
+    Matmul(matmul::MatmulBench),
+    /// Forest attention as in the labelling pass, or causal
+    Attention(attention::AttentionBench),
     /// The labelling pass: rewards of given actions at every step, random weights
     Label(label::LabelBench),
+    /// One optimiser step of the LE's training, random weights
+    Fit(fit::FitBench),
+    /// One optimiser step of a recommender
+    Train(train::TrainBench),
+    /// Full ranking of the catalogue by a recommender
+    Eval(eval::EvalBench),
+    /// All of these, one after another
+    All(all::AllBench),
+    /// What got slower from one run to another, beyond noise; ends with exit status 1 if anything did
+    Compare(compare::CompareCommand),
     /// The labelling pass with the whole catalogue as candidates of a long history: memory and time, random weights
     Catalogue(catalogue::CatalogueBench),
 }
 
 /// Runs `lea bench`.
 pub fn run(args: BenchCommand) -> Result<()> {
-    match args.stage {
-        BenchStage::Label(bench) => label::run(&bench),
-        BenchStage::Catalogue(bench) => catalogue::run(&bench),
-    }
+    let (records, json) = match args.stage {
+        BenchStage::Matmul(bench) => (vec![matmul::measure(&bench)?], bench.timing.json),
+        BenchStage::Attention(bench) => (vec![attention::measure(&bench)?], bench.timing.json),
+        BenchStage::Label(bench) => (vec![label::measure(&bench)?], bench.timing.json),
+        BenchStage::Fit(bench) => (vec![fit::measure(&bench)?], bench.timing.json),
+        BenchStage::Train(bench) => (vec![train::measure(&bench)?], bench.timing.json),
+        BenchStage::Eval(bench) => (vec![eval::measure(&bench)?], bench.timing.json),
+        BenchStage::All(bench) => return all::run(&bench),
+        BenchStage::Compare(command) => return compare::run(&command),
+        BenchStage::Catalogue(bench) => return catalogue::run(&bench),
+    };
+    record::print(&records, json)
 }

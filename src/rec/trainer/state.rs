@@ -1,8 +1,9 @@
 //! What a training needs to go on with the same bits.
 
-use super::{Best, EpochRecord, Learner, Losses, Training};
+use super::{Best, EpochRecord, Losses, Training};
 use crate::Result;
 use crate::autograd::Param;
+use crate::rec::learners::Learner;
 use crate::tensor::Tensor;
 use crate::tensor::checkpoint::Checkpoint;
 use serde::{Deserialize, Serialize};

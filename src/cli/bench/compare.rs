@@ -1,0 +1,214 @@
+//! `lea bench compare`: what got slower from one run of `lea bench … --json` to another, beyond noise.
+
+use super::record::Record;
+use crate::cli::measure::statistics::{chance_of_larger, least_chance};
+use crate::cli::output;
+use crate::report::{Align, Cell, Table};
+use crate::{Error, Result, files};
+use clap::Args;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Chance above which a difference may be one of the draw.
+const CHANCE: f64 = 0.01;
+/// How far apart the ceilings of two runs may be before that is told.
+const DRIFT: f64 = 0.1;
+
+/// `lea bench compare`.
+#[derive(Debug, Args)]
+pub struct CompareCommand {
+    /// What lea bench printed with --json, before
+    #[arg(value_name = "A.json")]
+    pub before: PathBuf,
+    /// The same afterwards
+    #[arg(value_name = "B.json")]
+    pub after: PathBuf,
+    /// Percent by which a median must have grown to count as slower, beside what noise asks for
+    #[arg(long, value_name = "PERCENT", default_value_t = 3.0)]
+    pub threshold: f64,
+    /// Print one line of JSON a measured piece of work
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What became of a piece of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Slower,
+    Faster,
+    Same,
+    /// So few samples that chance cannot be told from a change.
+    TooFew,
+}
+
+impl Verdict {
+    fn name(self) -> &'static str {
+        match self {
+            Verdict::Slower => "slower",
+            Verdict::Faster => "faster",
+            Verdict::Same => "same",
+            Verdict::TooFew => "too few samples",
+        }
+    }
+}
+
+/// One piece of work in both runs.
+struct Pair<'a> {
+    before: &'a Record,
+    after: &'a Record,
+    verdict: Verdict,
+    /// That chance alone made the difference.
+    chance: f64,
+}
+
+impl Pair<'_> {
+    /// Median time now by median time before.
+    fn ratio(&self) -> f64 {
+        self.after.median_seconds / self.before.median_seconds
+    }
+
+    /// What else differs, so that times may tell of that.
+    fn differs(&self) -> Vec<String> {
+        let (a, b) = (self.before, self.after);
+        let changed = |name: &str, a: &str, b: &str| (a != b).then(|| format!("{name} {a} → {b}"));
+        let [threads, others] = [a, b].map(|of| of.threads.to_string());
+        let machine = [
+            changed("device", &a.device, &b.device),
+            changed("threads", &threads, &others),
+            changed("inputs", &a.inputs, &b.inputs),
+        ];
+        let ceiling = |name: &str, a: f64, b: f64| {
+            let ratio = b / a;
+            ((ratio - 1.0).abs() > DRIFT && ratio.is_finite())
+                .then(|| format!("ceiling of {name} × {ratio:.2}"))
+        };
+        let ceilings = [
+            ceiling("compute", a.ceiling_gflops, b.ceiling_gflops),
+            ceiling("memory", a.ceiling_gb_per_s, b.ceiling_gb_per_s),
+        ];
+        machine.into_iter().chain(ceilings).flatten().collect()
+    }
+}
+
+/// Runs `lea bench compare`.
+///
+/// # Errors
+/// Files that are no records, and, last of all, that something got slower.
+pub fn run(args: &CompareCommand) -> Result<()> {
+    if !(args.threshold >= 0.0 && args.threshold.is_finite()) {
+        return Err(Error::setting(
+            format!("--threshold {} is no percentage", args.threshold),
+            "give 0 or more",
+        ));
+    }
+    let (before, after) = (read(&args.before)?, read(&args.after)?);
+    let pairs: Vec<Pair> = before
+        .iter()
+        .filter_map(|a| after.iter().find(|b| is_same_work(a, b)).map(|b| judge(a, b, args.threshold)))
+        .collect();
+    if pairs.is_empty() {
+        return Err(Error::setting(
+            format!("{} and {} have no work in common", args.before.display(), args.after.display()),
+            "compare runs of the same bench with the same shapes",
+        ));
+    }
+    match args.json {
+        true => pairs.iter().try_for_each(print_json)?,
+        false => print_table(&pairs)?,
+    }
+    for (records, others, path) in [(&before, &after, &args.before), (&after, &before, &args.after)] {
+        for record in records.iter().filter(|r| !others.iter().any(|o| is_same_work(r, o))) {
+            eprintln!("only in {}: {}", path.display(), record.title());
+        }
+    }
+    match pairs.iter().filter(|pair| pair.verdict == Verdict::Slower).count() {
+        0 => Ok(()),
+        slower => Err(Error::setting(
+            format!("{slower} of {} got slower beyond noise", pairs.len()),
+            "measure both again in turn if the machine was busy; lea profile tells where the time goes",
+        )),
+    }
+}
+
+fn is_same_work(a: &Record, b: &Record) -> bool {
+    (&a.bench, &a.settings) == (&b.bench, &b.settings)
+}
+
+/// Slower or faster is what the Mann-Whitney test tells from chance, whose middle 80 % of samples do not overlap, and whose
+/// medians differ by the threshold: times of one run are not independent, so that the test alone would find too much.
+fn judge<'a>(before: &'a Record, after: &'a Record, threshold: f64) -> Pair<'a> {
+    let (a, b) = (&before.seconds, &after.seconds);
+    let (larger, smaller) = (chance_of_larger(a, b), chance_of_larger(b, a));
+    let beyond = |low: &Record, high: &Record, chance: f64| {
+        chance < CHANCE
+            && high.p10_seconds > low.p90_seconds
+            && high.median_seconds > low.median_seconds * (1.0 + threshold / 100.0)
+    };
+    let verdict = if least_chance(a.len(), b.len()) >= CHANCE {
+        Verdict::TooFew
+    } else if beyond(before, after, larger) {
+        Verdict::Slower
+    } else if beyond(after, before, smaller) {
+        Verdict::Faster
+    } else {
+        Verdict::Same
+    };
+    Pair { before, after, verdict, chance: larger.min(smaller) }
+}
+
+fn print_json(pair: &Pair) -> Result<()> {
+    output::line(json!({
+        "bench": pair.before.bench, "settings": pair.before.settings, "verdict": pair.verdict.name(),
+        "ratio": pair.ratio(), "chance": pair.chance,
+        "before_seconds": pair.before.median_seconds, "after_seconds": pair.after.median_seconds,
+        "differs": pair.differs(),
+    }))
+}
+
+fn print_table(pairs: &[Pair]) -> Result<()> {
+    let right = ["before ms", "after ms", "ratio", "chance"].map(|name| (name, Align::Right));
+    let columns = [("work", Align::Left)].into_iter().chain(right).chain([("verdict", Align::Left)]);
+    let mut table = Table::new(columns);
+    for pair in pairs {
+        let span = |of: &Record| {
+            let [middle, low, high] =
+                [of.median_seconds, of.p10_seconds, of.p90_seconds].map(|s| format!("{:.3}", 1e3 * s));
+            Cell::new(middle).with_detail(format!(" ({low} – {high})"))
+        };
+        let verdict = [vec![pair.verdict.name().to_string()], pair.differs()].concat().join("; ");
+        table.row(vec![
+            Cell::new(pair.before.title()),
+            span(pair.before),
+            span(pair.after),
+            Cell::new(format!("{:.3}", pair.ratio())),
+            Cell::new(if pair.chance < 1e-4 { "< 0.0001".into() } else { format!("{:.4}", pair.chance) }),
+            Cell::new(verdict),
+        ]);
+    }
+    output::line(table.to_text().trim_end())
+}
+
+/// The records of a file, one a line.
+fn read(path: &Path) -> Result<Vec<Record>> {
+    const REMEDY: &str = "write it with lea bench … --json > FILE";
+    let text = files::read_text(path)?;
+    let mut records: Vec<Record> = Vec::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let invalid = |problem: String| Error::invalid(path, format!("line {}", number + 1), problem, REMEDY);
+        let record: Record = serde_json::from_str(line).map_err(|e| invalid(e.to_string()))?;
+        let times = [record.median_seconds, record.p10_seconds, record.p90_seconds];
+        if record.seconds.is_empty()
+            || !record.seconds.iter().chain(&times).all(|&s| s > 0.0 && s.is_finite())
+        {
+            return Err(invalid("seconds are missing, or are no times".into()));
+        }
+        if records.iter().any(|other| is_same_work(other, &record)) {
+            return Err(invalid(format!("{} is there twice", record.title())));
+        }
+        records.push(record);
+    }
+    if records.is_empty() {
+        return Err(Error::invalid(path, "the whole file", "there is no record in it", REMEDY));
+    }
+    Ok(records)
+}

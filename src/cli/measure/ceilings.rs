@@ -1,0 +1,128 @@
+//! What the device can do, measured in the same run as what is compared with it: a large product, and a long copy.
+
+use super::statistics::median;
+use crate::device::{DType, Device};
+use crate::ops::matmul::matmul;
+use crate::ops::scale::scale;
+use crate::report::Ceiling;
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+use std::time::{Duration, Instant};
+
+/// Extent of the square product that is tried first, and the largest.
+const EXTENTS: [usize; 2] = [2048, 16_384];
+/// Below it a product tells of the launch more than of the device.
+const LONG_ENOUGH: Duration = Duration::from_millis(10);
+/// Elements of the copy, beyond what caches hold; on an NVIDIA GPU more.
+const COPIED: [usize; 2] = [1 << 24, 1 << 26];
+/// Values before they begin again: gigabytes of random numbers would take longer than all else.
+const BLOCK: usize = 65_521;
+
+/// Both ceilings, measured anew at each call of [`Ceilings::measure`].
+pub struct Ceilings {
+    a: Tensor,
+    b: Tensor,
+    copied: Tensor,
+    products: Vec<f64>,
+    copies: Vec<f64>,
+}
+
+impl Ceilings {
+    /// Prepares them on `device`: a product of `extent`, or of the least one that takes long enough. With `frozen` its
+    /// second factor is as the device stores frozen weights. An extent that is given bounds the copy too.
+    pub fn new(device: &Device, frozen: bool, extent: Option<usize>) -> Result<Self> {
+        let mut side = extent.unwrap_or(EXTENTS[0]);
+        if side == 0 || side > EXTENTS[1] {
+            return Err(Error::setting(
+                format!("a ceiling from a product of extent {side}"),
+                format!("choose 1 to {}", EXTENTS[1]),
+            ));
+        }
+        let [mut a, mut b] = factors(device, frozen, side)?;
+        // The first product warms up.
+        timed(device, || matmul(&a, &b, false, true))?;
+        while extent.is_none()
+            && side < EXTENTS[1]
+            && timed(device, || matmul(&a, &b, false, true))? < LONG_ENOUGH
+        {
+            side *= 2;
+            match factors(device, frozen, side) {
+                Ok(larger) => [a, b] = larger,
+                Err(Error::DeviceMemory { .. }) => break,
+                Err(e) => return Err(e),
+            }
+            timed(device, || matmul(&a, &b, false, true))?;
+        }
+        let copied = copied(device, extent.unwrap_or(EXTENTS[1]))?;
+        timed(device, || scale(&copied, 2.0))?;
+        Ok(Ceilings { a, b, copied, products: Vec::new(), copies: Vec::new() })
+    }
+
+    /// Takes one more measurement of each.
+    pub fn measure(&mut self) -> Result<()> {
+        let device = self.a.device();
+        self.products.push(timed(device, || matmul(&self.a, &self.b, false, true))?.as_secs_f64());
+        self.copies.push(timed(device, || scale(&self.copied, 2.0))?.as_secs_f64());
+        Ok(())
+    }
+
+    /// Median rates of the measurements so far.
+    pub fn told(&self) -> Ceiling {
+        let extent = self.a.shape()[0];
+        let copied = 2 * 4 * self.copied.len() as u64;
+        Ceiling {
+            gflops: 2.0 * (extent as f64).powi(3) / median(&self.products) / 1e9,
+            gb_per_s: copied as f64 / median(&self.copies) / 1e9,
+            dtype: self.b.dtype().to_string(),
+            extent,
+            copied,
+        }
+    }
+}
+
+/// Time of `work` on the device, from when it has nothing else to do until it has again.
+fn timed(device: &Device, work: impl FnOnce() -> Result<Tensor>) -> Result<Duration> {
+    device.synchronize()?;
+    let start = Instant::now();
+    let kept = work()?;
+    device.synchronize()?;
+    let taken = start.elapsed();
+    drop(kept);
+    Ok(taken)
+}
+
+fn factors(device: &Device, frozen: bool, side: usize) -> Result<[Tensor; 2]> {
+    let shape = [side, side];
+    let (a, b) = (uniform(side * side, 1), uniform(side * side, 2));
+    let b = match frozen {
+        true => Tensor::frozen(device, &b, &shape)?,
+        false => Tensor::from_slice(device, &b, &shape)?,
+    };
+    Ok([Tensor::from_slice(device, &a, &shape)?, b])
+}
+
+/// What is copied: as much as 16 factors of `extent` at most, and less where the device has no room for as much.
+fn copied(device: &Device, extent: usize) -> Result<Tensor> {
+    let mut len = COPIED[usize::from(matches!(device, Device::Cuda(_)))].min(16 * extent * extent);
+    loop {
+        let room =
+            device.expect_room("the copy that measures memory", 3 * DType::F32.size() as u64 * len as u64);
+        match room.and_then(|()| Tensor::from_slice(device, &uniform(len, 3), &[len])) {
+            Err(Error::DeviceMemory { .. }) if len > BLOCK => len /= 2,
+            other => return other,
+        }
+    }
+}
+
+/// Numbers uniform in [−1, 1), a block of them again and again.
+pub fn uniform(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let block: Vec<f32> = (0..len.min(BLOCK)).map(|_| next()).collect();
+    block.iter().copied().cycle().take(len).collect()
+}
