@@ -10,7 +10,7 @@ use crate::{Error, Result};
 use std::time::{Duration, Instant};
 
 /// Extent of the square product that is tried first, and the largest.
-const EXTENTS: [usize; 2] = [2048, 16_384];
+const EXTENTS: [usize; 2] = [2048, 8192];
 /// Below it a product tells of the launch more than of the device.
 const LONG_ENOUGH: Duration = Duration::from_millis(10);
 /// Elements of the copy, beyond what caches hold; on an NVIDIA GPU more.
