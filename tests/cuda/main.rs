@@ -28,17 +28,21 @@ use lea::tensor::Tensor;
 use parity::parity_on;
 use std::sync::{Mutex, OnceLock};
 
-/// The device, or none with a reason told.
-fn devices(test: &str) -> Vec<Device> {
+/// The device, and after it the same or another one that takes other kernels: of Hopper (9.0) beside those of all (8.0). Or none,
+/// with a reason told.
+fn generations(test: &str) -> Vec<Device> {
     static DEVICES: OnceLock<Result<Vec<Device>, String>> = OnceLock::new();
     let devices = DEVICES.get_or_init(|| {
-        cuda_host::load()?;
-        let found = cuda::list()?;
-        Ok(found
-            .into_iter()
-            .take(1)
-            .map(|d| Device::Cuda(cuda::Cuda::open(d, true, None).unwrap()))
-            .collect())
+        if let Some(stand_in) = cuda_host::load()? {
+            stand_in.capabilities("8.0,9.0");
+        }
+        let mut found = cuda::list()?;
+        if cuda_host::real() {
+            found.truncate(1);
+            let older = found.first().filter(|first| first.capability == (9, 0)).cloned();
+            found.extend(older.map(|first| cuda::Description { capability: (8, 0), ..first }));
+        }
+        Ok(found.into_iter().map(|d| Device::Cuda(cuda::Cuda::open(d, true, None).unwrap())).collect())
     });
     match devices {
         Ok(devices) => devices.clone(),
@@ -47,6 +51,11 @@ fn devices(test: &str) -> Vec<Device> {
             Vec::new()
         }
     }
+}
+
+/// The device, or none with a reason told.
+fn devices(test: &str) -> Vec<Device> {
+    generations(test).into_iter().take(1).collect()
 }
 
 /// Memory is not split here: the same.

@@ -1,7 +1,8 @@
 // A stand-in for NVIDIA's driver library (libcuda.so.1): the functions of it that are called, done on the CPU. The program's
 // own path to a GPU is what is tested: loading the library, its functions, PTX, parameters, memory, errors.
 //
-//   CUDA_HOST_CAPABILITY=8.0   the compute capability it claims      CUDA_HOST_MEMORY=BYTES   device memory
+//   CUDA_HOST_CAPABILITY=8.0   compute capabilities of its devices ("8.0,9.0"), the last one also of those that follow
+//   CUDA_HOST_MEMORY=BYTES     device memory
 //   CUDA_HOST_DRIVER=13000     the driver version it claims          CUDA_HOST_DEVICES=1      devices
 //   CUDA_HOST_LOSE_AFTER=N     the device is lost with launch N
 // Allocations end where memory ends (up to their last 15 bytes), are filled with NaN, and reading or writing behind them ends
@@ -21,11 +22,12 @@
 #include <vector>
 
 #include "run.h"
+#include "tensor_map.h"
 
 using namespace cuda_host;
 
-enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, INVALID_DEVICE = 101, INVALID_PTX = 218, NOT_FOUND = 500,
-       ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719 };
+enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, INVALID_DEVICE = 101, NO_BINARY_FOR_GPU = 209,
+       INVALID_PTX = 218, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719 };
 
 static std::atomic<int> lost{OK};
 static std::atomic<long> launches{0};
@@ -35,6 +37,34 @@ static long setting(const char* name, long otherwise) {
     const char* text = getenv(name);
     return text ? atol(text) : otherwise;
 }
+
+// Compute capabilities in place of CUDA_HOST_CAPABILITY: what a test sets before anybody asks.
+static std::string capabilities;
+extern "C" void cuda_host_capabilities(const char* list) { capabilities = list; }
+
+struct Capability { int major, minor; };
+static std::vector<Capability> listed() {
+    const char* given = getenv("CUDA_HOST_CAPABILITY");
+    std::string text = !capabilities.empty() ? capabilities : given ? given : "8.0";
+    std::vector<Capability> all;
+    for (size_t at = 0; at < text.size();) {
+        size_t end = text.find(',', at);
+        if (end == std::string::npos) end = text.size();
+        const std::string one = text.substr(at, end - at);
+        const size_t point = one.find('.');
+        all.push_back({atoi(one.c_str()), point == std::string::npos ? 0 : atoi(one.c_str() + point + 1)});
+        at = end + 1;
+    }
+    return all;
+}
+static long devices() { return setting("CUDA_HOST_DEVICES", (long)listed().size()); }
+static Capability capability(int device) {
+    const std::vector<Capability> all = listed();
+    return all[(size_t)device < all.size() ? (size_t)device : all.size() - 1];
+}
+// The device whose context a thread has; a context is the address of its place here.
+static char contexts[64];
+static thread_local int current_device = 0;
 
 // What a test sets between launches.
 extern "C" void cuda_host_manner(int deferred, int order) { manner = {deferred != 0, (Order)order}; }
@@ -91,6 +121,7 @@ int cuGetErrorName(int error, const char** text) {
         case INVALID_VALUE: *text = "CUDA_ERROR_INVALID_VALUE"; return OK;
         case OUT_OF_MEMORY: *text = "CUDA_ERROR_OUT_OF_MEMORY"; return OK;
         case NOT_FOUND: *text = "CUDA_ERROR_NOT_FOUND"; return OK;
+        case NO_BINARY_FOR_GPU: *text = "CUDA_ERROR_NO_BINARY_FOR_GPU"; return OK;
         case INVALID_PTX: *text = "CUDA_ERROR_INVALID_PTX"; return OK;
         case ILLEGAL_ADDRESS: *text = "CUDA_ERROR_ILLEGAL_ADDRESS"; return OK;
         case LAUNCH_FAILED: *text = "CUDA_ERROR_LAUNCH_FAILED"; return OK;
@@ -102,27 +133,26 @@ int cuGetErrorString(int error, const char** text) {
     return *text ? OK : INVALID_VALUE;
 }
 
-int cuDeviceGetCount(int* count) { *count = (int)setting("CUDA_HOST_DEVICES", 1); return OK; }
+int cuDeviceGetCount(int* count) { *count = (int)devices(); return OK; }
 int cuDeviceGet(int* device, int number) {
-    if (number < 0 || number >= setting("CUDA_HOST_DEVICES", 1)) return INVALID_DEVICE;
+    if (number < 0 || number >= devices() || number >= (int)sizeof contexts) return INVALID_DEVICE;
     *device = number;
     return OK;
 }
 int cuDeviceGetName(char* name, int bytes, int) { snprintf(name, (size_t)bytes, "CPU emulation"); return OK; }
 int cuDeviceTotalMem_v2(size_t* bytes, int) { *bytes = total(); return OK; }
-int cuDeviceGetAttribute(int* value, int attribute, int) {
-    const char* capability = getenv("CUDA_HOST_CAPABILITY");
+int cuDeviceGetAttribute(int* value, int attribute, int device) {
     switch (attribute) {
-        case 75: *value = capability ? atoi(capability) : 8; return OK;
-        case 76: *value = capability && strchr(capability, '.') ? atoi(strchr(capability, '.') + 1) : 0; return OK;
+        case 75: *value = capability(device).major; return OK;
+        case 76: *value = capability(device).minor; return OK;
         case 16: *value = 2; return OK;            // multiprocessors
         case 97: *value = 227 << 10; return OK;    // shared memory a block may ask for
         default: *value = 0; return OK;
     }
 }
-int cuDevicePrimaryCtxRetain(void** context, int) { *context = (void*)&manner; return OK; }
+int cuDevicePrimaryCtxRetain(void** context, int device) { *context = contexts + device; return OK; }
 int cuDevicePrimaryCtxRelease_v2(int) { return OK; }
-int cuCtxSetCurrent(void*) { return OK; }
+int cuCtxSetCurrent(void* context) { current_device = (int)((char*)context - contexts); return OK; }
 int cuStreamCreate(void** stream, unsigned) { *stream = (void*)&manner; return OK; }
 int cuStreamDestroy_v2(void*) { return OK; }
 int cuStreamSynchronize(void*) { return lost; }
@@ -209,7 +239,14 @@ struct Module { std::string ptx; std::map<std::string, Function> functions; };
 
 int cuModuleLoadDataEx(void** module, const void* image, unsigned, void*, void*) {
     std::string text = (const char*)image;
-    if (text.find(".version") == std::string::npos) return INVALID_PTX;
+    const size_t target = text.find(".target sm_");
+    if (text.find(".version") == std::string::npos || target == std::string::npos) return INVALID_PTX;
+    // PTX for sm_90a runs on 9.0 alone, other PTX on all from its own on.
+    const char* number = text.c_str() + target + strlen(".target sm_");
+    const Capability here = capability(current_device);
+    char* end;
+    const long wanted = strtol(number, &end, 10), have = 10 * here.major + here.minor;
+    if (*end == 'a' ? wanted != have : wanted > have) return NO_BINARY_FOR_GPU;
     *module = new Module{text, {}};
     return OK;
 }

@@ -4,7 +4,6 @@
 
 #include <dlfcn.h>
 #include <link.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
@@ -21,7 +20,7 @@
 #include <thread>
 #include <vector>
 
-#include "fiber.h"
+#include "worker.h"
 
 #if defined(__x86_64__)
 asm(R"(
@@ -53,88 +52,40 @@ extern "C" void* __tls_get_addr(size_t* module_and_offset);
 
 namespace cuda_host {
 
-static const size_t STACK = 128 << 10;
-static const unsigned MOST_THREADS = 1024;
-static const size_t MOST_SHARED = 256 << 10;
-
-struct Copy { void* to; const void* from; size_t bytes, read; };
-
-enum class State { Ready, Barrier, Warp, Done };
-
-struct Lane {
-    Thread thread;
-    Fiber fiber;
-    State state;
-    const char* file;
-    int line;
-    std::vector<std::vector<Copy>> groups;
-    std::vector<Copy> open;
-};
-
-struct Warp { const char* operation; unsigned arrived; void* parts[32]; };
-
-struct Launch {
-    Kernel kernel;
-    Dim grid;
-    unsigned threads;
-    size_t shared;
-    void** args;
-    Manner manner;
-    std::atomic<size_t> next{0};
-    std::atomic<bool> failed{false};
-};
-
-// One thread of the system with the fibers of the block it runs.
-struct Worker {
-    unsigned char* stacks;
-    unsigned char* shared_end;  // Behind it lies a page that nobody may touch.
-    unsigned char* shared = nullptr;
-    std::vector<Lane> lanes{MOST_THREADS};
-    std::vector<Warp> warps{MOST_THREADS / 32};
-    Fiber scheduler;
-    Lane* running = nullptr;
-    Launch* launch = nullptr;
-
-    Worker() {
-        stacks = map(STACK * MOST_THREADS);
-        unsigned char* area = map(MOST_SHARED + 4096);
-        shared_end = area + MOST_SHARED;
-        mprotect(shared_end, 4096, PROT_NONE);
-    }
-
-    static unsigned char* map(size_t bytes) {
-        void* area = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (area == MAP_FAILED) abort();
-        return (unsigned char*)area;
-    }
-};
-
-static thread_local Worker* worker = nullptr;
+thread_local Worker* worker = nullptr;
 
 Thread* current() { return &worker->running->thread; }
 unsigned char* dynamic_shared() { return worker->shared; }
 
-static void give_way(State state) {
+void give_way(State state) {
     Lane* lane = worker->running;
     lane->state = state;
     worker->scheduler.resume(lane->fiber);
 }
 
-void fail(const char* format, ...) {
-    char text[1024];
-    va_list list;
-    va_start(list, format);
-    vsnprintf(text, sizeof text, format, list);
-    va_end(list);
-    if (!worker->launch->failed.exchange(true)) {
-        std::string place = worker->launch->kernel.name;
-        if (worker->running) {
-            const Thread& t = worker->running->thread;
-            place += ", block (" + std::to_string(t.block.x) + ", " + std::to_string(t.block.y) + ", " +
-                     std::to_string(t.block.z) + "), thread " + std::to_string(t.thread.x);
-        }
-        fprintf(stderr, "cuda_host: %s: %s\n", place.c_str(), text);
+static void tell(const char* text) {
+    if (worker->launch->failed.exchange(true)) return;
+    std::string place = worker->launch->kernel.name;
+    if (worker->running) {
+        const Thread& t = worker->running->thread;
+        place += ", block (" + std::to_string(t.block.x) + ", " + std::to_string(t.block.y) + ", " + std::to_string(t.block.z) +
+                 "), thread " + std::to_string(t.thread.x);
     }
+    fprintf(stderr, "cuda_host: %s: %s\n", place.c_str(), text);
+}
+
+#define TELL(format)                             \
+    char text[1024];                             \
+    va_list list;                                \
+    va_start(list, format);                      \
+    vsnprintf(text, sizeof text, format, list);  \
+    va_end(list);                                \
+    tell(text)
+
+void report(const char* format, ...) { TELL(format); }
+
+void fail(const char* format, ...) {
+    TELL(format);
     give_way(State::Done);
     abort();
 }
@@ -248,25 +199,20 @@ static void poison_static_shared() {
     memset(__tls_get_addr(place), 0xff, found.bytes);
 }
 
-// Releases the barrier if all threads that still run wait at one line; whether there was something to release.
+static bool ready(const Lane& lane) {
+    return lane.state == State::Ready || (lane.state == State::Mbarrier && phase_ended(lane.mbarrier, lane.parity));
+}
+
+// Releases the barrier if all threads that still run wait at it; whether it did. Threads at two different lines are reported.
 static bool release_barrier(Worker& w) {
     const Lane* first = nullptr;
     for (unsigned i = 0; i < w.launch->threads; i++) {
         const Lane& lane = w.lanes[i];
         if (lane.state == State::Done) continue;
-        if (lane.state != State::Barrier) {
-            w.running = nullptr;
-            if (!w.launch->failed.exchange(true)) {
-                fprintf(stderr, "cuda_host: %s: thread %u waits for the rest of its warp, which ", w.launch->kernel.name, i);
-                fprintf(stderr, "will not come: a barrier or an operation of the warp stands under a condition\n");
-            }
-            return false;
-        }
+        if (lane.state != State::Barrier) return false;
         if (!first) first = &lane;
         if (strcmp(first->file, lane.file) != 0 || first->line != lane.line) {
-            if (!w.launch->failed.exchange(true))
-                fprintf(stderr, "cuda_host: %s: threads of one block wait at different barriers: %s:%d and %s:%d\n",
-                        w.launch->kernel.name, first->file, first->line, lane.file, lane.line);
+            report("threads of one block wait at different barriers: %s:%d and %s:%d", first->file, first->line, lane.file, lane.line);
             return false;
         }
     }
@@ -276,6 +222,18 @@ static bool release_barrier(Worker& w) {
     return true;
 }
 
+// Nothing goes on any more: reports what threads still wait for.
+static void expect_all_done(const Worker& w) {
+    for (unsigned i = 0; i < w.launch->threads; i++) {
+        const Lane& lane = w.lanes[i];
+        if (lane.state == State::Warp)
+            report("thread %u waits for the rest of its warp, which will not come: a barrier or an operation of the warp stands under a condition", i);
+        if (lane.state == State::Mbarrier)
+            report("thread %u waits for the end of an mbarrier's phase of parity %u, which does not come: arrivals or bytes are missing", i, lane.parity);
+        if (lane.state == State::Named) report("thread %u waits at named barrier %u for threads that do not come", i, lane.named);
+    }
+}
+
 static void run_block(Worker& w, Launch& launch, size_t number) {
     const Dim block = {(unsigned)(number % launch.grid.x), (unsigned)(number / launch.grid.x % launch.grid.y),
                        (unsigned)(number / launch.grid.x / launch.grid.y)};
@@ -283,6 +241,7 @@ static void run_block(Worker& w, Launch& launch, size_t number) {
     w.shared = w.shared_end - room;
     memset(w.shared, 0xff, room);
     poison_static_shared();
+    w.hopper.begin(w, (unsigned)number);
     for (Warp& warp : w.warps) warp.arrived = 0;
     for (unsigned i = 0; i < launch.threads; i++) {
         Lane& lane = w.lanes[i];
@@ -301,28 +260,33 @@ static void run_block(Worker& w, Launch& launch, size_t number) {
     const unsigned together = launch.manner.order == Order::Shuffled ? launch.threads : 32;
     do {
         if (launch.manner.order == Order::Shuffled) std::shuffle(order.begin(), order.end(), random);
-        for (unsigned first = 0; first < launch.threads && !launch.failed; first += together) {
-            const unsigned end = std::min(first + together, launch.threads);
-            for (bool ran = true; ran && !launch.failed;) {
-                ran = false;
-                for (unsigned i = first; i < end && !launch.failed; i++) {
-                    Lane& lane = w.lanes[order[i]];
-                    if (lane.state != State::Ready) continue;
-                    ran = true;
-                    w.running = &lane;
-                    lane.fiber.resume(w.scheduler);
+        bool any = true;
+        while (any && !launch.failed) {
+            any = false;
+            for (unsigned first = 0; first < launch.threads && !launch.failed; first += together) {
+                const unsigned end = std::min(first + together, launch.threads);
+                for (bool ran = true; ran && !launch.failed;) {
+                    ran = false;
+                    for (unsigned i = first; i < end && !launch.failed; i++) {
+                        Lane& lane = w.lanes[order[i]];
+                        if (!ready(lane)) continue;
+                        any = ran = true;
+                        lane.state = State::Ready;
+                        w.running = &lane;
+                        lane.fiber.resume(w.scheduler);
+                    }
                 }
             }
         }
         w.running = nullptr;
-    } while (!launch.failed && release_barrier(w));
+    } while (!launch.failed && (release_barrier(w) || w.hopper.bring(w)));
+    expect_all_done(w);
     for (unsigned i = 0; i < launch.threads && !launch.failed; i++)
-        for (size_t group = 0; group < w.lanes[i].groups.size(); group++)
-            if (!w.lanes[i].groups[group].empty() && !launch.failed.exchange(true))
-                fprintf(stderr, "cuda_host: %s: thread %u ended with copies that nobody waited for\n", launch.kernel.name, i);
+        for (const auto& group : w.lanes[i].groups)
+            if (!group.empty()) report("thread %u ended with copies that nobody waited for", i);
+    if (const char* undone = launch.failed ? nullptr : w.hopper.left_undone(launch)) report("%s", undone);
     for (size_t i = launch.shared; i < room && !launch.failed; i++)
-        if (w.shared[i] != 0xff && !launch.failed.exchange(true))
-            fprintf(stderr, "cuda_host: %s: wrote behind its %zu bytes of shared memory\n", launch.kernel.name, launch.shared);
+        if (w.shared[i] != 0xff) report("wrote behind its %zu bytes of shared memory", launch.shared);
 }
 
 // The system's threads, kept between launches.

@@ -39,7 +39,9 @@ inline bool fault(int number) { return number == ASKED_FAULT; }
 // Reports a misaligned access and ends the launch.
 void expect_aligned(const void* address, size_t alignment);
 
-// Reports a defect of the kernel, with the block and the thread, and ends the launch.
+// Reports a defect of the kernel, with the block and the thread, and lets the launch end.
+void report(const char* format, ...) __attribute__((format(printf, 1, 2)));
+// The same, and goes on no further.
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 // A kernel by its name. Its parameters are as wide as the driver's caller must know.

@@ -89,6 +89,19 @@ pub enum Order {
 pub struct Loaded(libloading::Library);
 
 impl Loaded {
+    /// Which compute capabilities its devices have ("8.0,9.0"): before anybody asks for them.
+    pub fn capabilities(&self, list: &str) {
+        let list = std::ffi::CString::new(list).unwrap();
+        // SAFETY: the function is the stand-in's own, of this type, and takes a copy.
+        unsafe {
+            let set = self
+                .0
+                .get::<unsafe extern "C" fn(*const std::ffi::c_char)>(b"cuda_host_capabilities")
+                .unwrap();
+            set(list.as_ptr());
+        }
+    }
+
     /// In which manner launches run from now on: asynchronous copies put off until they are waited for (as at first), or done
     /// at once; the threads of a block in which order (shuffled at first).
     pub fn manner(&self, deferred: bool, order: Order) {

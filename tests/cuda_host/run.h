@@ -9,7 +9,7 @@ enum class Order { Ascending, Descending, Shuffled };
 
 // In which way a launch runs: all are allowed on a GPU, and each shows mistakes that the others hide.
 struct Manner {
-    bool deferred;  // Asynchronous copies happen when they are waited for, else at once.
+    bool deferred;  // Asynchronous copies happen when they are waited for, else at once; products of wgmma the other way round.
     Order order;    // Threads run from the first to the last, from the last to the first, or shuffled by their block's number.
 };
 

@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 const LEAST_DRIVER: i32 = 13_000;
 
 /// Functions that are called; a driver that lacks one of them is of no use.
-const FUNCTIONS: [&str; 31] = [
+const FUNCTIONS: [&str; 32] = [
     "cuInit",
     "cuDriverGetVersion",
     "cuGetErrorName",
@@ -44,6 +44,7 @@ const FUNCTIONS: [&str; 31] = [
     "cuModuleUnload",
     "cuModuleGetFunction",
     "cuFuncSetAttribute",
+    "cuTensorMapEncodeTiled",
     "cuLaunchKernel",
 ];
 

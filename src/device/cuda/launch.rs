@@ -2,6 +2,7 @@
 
 use super::buffer::{View, ViewMut};
 use super::context::Cuda;
+use super::tensor_map::TensorMap;
 use crate::{Error, Result};
 use cudarc::driver::sys::{self, CUfunction, CUfunction_attribute as Attribute, CUmodule};
 use std::collections::HashMap;
@@ -55,6 +56,8 @@ pub enum Arg {
     Long(u64),
     /// An `unsigned`, or a `float` by its bits.
     Word(u32),
+    /// A tensor as the copy engine sees it.
+    Map(TensorMap),
 }
 
 impl From<View<'_>> for Arg {
@@ -78,6 +81,12 @@ impl From<usize> for Arg {
 impl From<u32> for Arg {
     fn from(word: u32) -> Self {
         Arg::Word(word)
+    }
+}
+
+impl From<TensorMap> for Arg {
+    fn from(map: TensorMap) -> Self {
+        Arg::Map(map)
     }
 }
 
@@ -194,10 +203,15 @@ impl Cuda {
                 Arg::Long(value) => value,
                 // The first four bytes of the slot, which is all that the driver reads.
                 Arg::Word(value) => u64::from_ne_bytes(bytemuck::cast([value, 0])),
+                // Is taken from where it stands.
+                Arg::Map(_) => 0,
             })
             .collect();
-        let mut args: Vec<*mut std::ffi::c_void> =
-            words.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect();
+        let place = |(arg, word): (&Arg, &mut u64)| match arg {
+            Arg::Map(map) => std::ptr::from_ref(&map.0).cast_mut().cast(),
+            _ => std::ptr::from_mut(word).cast(),
+        };
+        let mut args: Vec<*mut std::ffi::c_void> = launch.args.iter().zip(&mut words).map(place).collect();
         let mut modules = self.modules();
         let function = modules.kernel(self, launch)?;
         if launch.shared > function.shared {

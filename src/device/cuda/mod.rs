@@ -40,6 +40,7 @@ pub mod sub_row;
 pub mod sum_rows;
 pub mod swiglu;
 pub mod td_loss;
+pub mod tensor_map;
 pub mod top_k;
 mod trace;
 
