@@ -11,55 +11,8 @@
 // direct: for software adapters, where barriers, workgroup memory and loads are what costs and the caches of the processor
 // hold the tiles: 8 × 8 elements an invocation, four multiply-adds a load.
 
-struct Params {
-    m: u32,
-    n: u32,
-    k: u32,
-    /// Bit 0: go on from what c holds; bit 1: add the bias; bit 2: add the residual.
-    mode: u32,
-    /// Elements from one row to the next, as stored; the residual's is c's.
-    a_stride: u32,
-    b_stride: u32,
-    c_stride: u32,
-    /// Place of the first element in the binding.
-    a_first: u32,
-    b_first: u32,
-    c_first: u32,
-    bias_first: u32,
-    residual_first: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> a: array<f32>; // [m, k] or [k, m]
 @group(0) @binding(2) var<storage, read> b: array<StoredB>; // [k, n] or [n, k]
-@group(0) @binding(3) var<storage, read> bias: array<f32>; // [n] where bit 1 is set
-@group(0) @binding(4) var<storage, read> residual: array<f32>; // [m, n] where bit 2 is set
-@group(0) @binding(5) var<storage, read_write> c: array<f32>; // [m, n]
-
-fn store(row: u32, column: u32, value: f32) {
-    let at = row * params.c_stride + column;
-    var sum = value;
-    if (params.mode & 2u) != 0u {
-        sum += bias[params.bias_first + column];
-    }
-    if (params.mode & 4u) != 0u {
-        sum += residual[params.residual_first + at];
-    }
-    c[params.c_first + at] = sum;
-}
-
-/// What the sums of four elements begin with.
-fn begin(row: u32, column: u32) -> vec4f {
-    var sums = vec4f();
-    if (params.mode & 1u) != 0u && row < params.m {
-        for (var i = 0u; i < 4u; i++) {
-            if column + i < params.n {
-                sums[i] = c[params.c_first + row * params.c_stride + column + i];
-            }
-        }
-    }
-    return sums;
-}
 
 const TILE: u32 = 64u;
 const DEPTH: u32 = 16u;
@@ -121,31 +74,7 @@ fn tiled(
         workgroupBarrier();
     }
     for (var i = 0u; i < 4u; i++) {
-        let row = first_row + local.y * 4u + i;
-        if row < params.m {
-            for (var j = 0u; j < 4u; j++) {
-                let column = first_column + local.x * 4u + j;
-                if column < params.n {
-                    store(row, column, sums[i][j]);
-                }
-            }
-        }
-    }
-}
-
-fn store_eight(row: u32, column: u32, low: vec4f, high: vec4f) {
-    if row >= params.m {
-        return;
-    }
-    for (var i = 0u; i < 4u; i++) {
-        if column + i < params.n {
-            store(row, column + i, low[i]);
-        }
-    }
-    for (var i = 0u; i < 4u; i++) {
-        if column + 4u + i < params.n {
-            store(row, column + 4u + i, high[i]);
-        }
+        store_four(first_row + local.y * 4u + i, first_column + local.x * 4u, sums[i]);
     }
 }
 
@@ -225,12 +154,20 @@ fn direct(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) loc
         at_a += a_step;
         at_b += b_step;
     }
-    store_eight(first_row + 0u, first_column, s0l, s0h);
-    store_eight(first_row + 1u, first_column, s1l, s1h);
-    store_eight(first_row + 2u, first_column, s2l, s2h);
-    store_eight(first_row + 3u, first_column, s3l, s3h);
-    store_eight(first_row + 4u, first_column, s4l, s4h);
-    store_eight(first_row + 5u, first_column, s5l, s5h);
-    store_eight(first_row + 6u, first_column, s6l, s6h);
-    store_eight(first_row + 7u, first_column, s7l, s7h);
+    store_four(first_row + 0u, first_column, s0l);
+    store_four(first_row + 0u, first_column + 4u, s0h);
+    store_four(first_row + 1u, first_column, s1l);
+    store_four(first_row + 1u, first_column + 4u, s1h);
+    store_four(first_row + 2u, first_column, s2l);
+    store_four(first_row + 2u, first_column + 4u, s2h);
+    store_four(first_row + 3u, first_column, s3l);
+    store_four(first_row + 3u, first_column + 4u, s3h);
+    store_four(first_row + 4u, first_column, s4l);
+    store_four(first_row + 4u, first_column + 4u, s4h);
+    store_four(first_row + 5u, first_column, s5l);
+    store_four(first_row + 5u, first_column + 4u, s5h);
+    store_four(first_row + 6u, first_column, s6l);
+    store_four(first_row + 6u, first_column + 4u, s6h);
+    store_four(first_row + 7u, first_column, s7l);
+    store_four(first_row + 7u, first_column + 4u, s7h);
 }

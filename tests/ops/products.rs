@@ -8,7 +8,16 @@ use lea::tensor::Tensor;
 
 #[test]
 fn matmul_in_all_layouts() {
-    for (m, n, k) in [(1, 1, 1), (3, 5, 2), (8, 32, 16), (65, 67, 33), (130, 70, 129), (2, 200, 300)] {
+    for (m, n, k) in [
+        (1, 1, 1),
+        (3, 5, 2),
+        (8, 32, 16),
+        (65, 67, 33),
+        (130, 70, 129),
+        (2, 200, 300),
+        (36, 44, 520),
+        (20, 33, 64),
+    ] {
         for (transpose_a, transpose_b) in [(false, false), (false, true), (true, false), (true, true)] {
             let a = random(&if transpose_a { [k, m] } else { [m, k] }, 1);
             let b = random(&if transpose_b { [n, k] } else { [k, n] }, 2);
@@ -19,7 +28,7 @@ fn matmul_in_all_layouts() {
 
 #[test]
 fn linear_with_bias_and_residual() {
-    for (rows, width, out) in [(1, 1, 1), (7, 33, 65), (70, 48, 31)] {
+    for (rows, width, out) in [(1, 1, 1), (7, 33, 65), (70, 48, 31), (20, 64, 36)] {
         let (x, w) = (random(&[rows, width], 1), random(&[out, width], 2));
         let (bias, residual) = (random(&[out], 3), random(&[rows, out], 4));
         parity("linear", |_| Linear::default(), &[x.clone(), w.clone()]);
@@ -110,7 +119,7 @@ fn cuts_change_no_bit_of_a_product() {
         else {
             panic!("{} has no device without limits", cut.describe());
         };
-        for extents in [BEYOND[0], BEYOND[1], BEYOND[3]] {
+        for extents in [BEYOND[0], BEYOND[1], BEYOND[3], [68, 36, 1_036]] {
             for [transpose_a, transpose_b] in LAYOUTS {
                 let [a, b] = stored(extents, [transpose_a, transpose_b]);
                 let (a, b, start) = (random(&a, 1), random(&b, 2), random(&extents[..2], 3));
@@ -126,6 +135,44 @@ fn cuts_change_no_bit_of_a_product() {
                     "{extents:?} {transpose_a} {transpose_b} on {}",
                     cut.describe()
                 );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_product_has_the_same_bits_whether_its_rows_are_whole_vectors_or_not() {
+    let [m, n, k] = [20, 36, 64];
+    let value =
+        |name: usize, i: usize, j: usize| ((name * 7919 + i * 131 + j * 37) % 1009) as f64 / 1009.0 - 0.4;
+    for device in devices("a_product_has_the_same_bits") {
+        for [transpose_a, transpose_b] in LAYOUTS {
+            // Of the same product, with zeros past the end of k, and without the last rows and columns.
+            let product = |[m, n, k_stored]: [usize; 3]| {
+                let matrix = |name, [rows, columns]: [usize; 2], is_transposed: bool, is_left: bool| {
+                    let element = |at: usize| {
+                        let (i, j) = (at / columns, at % columns);
+                        let (i, j) = if is_transposed { (j, i) } else { (i, j) };
+                        if (if is_left { j } else { i }) < k { value(name, i, j) } else { 0.0 }
+                    };
+                    let data: Vec<f64> = (0..rows * columns).map(element).collect();
+                    Tensor::from_f64(&device, DType::F32, &data, &[rows, columns]).unwrap()
+                };
+                let [a, b] = stored([m, n, k_stored], [transpose_a, transpose_b]);
+                let (a, b) = (matrix(1, a, transpose_a, true), matrix(2, b, transpose_b, false));
+                matmul(&a, &b, transpose_a, transpose_b).unwrap().to_vec::<f32>().unwrap()
+            };
+            let whole = product([m, n, k]);
+            for [m, n, k] in [[m, n, k + 1], [m, n - 1, k], [m - 1, n, k], [m - 3, n - 2, k + 3]] {
+                let part = product([m, n, k]);
+                for at in 0..m * n {
+                    let same = whole[at / n * 36 + at % n];
+                    assert_eq!(
+                        part[at].to_bits(),
+                        same.to_bits(),
+                        "{m} {n} {k} {transpose_a} {transpose_b} {at}"
+                    );
+                }
             }
         }
     }

@@ -142,6 +142,14 @@ impl Gpu {
         self.tier().is_ok_and(|tier| tier >= Tier::F16)
     }
 
+    /// Whether kernels are taken that are written for software adapters with subgroups of `size` invocations: loads are
+    /// what costs there, and what one invocation loads, the others get from its registers.
+    pub(super) fn works_by_subgroups(&self, size: usize) -> Result<bool> {
+        let info = &self.0.description.info;
+        let fits = [info.subgroup_min_size, info.subgroup_max_size] == [size as u32; 2];
+        Ok(fits && self.0.description.is_software() && self.tier()? >= Tier::Subgroups)
+    }
+
     /// An error for types that no kernel reads.
     pub(super) fn expect_type(&self, dtype: DType) -> Result<()> {
         match dtype {

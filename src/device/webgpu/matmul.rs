@@ -1,15 +1,29 @@
 //! Products of matrices, see `shaders/matmul.wgsl`.
 
-use super::shader::Shader;
+use super::shader::{Part, Shader};
+use super::tier::Tier;
 use super::{Gpu, Launch, View, ViewMut};
 use crate::Result;
 use crate::device::DType;
 use std::ops::Range;
 
+const DEFINES: &[(&str, u32)] =
+    &[("TRANSPOSE_A", 0), ("TRANSPOSE_B", 0), ("HALF_B", 0), ("ACCUMULATE", 0), ("BIAS", 0), ("RESIDUAL", 0)];
+
 pub(super) static SHADER: Shader = Shader::new("matmul", include_str!("../../../shaders/matmul.wgsl"))
-    .defining(&[("TRANSPOSE_A", 0), ("TRANSPOSE_B", 0), ("HALF_B", 0)])
+    .with(&[Part::Product])
+    .defining(DEFINES)
     .storing(&[("StoredB", "HALF_B")]);
 
+pub(super) static SUBGROUP_SHADER: Shader =
+    Shader::new("matmul_subgroups", include_str!("../../../shaders/matmul_subgroups.wgsl"))
+        .with(&[Part::Product])
+        .defining(DEFINES)
+        .storing(&[("StoredB", "HALF_B")])
+        .from(Tier::Subgroups);
+
+/// Invocations of a subgroup of `SUBGROUP_SHADER`.
+const SUBGROUP: usize = 8;
 /// Most floating-point operations of one dispatch: some tenths of a second on the slowest adapters.
 const MOST_WORK: usize = 1 << 31;
 /// Most workgroups in one direction.
@@ -39,10 +53,10 @@ pub struct Matrix<'a> {
 /// several dispatches; a sum that is cut along k goes on from what the part before left in c, so cuts change no bit.
 pub fn matmul(a: Matrix, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: Epilogue) -> Result<()> {
     let gpu = c.gpu();
-    let kernel = Kernel::of(gpu);
+    let kernel = Kernel::of(gpu)?;
     let [m, n, k] = extents;
     let most = gpu.elements_anywhere();
-    let [height, width, depth] = cut(extents, [a.transposed, b.transposed], most, kernel.tile);
+    let [height, width, depth] = cut(extents, [a.transposed, b.transposed], most, kernel);
     for rows in parts(m, height) {
         for columns in parts(n, width) {
             let c = Block::of(c.0, n, &rows, &columns);
@@ -74,14 +88,15 @@ fn parts(len: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// Extents along m, n and k of the parts of a product: each matrix's part spans at most `most` elements, and no part is
-/// more than [`MOST_WORK`] for a kernel of that `tile`.
+/// more than [`MOST_WORK`] or deeper than pays.
 fn cut(
     [m, n, k]: [usize; 3],
     [transpose_a, transpose_b]: [bool; 2],
     most: usize,
-    tile: [usize; 2],
+    kernel: Kernel,
 ) -> [usize; 3] {
-    let (mut height, mut width, mut depth) = (m, n, k);
+    let tile = kernel.tile();
+    let (mut height, mut width, mut depth) = (m, n, k.min(kernel.depth()));
     // A part of a matrix of `stored` rows and columns: some of its rows, or some of a row that is longer than a binding.
     let fit = |rows: &mut usize, columns: &mut usize, stored: [usize; 2]| {
         if stored[0] * stored[1] > most {
@@ -97,6 +112,12 @@ fn cut(
     match transpose_b {
         true => fit(&mut width, &mut depth, [n, k]),
         false => fit(&mut depth, &mut width, [k, n]),
+    }
+    // Parts begin where vectors of four do.
+    for (part, extent) in [(&mut height, m), (&mut width, n), (&mut depth, k)] {
+        if *part < extent && *part > 4 {
+            *part -= *part % 4;
+        }
     }
     let one_deep = 2 * tile[0] * tile[1];
     depth = depth.clamp(1, MOST_WORK / one_deep);
@@ -123,6 +144,13 @@ impl<'a> Block<'a> {
     }
 }
 
+impl Block<'_> {
+    /// Whether its rows, of `columns` elements, are whole vectors of four.
+    fn is_in_fours(&self, columns: usize) -> bool {
+        [self.first, self.stride, columns].iter().all(|elements| elements % 4 == 0)
+    }
+}
+
 impl<'a> Matrix<'a> {
     /// Some of its rows and columns; `extents` are those of all.
     fn block(&self, rows: &Range<usize>, columns: &Range<usize>, extents: [usize; 2]) -> Block<'a> {
@@ -146,45 +174,91 @@ struct Product<'a> {
     extents: [usize; 3],
 }
 
-struct Kernel {
-    entry: &'static str,
-    /// Rows and columns of c that a workgroup makes.
-    tile: [usize; 2],
+impl Product<'_> {
+    /// Whether a, b and k are whole vectors of four, and so is each row of a and b as stored.
+    fn reads_fours(&self) -> bool {
+        let [m, n, k] = self.extents;
+        let columns = [if self.transposed[0] { m } else { k }, if self.transposed[1] { k } else { n }];
+        k % 4 == 0 && self.a.is_in_fours(columns[0]) && self.b.is_in_fours(columns[1])
+    }
+
+    /// Whether each row of what is written, and of what is added to it, is whole vectors of four.
+    fn writes_fours(&self) -> bool {
+        let added = [Some(self.c), self.bias, self.residual];
+        added.into_iter().flatten().all(|block| block.is_in_fours(self.extents[1]))
+    }
+}
+
+/// How products are made on an adapter, see the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    Tiled,
+    Direct,
+    Subgroups,
 }
 
 impl Kernel {
-    fn of(gpu: &Gpu) -> Self {
-        match gpu.description().is_software() {
-            true => Kernel { entry: "direct", tile: [32, 64] },
-            false => Kernel { entry: "tiled", tile: [64, 64] },
+    fn of(gpu: &Gpu) -> Result<Self> {
+        Ok(match gpu.description().is_software() {
+            true if gpu.works_by_subgroups(SUBGROUP)? => Kernel::Subgroups,
+            true => Kernel::Direct,
+            false => Kernel::Tiled,
+        })
+    }
+
+    /// Rows and columns of c that a workgroup makes.
+    fn tile(self) -> [usize; 2] {
+        match self {
+            Kernel::Tiled => [64, 64],
+            Kernel::Direct => [32, 64],
+            Kernel::Subgroups => [16, 32],
         }
     }
 
-    fn launch(&self, of: &Product) -> Result<()> {
+    /// The deepest part. On the processor the lines of a tile's factors, often a power of two apart, must fit its caches
+    /// side by side.
+    fn depth(self) -> usize {
+        match self {
+            Kernel::Tiled | Kernel::Direct => usize::MAX,
+            Kernel::Subgroups => 512,
+        }
+    }
+
+    fn launch(self, of: &Product) -> Result<()> {
         let [m, n, k] = of.extents;
-        let mode = usize::from(of.accumulate)
-            | usize::from(of.bias.is_some()) << 1
-            | usize::from(of.residual.is_some()) << 2;
-        let [down, across] = [m.div_ceil(self.tile[0]), n.div_ceil(self.tile[1])];
+        // The kernel by subgroups begins with the first four of k.
+        let kernel = if self == Kernel::Subgroups && k == 0 { Kernel::Direct } else { self };
+        let (shader, entry) = match kernel {
+            Kernel::Tiled => (&SHADER, "tiled"),
+            Kernel::Direct => (&SHADER, "direct"),
+            Kernel::Subgroups if !of.reads_fours() => (&SUBGROUP_SHADER, "narrow"),
+            Kernel::Subgroups if !of.writes_fours() => (&SUBGROUP_SHADER, "wide_factors"),
+            Kernel::Subgroups => (&SUBGROUP_SHADER, "wide"),
+        };
+        let tile = kernel.tile();
+        let [down, across] = [m.div_ceil(tile[0]), n.div_ceil(tile[1])];
         // What is not added is not read: any view will do in its place.
         let (bias, residual) = (of.bias.unwrap_or(&of.a), of.residual.unwrap_or(&of.a));
         let strides = [of.a.stride, of.b.stride, of.c.stride];
         let firsts = [of.a.first, of.b.first, of.c.first, bias.first, residual.first];
         let words: Vec<u32> =
-            [m, n, k, mode].into_iter().chain(strides).chain(firsts).map(|word| word as u32).collect();
+            [m, n, k].into_iter().chain(strides).chain(firsts).map(|word| word as u32).collect();
         of.gpu.launch(&Launch {
-            shader: &SHADER,
-            entry: self.entry,
+            shader,
+            entry,
             defines: &[
                 ("TRANSPOSE_A", u32::from(of.transposed[0])),
                 ("TRANSPOSE_B", u32::from(of.transposed[1])),
                 ("HALF_B", u32::from(of.b.view.dtype() == DType::F16)),
+                ("ACCUMULATE", u32::from(of.accumulate)),
+                ("BIAS", u32::from(of.bias.is_some())),
+                ("RESIDUAL", u32::from(of.residual.is_some())),
             ],
             params: &words,
             reads: &[of.a.view, of.b.view, bias.view, residual.view],
             writes: &[ViewMut(of.c.view)],
             groups: [across as u32, down as u32, 1],
-            work: 2 * (down * self.tile[0] * n * k) as u64,
+            work: 2 * (down * tile[0] * n * k) as u64,
         })
     }
 }
@@ -199,14 +273,18 @@ mod tests {
         let swap = |swap, [one, two]: [usize; 2]| if swap { [two, one] } else { [one, two] };
         // Elements from the first to the last of a part of a matrix of `width` columns.
         let span = |[rows, columns]: [usize; 2], [_, width]: [usize; 2]| (rows - 1) * width + columns;
-        for case in 0..7 * 7 * 7 * 16 {
+        let kernels = [Kernel::Tiled, Kernel::Direct, Kernel::Subgroups];
+        for case in 0..7 * 7 * 7 * 8 * kernels.len() {
             let [m, n, k] = [case, case / 7, case / 49].map(|i| extents[i % 7]);
-            let [ta, tb, hardware, small] = [1, 2, 4, 8].map(|bit| (case / 343) & bit != 0);
-            let tile = if hardware { [64, 64] } else { [32, 64] };
+            let [ta, tb, small] = [1, 2, 4].map(|bit| (case / 343) & bit != 0);
+            let kernel = kernels[case / (343 * 8)];
+            let tile = kernel.tile();
             let most = if small { 100 } else { 33_554_368 };
-            let [height, width, depth] = cut([m, n, k], [ta, tb], most, tile);
-            let place =
-                format!("{m} {n} {k}, transposed {ta} {tb}, at most {most}: {height} {width} {depth}");
+            let [height, width, depth] = cut([m, n, k], [ta, tb], most, kernel);
+            let place = format!(
+                "{kernel:?}: {m} {n} {k}, transposed {ta} {tb}, at most {most}: {height} {width} {depth}"
+            );
+            assert!(depth <= kernel.depth(), "{place}");
             assert!(height >= 1 && width >= 1 && depth >= 1, "{place}");
             assert!(span([height, width], [m, n]) <= most, "c of {place}");
             assert!(span(swap(ta, [height, depth]), swap(ta, [m, k])) <= most, "a of {place}");

@@ -35,6 +35,8 @@ pub enum Part {
     Math,
     /// What the kernels of forest attention share.
     Forest,
+    /// What the kernels of products share.
+    Product,
 }
 
 impl Part {
@@ -45,6 +47,7 @@ impl Part {
             (Part::Each, _) => include_str!("../../../shaders/common/each.wgsl"),
             (Part::Columns, _) => include_str!("../../../shaders/common/columns.wgsl"),
             (Part::Forest, _) => include_str!("../../../shaders/common/forest.wgsl"),
+            (Part::Product, _) => include_str!("../../../shaders/common/product.wgsl"),
             (Part::Math, _) => include_str!("../../../shaders/common/math.wgsl"),
         }
     }
@@ -85,10 +88,14 @@ impl Shader {
         Shader { stored, ..self }
     }
 
-    /// Constants that make every text which `tier` may compile.
+    /// Constants for the texts that `tier` may compile: as they are, and each switch, 0 otherwise, set to 1 by itself.
     pub fn variants(&self, tier: Tier) -> Vec<Vec<(&'static str, u32)>> {
-        let halves = self.stored.iter().map(|&(_, constant)| vec![(constant, 1)]);
-        std::iter::once(Vec::new()).chain(halves.filter(|_| tier >= Tier::F16)).collect()
+        let is_stored = |name: &str| self.stored.iter().any(|&(_, constant)| constant == name);
+        let switches = self
+            .defines
+            .iter()
+            .filter(|&&(name, value)| value == 0 && (tier >= Tier::F16 || !is_stored(name)));
+        std::iter::once(Vec::new()).chain(switches.map(|&(name, _)| vec![(name, 1)])).collect()
     }
 
     /// What is compiled: `enable` lines, constants, common parts, the file.
@@ -135,6 +142,7 @@ pub static SHADERS: &[&Shader] = &[
     &super::layer_norm::SHADER,
     &super::log_sigmoid::SHADER,
     &super::matmul::SHADER,
+    &super::matmul::SUBGROUP_SHADER,
     &super::mean_rows::SHADER,
     &super::mul::SHADER,
     &super::norm_score::SHADER,

@@ -35,14 +35,6 @@ pub(super) static SUBGROUP_SHADER: Shader = Shader::new(
 .defining(&[("SUBGROUP", SUBGROUP as u32), ("VECS", 12)])
 .from(Tier::Subgroups);
 
-/// Whether forward is made by subgroups: on software adapters, whose loads are slow, with subgroups of the size that the
-/// kernel is written for.
-fn by_subgroups(gpu: &Gpu) -> Result<bool> {
-    let info = &gpu.description().info;
-    let fits = [info.subgroup_min_size, info.subgroup_max_size] == [SUBGROUP as u32; 2];
-    Ok(fits && gpu.description().is_software() && gpu.tier()? >= Tier::Subgroups)
-}
-
 /// Inputs of one call: q `[rows, heads·head_dim]`, k and v `[keys, kv_heads·head_dim]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
@@ -115,7 +107,8 @@ impl Call<'_> {
             ranges as u32,
         ];
         // By subgroups, the rows of a tile take the same key at a time.
-        let subgroups = entry == "forward" && !self.through_window && by_subgroups(self.gpu)?;
+        let subgroups =
+            entry == "forward" && !self.through_window && self.gpu.works_by_subgroups(SUBGROUP)?;
         self.gpu.launch(&Launch {
             shader: if subgroups { &SUBGROUP_SHADER } else { &SHADER },
             entry,
