@@ -108,7 +108,8 @@ impl Op for ForestAttention {
             }
             Device::Cpu => float_type!("forest_attention", q, T => {
                 let inputs = cpu_inputs::<T>(self, [inputs[0], inputs[1], inputs[2]]);
-                kernel::forward(inputs, &self.index, out.host_mut(), lse.host_mut());
+                let lse = record.then(|| lse.host_mut());
+                kernel::forward(inputs, &self.index, out.host_mut(), lse);
                 Ok(())
             })?,
         }
@@ -167,7 +168,8 @@ impl Op for ForestAttention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::autograd::gradcheck;
+    use crate::autograd::{Var, apply, backward, gradcheck};
+    use crate::ops::{DotWeights, Reshape};
 
     /// Two trees under a root of three rows: trunks, a stem, leaves of one and of three rows.
     fn forest() -> AttentionIndex {
@@ -258,6 +260,43 @@ mod tests {
             let inputs = [(1, heads), (2, kv_heads), (3, kv_heads)];
             let inputs = inputs.map(|(seed, heads)| gradcheck::random(&[n, heads * hd], seed));
             gradcheck::op(|| ForestAttention::new(index.clone(), heads, kv_heads, hd, 0.5), &inputs);
+        }
+    }
+
+    #[test]
+    fn gradients_in_f32_agree_with_those_in_f64() {
+        let whole = Arc::new(forest());
+        let windowed = Arc::new(forest().windowed(4).unwrap());
+        let causal = Arc::new(AttentionIndex::causal(&[50, 1, 30]).unwrap());
+        for (index, (heads, kv_heads, hd)) in [
+            (&whole, (4, 2, 24)),
+            (&whole, (3, 1, 33)),
+            (&windowed, (2, 1, 16)),
+            (&causal, (2, 2, 32)),
+            (&causal, (1, 1, 7)),
+        ] {
+            let n = index.rows();
+            let random = |seed, width| gradcheck::random(&[n, width], seed).to_f64_vec().unwrap();
+            let inputs =
+                [(1, heads), (2, kv_heads), (3, kv_heads)].map(|(seed, heads)| random(seed, heads * hd));
+            let weights = random(4, heads * hd);
+            let grads_in = |dtype| {
+                let tensor = |x: &[f64]| Tensor::from_f64(&Device::Cpu, dtype, x, &[n, x.len() / n]).unwrap();
+                let [q, k, v] = [0, 1, 2].map(|i| Var::leaf(tensor(&inputs[i])));
+                let attention = ForestAttention::new(index.clone(), heads, kv_heads, hd, 0.4);
+                let y = apply(attention, &[&q, &k, &v]).unwrap();
+                let y = apply(Reshape::new(&[weights.len()]), &[&y]).unwrap();
+                let weights = Tensor::from_f64(&Device::Cpu, dtype, &weights, &[weights.len()]).unwrap();
+                let grads = backward(&apply(DotWeights { weights }, &[&y]).unwrap()).unwrap();
+                [q, k, v].map(|x| grads.of(&x).unwrap().to_f64_vec().unwrap())
+            };
+            let (exact, found) = (grads_in(DType::F64), grads_in(DType::F32));
+            for (name, (exact, found)) in ["q", "k", "v"].iter().zip(exact.iter().zip(&found)) {
+                for (i, (want, got)) in exact.iter().zip(found).enumerate() {
+                    let close = (want - got).abs() <= 2e-5 * (1.0 + want.abs());
+                    assert!(close, "d{name} at {i} of {heads} heads of {hd}: {got}, not {want}");
+                }
+            }
         }
     }
 

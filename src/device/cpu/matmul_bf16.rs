@@ -41,6 +41,7 @@ fn widened(x: &[f32], w: &[bf16], c: &mut [f32], [n, k]: [usize; 2], terms: Term
 
 #[cfg(target_arch = "x86_64")]
 mod native {
+    use super::super::avx512::transpose;
     use super::super::matmul::Terms;
     use super::super::packed::{COLUMNS, Panels, Rows, Words, pitch, product};
     use half::bf16;
@@ -50,6 +51,14 @@ mod native {
     pub fn matmul(x: &[f32], w: &[bf16], c: &mut [f32], [n, k]: [usize; 2], terms: Terms<f32>) {
         let depth = k.div_ceil(2);
         let panels = Panels::fill(n, depth, |first, count, panel| {
+            if k.is_multiple_of(2) {
+                let mut rows = [w.as_ptr().cast(); COLUMNS];
+                for (column, to) in rows.iter_mut().enumerate().take(count) {
+                    *to = w[(first + column) * k..][..k].as_ptr().cast();
+                }
+                // SAFETY: `has_instructions` found the features; rows of depth pairs, and the panel has depth rows.
+                return unsafe { transpose(&rows[..count], depth, panel.as_mut_ptr(), COLUMNS) };
+            }
             for column in 0..count {
                 let row = &w[(first + column) * k..][..k];
                 for (pair, to) in row.chunks(2).zip(panel[column..].iter_mut().step_by(COLUMNS)) {
@@ -68,13 +77,19 @@ mod native {
     }
 
     impl Rows for Rounded<'_> {
-        fn words<'a>(&'a self, rows: Range<usize>, scratch: &'a mut Vec<u32>) -> (&'a [u32], usize) {
-            let pitch = pitch(self.k.div_ceil(2));
+        fn words<'a>(
+            &'a self,
+            rows: Range<usize>,
+            pass: Range<usize>,
+            scratch: &'a mut Vec<u32>,
+        ) -> (&'a [u32], usize) {
+            let (k, pitch) = (self.k, pitch(pass.len()));
             scratch.resize(rows.len() * pitch, 0);
-            let inputs = self.x[rows.start * self.k..rows.end * self.k].chunks_exact(self.k.max(1));
+            let columns = 2 * pass.start..k.min(2 * pass.end);
+            let inputs = self.x[rows.start * k..rows.end * k].chunks_exact(k.max(1));
             for (row, pairs) in inputs.zip(scratch.chunks_mut(pitch.max(1))) {
                 // SAFETY: `has_instructions` found the features at run time.
-                unsafe { round_row(row, pairs) };
+                unsafe { round_row(&row[columns.clone()], pairs) };
             }
             (scratch, pitch)
         }

@@ -5,6 +5,8 @@
 
 pub mod activation;
 pub mod adamw;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 pub mod best;
 mod buffer;
 pub mod column_sums;

@@ -5,6 +5,7 @@
 //! f32 and run over k in order, [`DEPTH`] words at a time, whatever rows or columns stand beside: a row's bits depend on
 //! itself and B alone. Bound by arithmetic: 24 vector multiply-adds take 14 loads.
 
+use super::avx512::first;
 use super::matmul::Terms;
 use rayon::prelude::*;
 use std::arch::x86_64::*;
@@ -14,10 +15,12 @@ use std::ops::Range;
 pub const COLUMNS: usize = 32;
 /// Rows of a block: with two vectors a row, 24 of 32 registers hold sums.
 pub const ROWS: usize = 12;
-/// Words of k that a pass takes: a panel of that depth fits the second cache.
-const DEPTH: usize = 2048;
-/// Least work of a task, in words times results.
-const TASK: usize = 1 << 18;
+/// Words of k that a pass takes: a panel of that depth stays in the nearest caches while rows pass.
+const DEPTH: usize = 512;
+/// Work of a task, in words times results, where its rows are no more than [`HEIGHT`].
+const TASK: usize = 1 << 22;
+/// Most rows of a task: with a pass's words of them, and a panel, the second cache is about half full.
+const HEIGHT: usize = 20 * ROWS;
 
 /// What the words of both factors are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +56,13 @@ impl Panels {
 
 /// A matrix of words that tasks read rows of.
 pub trait Rows: Sync {
-    /// Rows `rows`, each so many words after the one before: in place, or written to `scratch`.
-    fn words<'a>(&'a self, rows: Range<usize>, scratch: &'a mut Vec<u32>) -> (&'a [u32], usize);
+    /// Words `pass` of rows `rows`, each row so many words after the one before: in place, or written to `scratch`.
+    fn words<'a>(
+        &'a self,
+        rows: Range<usize>,
+        pass: Range<usize>,
+        scratch: &'a mut Vec<u32>,
+    ) -> (&'a [u32], usize);
 }
 
 /// Words from a row to the next where rows of `depth` words are written anew. Rows that lie a power of two apart would all
@@ -86,7 +94,8 @@ pub fn product(kind: Words, a: &impl Rows, b: &Panels, c: &mut [f32], terms: Ter
     assert!(terms.residual.is_none_or(|r| r.len() == c.len()) && terms.bias.is_none_or(|b| b.len() == n));
     let panels = n.div_ceil(COLUMNS);
     let threads = rayon::current_num_threads();
-    let height = (TASK / (n * depth).max(1)).clamp(1, rows.div_ceil(threads)).next_multiple_of(ROWS);
+    let height = (TASK / (n * depth).max(1)).min(HEIGHT).clamp(1, rows.div_ceil(threads));
+    let height = height.next_multiple_of(ROWS);
     // Few rows are shared by cutting the columns.
     let across = if rows.div_ceil(height) >= threads { 1 } else { threads.min(panels) };
     let width = panels.div_ceil(across);
@@ -95,20 +104,20 @@ pub fn product(kind: Words, a: &impl Rows, b: &Panels, c: &mut [f32], terms: Ter
     (0..tasks).into_par_iter().for_each_init(Vec::new, |scratch, task| {
         let (down, across) = (task / panels.div_ceil(width), task % panels.div_ceil(width));
         let rows = down * height..rows.min((down + 1) * height);
-        let (words, pitch) = a.words(rows.clone(), scratch);
         for from in (0..depth.max(1)).step_by(DEPTH) {
             let pass = from..depth.min(from + DEPTH);
+            let (words, pitch) = a.words(rows.clone(), pass.clone(), scratch);
             for number in across * width..panels.min((across + 1) * width) {
                 let panel = &b.words[(number * depth + pass.start) * COLUMNS..][..pass.len() * COLUMNS];
                 for row in rows.clone().step_by(ROWS) {
-                    let place = Place { n, pitch, row, column: number * COLUMNS };
+                    let place = Place { n, end: n, pitch, row, column: number * COLUMNS };
                     let begin = if pass.start > 0 {
                         Terms { accumulate: true, residual: None, ..terms }
                     } else {
                         terms
                     };
                     let begin = if pass.end < depth { Terms { bias: None, ..begin } } else { begin };
-                    let own = &words[(row - rows.start) * pitch + pass.start..];
+                    let own = &words[(row - rows.start) * pitch..];
                     // SAFETY: the features were found at run time by whoever chose this product. The block's rows and columns are
                     // this task's own, inside c.
                     unsafe { block_of(kind, rows.end - row, own, panel, output.start(), place, begin) };
@@ -118,19 +127,26 @@ pub fn product(kind: Words, a: &impl Rows, b: &Panels, c: &mut [f32], terms: Ter
     });
 }
 
-/// Where a block's results go: rows of c are `n` long, those of a `pitch` words apart.
+/// Where a block's results go.
 #[derive(Clone, Copy)]
-struct Place {
-    n: usize,
-    pitch: usize,
-    row: usize,
-    column: usize,
+pub struct Place {
+    /// Words from a row of c to the next.
+    pub n: usize,
+    /// Past the last column of c that the product has.
+    pub end: usize,
+    /// Words from a row of a to the next.
+    pub pitch: usize,
+    /// First row in c.
+    pub row: usize,
+    /// Column in c of the panel's first.
+    pub column: usize,
 }
 
 /// Up to [`ROWS`] rows by a panel.
 ///
 /// # Safety
-/// `c` must have `place.row + min(left, ROWS)` rows of `place.n`, of which this call may write those and the panel's columns.
+/// `c` must have `place.row + min(left, ROWS)` rows of `place.n`, of which this call may write those and the panel's columns
+/// below `place.end`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 unsafe fn block_bf16(left: usize, a: &[u32], panel: &[u32], c: *mut f32, place: Place, terms: Terms<f32>) {
     let step = |sum, x: u32, w| {
@@ -148,7 +164,7 @@ unsafe fn block_bf16(left: usize, a: &[u32], panel: &[u32], c: *mut f32, place: 
 /// # Safety
 /// As [`block_bf16`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn block_f32(left: usize, a: &[u32], panel: &[u32], c: *mut f32, place: Place, terms: Terms<f32>) {
+pub unsafe fn block_f32(left: usize, a: &[u32], panel: &[u32], c: *mut f32, place: Place, terms: Terms<f32>) {
     let step =
         |sum, x: u32, w| _mm512_fmadd_ps(_mm512_set1_ps(f32::from_bits(x)), _mm512_castsi512_ps(w), sum);
     // SAFETY: as the caller's.
@@ -175,7 +191,7 @@ unsafe fn block_of(
     }
 }
 
-/// One copy for each number of rows, so that sums stay in registers.
+/// One copy for each number of rows and of vectors, so that sums stay in registers.
 #[inline(always)]
 unsafe fn rows_of(
     left: usize,
@@ -190,9 +206,11 @@ unsafe fn rows_of(
         ($($r:literal)*) => {
             // SAFETY: as the caller's.
             unsafe {
-                match left {
-                    $($r => block::<$r>(a, panel, c, place, terms, step),)*
-                    _ => block::<ROWS>(a, panel, c, place, terms, step),
+                match (left, place.end > place.column + 16) {
+                    $(($r, true) => block::<$r, 2>(a, panel, c, place, terms, step),)*
+                    $(($r, false) => block::<$r, 1>(a, panel, c, place, terms, step),)*
+                    (_, true) => block::<ROWS, 2>(a, panel, c, place, terms, step),
+                    (_, false) => block::<ROWS, 1>(a, panel, c, place, terms, step),
                 }
             }
         };
@@ -201,7 +219,7 @@ unsafe fn rows_of(
 }
 
 #[inline(always)]
-unsafe fn block<const R: usize>(
+unsafe fn block<const R: usize, const V: usize>(
     a: &[u32],
     panel: &[u32],
     c: *mut f32,
@@ -209,51 +227,48 @@ unsafe fn block<const R: usize>(
     terms: Terms<f32>,
     step: impl Fn(__m512, u32, __m512i) -> __m512,
 ) {
-    let Place { n, pitch, row, column } = place;
+    let Place { n, end, pitch, row, column } = place;
     let steps = panel.len() / COLUMNS;
     assert!(steps == 0 || a.len() >= (R - 1) * pitch + steps);
-    let masks = [0, 16].map(|half| match n.saturating_sub(column + half) {
-        16.. => u16::MAX,
-        columns => (1 << columns) - 1,
-    });
-    // SAFETY: masks leave only columns below n of rows of c and of what has its shape; step i of the panel and word i of R
-    // rows were checked above.
+    let mut masks = [0; V];
+    for (v, mask) in masks.iter_mut().enumerate() {
+        *mask = first(end.saturating_sub(column + 16 * v));
+    }
+    // SAFETY: masks leave only columns below `end` of rows of c and of what has its shape; step i of the panel and word i of
+    // R rows were checked above.
     unsafe {
-        let at = |r: usize, half: usize| (row + r) * n + column + 16 * half;
-        let mut sums = [[_mm512_setzero_ps(); 2]; R];
+        let at = |r: usize, v: usize| (row + r) * n + column + 16 * v;
+        let mut sums = [[_mm512_setzero_ps(); V]; R];
         for (r, sums) in sums.iter_mut().enumerate() {
-            for (half, sum) in sums.iter_mut().enumerate() {
-                if masks[half] == 0 {
-                    continue;
-                }
+            for (v, sum) in sums.iter_mut().enumerate() {
                 if terms.accumulate {
-                    *sum = _mm512_maskz_loadu_ps(masks[half], c.add(at(r, half)));
+                    *sum = _mm512_maskz_loadu_ps(masks[v], c.add(at(r, v)));
                 }
                 if let Some(residual) = terms.residual {
-                    let first = _mm512_maskz_loadu_ps(masks[half], residual.as_ptr().add(at(r, half)));
+                    let first = _mm512_maskz_loadu_ps(masks[v], residual.as_ptr().add(at(r, v)));
                     *sum = _mm512_add_ps(*sum, first);
                 }
             }
         }
         for i in 0..steps {
-            let w = panel.as_ptr().add(i * COLUMNS);
-            let (low, high) = (_mm512_loadu_si512(w.cast()), _mm512_loadu_si512(w.add(16).cast()));
+            let mut w = [_mm512_setzero_si512(); V];
+            for (v, w) in w.iter_mut().enumerate() {
+                *w = _mm512_loadu_si512(panel.as_ptr().add(i * COLUMNS + 16 * v).cast());
+            }
             for (r, sums) in sums.iter_mut().enumerate() {
                 let x = *a.as_ptr().add(r * pitch + i);
-                sums[0] = step(sums[0], x, low);
-                sums[1] = step(sums[1], x, high);
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = step(*sum, x, w[v]);
+                }
             }
         }
         for (r, sums) in sums.into_iter().enumerate() {
-            for (half, mut sum) in sums.into_iter().enumerate() {
-                if masks[half] == 0 {
-                    continue;
-                }
+            for (v, mut sum) in sums.into_iter().enumerate() {
                 if let Some(bias) = terms.bias {
-                    let bias = _mm512_maskz_loadu_ps(masks[half], bias.as_ptr().add(column + 16 * half));
+                    let bias = _mm512_maskz_loadu_ps(masks[v], bias.as_ptr().add(column + 16 * v));
                     sum = _mm512_add_ps(sum, bias);
                 }
-                _mm512_mask_storeu_ps(c.add(at(r, half)), masks[half], sum);
+                _mm512_mask_storeu_ps(c.add(at(r, v)), masks[v], sum);
             }
         }
     }

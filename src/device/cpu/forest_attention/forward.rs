@@ -3,7 +3,7 @@
 use super::tile::{BLOCK, RowKeys, Transposed, block_rows, head_of, leaf_products, stride, weighted_sum};
 use super::{Float, Inputs};
 use crate::device::cpu::simd::{self, Kernel, LANES};
-use crate::device::{AttentionIndex, Tile};
+use crate::device::{AttentionIndex, DType, Tile};
 use rayon::prelude::*;
 
 struct TileForward<'a, T: Float> {
@@ -11,13 +11,13 @@ struct TileForward<'a, T: Float> {
     index: &'a AttentionIndex,
     tile: &'a Tile,
     out: &'a mut [T],
-    lse: &'a mut [T],
+    lse: Option<&'a mut [T]>,
 }
 
 impl<T: Float> Kernel for TileForward<'_, T> {
     type Output = ();
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<const FMA: bool>(mut self) {
         let Inputs { q, k, v, heads, scale } = self.inputs;
         let (q_width, kv_width, hd) = (heads.q_width(), heads.kv_width(), heads.head_dim);
         let stride = stride(self.index, self.tile);
@@ -43,8 +43,8 @@ impl<T: Float> Kernel for TileForward<'_, T> {
                         scores.copy_within(..keys.len(), keys.ahead);
                         scores[..keys.ahead].fill(T::ZERO);
                         scores[keys.ahead + keys.len()..].fill(T::ZERO);
-                        if r < count {
-                            self.lse[(first + r - self.tile.rows.start) * heads.heads + head] = lse;
+                        if let Some(all) = self.lse.as_mut().filter(|_| r < count) {
+                            all[(first + r - self.tile.rows.start) * heads.heads + head] = lse;
                         }
                     }
                     let source = (v, kv_width, kv_head);
@@ -83,15 +83,28 @@ fn softmax<T: Float, const FMA: bool>(scores: &mut [T], scale: T) -> T {
     highest + sum.ln()
 }
 
-/// Forward. `out: [rows, heads·head_dim]`, `lse: [rows, heads]` the log-sum-exp of every row's scaled scores.
-pub fn forward<T: Float>(inputs: Inputs<T>, index: &AttentionIndex, out: &mut [T], lse: &mut [T]) {
+/// Forward. `out: [rows, heads·head_dim]`; `lse: [rows, heads]` the log-sum-exp of every row's scaled scores, where it is
+/// wanted.
+pub fn forward<T: Float>(inputs: Inputs<T>, index: &AttentionIndex, out: &mut [T], lse: Option<&mut [T]>) {
+    #[cfg(target_arch = "x86_64")]
+    if T::DTYPE == DType::F32 && simd::level() == simd::Level::Avx512 {
+        use bytemuck::{cast_slice, cast_slice_mut};
+        let Inputs { q, k, v, heads, scale } = inputs;
+        let [q, k, v] = [q, k, v].map(cast_slice::<T, f32>);
+        let inputs = Inputs { q, k, v, heads, scale: scale.to_f64() as f32 };
+        return super::avx512::forward(inputs, index, cast_slice_mut(out), lse.map(cast_slice_mut));
+    }
     let heads = inputs.heads;
     let (mut out, mut lse) = (out, lse);
     let mut tasks = Vec::with_capacity(index.tiles().len());
     for tile in index.tiles() {
-        let (tile_out, rest_out) = out.split_at_mut(tile.rows.len() * heads.q_width());
-        let (tile_lse, rest_lse) = lse.split_at_mut(tile.rows.len() * heads.heads);
-        (out, lse) = (rest_out, rest_lse);
+        let (tile_out, rest) = out.split_at_mut(tile.rows.len() * heads.q_width());
+        out = rest;
+        let tile_lse = lse.take().map(|all| {
+            let (own, rest) = all.split_at_mut(tile.rows.len() * heads.heads);
+            lse = Some(rest);
+            own
+        });
         tasks.push(TileForward { inputs, index, tile, out: tile_out, lse: tile_lse });
     }
     tasks.into_par_iter().for_each(simd::dispatch);

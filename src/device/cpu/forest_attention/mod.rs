@@ -7,6 +7,8 @@
 //! alone. Scores of a row fit the cache (histories are short), so the softmax is the plain one.
 //! Bound by arithmetic from about 16 rows a tile on.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod backward;
 mod forward;
 mod tile;

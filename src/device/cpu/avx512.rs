@@ -1,0 +1,130 @@
+//! Pieces of kernels on AVX-512: words transposed in registers, e to the power of sixteen numbers.
+
+use std::arch::x86_64::*;
+
+/// `to[i][j] = rows[j][i]` for i below `depth` and every row, where row i of `to` begins `pitch` words after the one before.
+/// Nothing else of `to` is written.
+///
+/// # Safety
+/// Every row has `depth` words; `to` has `depth` rows that many words apart, the last one of as many words as there are rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub unsafe fn transpose(rows: &[*const u32], depth: usize, to: *mut u32, pitch: usize) {
+    for (group, rows) in rows.chunks(16).enumerate() {
+        let columns = first(rows.len());
+        for from in (0..depth).step_by(16) {
+            let count = (depth - from).min(16);
+            let mut words = [_mm512_setzero_si512(); 16];
+            for (words, row) in words.iter_mut().zip(rows) {
+                // SAFETY: the mask leaves what the row has.
+                *words = unsafe { _mm512_maskz_loadu_epi32(first(count), row.add(from).cast()) };
+            }
+            let words = transpose_square(words);
+            for (i, words) in words.iter().enumerate().take(count) {
+                // SAFETY: row from + i of `to` has the columns that the mask leaves.
+                unsafe {
+                    let place = to.add((from + i) * pitch + 16 * group);
+                    _mm512_mask_storeu_epi32(place.cast(), columns, *words);
+                }
+            }
+        }
+    }
+}
+
+/// A mask of the first `count` of sixteen lanes.
+#[inline(always)]
+pub fn first(count: usize) -> __mmask16 {
+    if count < 16 { (1 << count) - 1 } else { u16::MAX }
+}
+
+/// Sixteen rows of sixteen words.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn transpose_square(rows: [__m512i; 16]) -> [__m512i; 16] {
+    let zero = _mm512_setzero_si512();
+    // Lane l of quads[4g + c]: column 4l + c of rows 4g to 4g + 3.
+    let mut quads = [zero; 16];
+    for g in 0..4 {
+        let [a, b, c, d] = [rows[4 * g], rows[4 * g + 1], rows[4 * g + 2], rows[4 * g + 3]];
+        let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+        quads[4 * g] = _mm512_unpacklo_epi64(ab, cd);
+        quads[4 * g + 1] = _mm512_unpackhi_epi64(ab, cd);
+        let (ab, cd) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+        quads[4 * g + 2] = _mm512_unpacklo_epi64(ab, cd);
+        quads[4 * g + 3] = _mm512_unpackhi_epi64(ab, cd);
+    }
+    let mut columns = [zero; 16];
+    for c in 0..4 {
+        let [q0, q1, q2, q3] = [quads[c], quads[4 + c], quads[8 + c], quads[12 + c]];
+        let (even, odd) = (_mm512_shuffle_i32x4::<0x88>(q0, q1), _mm512_shuffle_i32x4::<0xdd>(q0, q1));
+        let (more_even, more_odd) =
+            (_mm512_shuffle_i32x4::<0x88>(q2, q3), _mm512_shuffle_i32x4::<0xdd>(q2, q3));
+        columns[c] = _mm512_shuffle_i32x4::<0x88>(even, more_even);
+        columns[4 + c] = _mm512_shuffle_i32x4::<0x88>(odd, more_odd);
+        columns[8 + c] = _mm512_shuffle_i32x4::<0xdd>(even, more_even);
+        columns[12 + c] = _mm512_shuffle_i32x4::<0xdd>(odd, more_odd);
+    }
+    columns
+}
+
+/// eˣ = 2ⁿ·eʳ as [`Float::exp`](super::Float::exp), whose last steps one instruction does here; below −104 it is 0.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub fn exp(x: __m512) -> __m512 {
+    // The second operand is what a comparison with NaN gives.
+    let x = _mm512_max_ps(_mm512_set1_ps(-110.0), x);
+    let n = _mm512_roundscale_ps::<8>(_mm512_mul_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E)));
+    let r = _mm512_fmadd_ps(n, _mm512_set1_ps(-0.693_359_4), x);
+    let r = _mm512_fmadd_ps(n, _mm512_set1_ps(2.121_944_4e-4), r);
+    let mut p = _mm512_set1_ps(1.984_127e-4);
+    for c in [1.388_888_9e-3, 8.333_333e-3, 4.166_666_6e-2, 1.666_666_7e-1, 0.5, 1.0, 1.0] {
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
+    }
+    _mm512_scalef_ps(p, n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::cpu::simd::{Level, level};
+
+    #[test]
+    fn words_of_any_number_of_rows_are_transposed_and_nothing_else_is_written() {
+        if level() != Level::Avx512 {
+            return;
+        }
+        for (count, depth) in [(1, 1), (16, 16), (5, 40), (32, 17), (31, 33), (3, 0), (0, 4)] {
+            let words: Vec<u32> = (0..count * depth).map(|i| i as u32).collect();
+            let rows: Vec<*const u32> = (0..count).map(|j| words[j * depth..].as_ptr()).collect();
+            let pitch = count + 3;
+            let mut to = vec![u32::MAX; depth * pitch];
+            // SAFETY: the features are there, and the lengths are as told.
+            unsafe { transpose(&rows, depth, to.as_mut_ptr(), pitch) };
+            for (place, &word) in to.iter().enumerate() {
+                let (i, j) = (place / pitch, place % pitch);
+                assert_eq!(word, if j < count { words[j * depth + i] } else { u32::MAX }, "{count}x{depth}");
+            }
+        }
+    }
+
+    #[test]
+    fn powers_are_within_two_ulp_and_keep_their_limits() {
+        if level() != Level::Avx512 {
+            return;
+        }
+        let exp_of = |x: f32| {
+            let mut y = [0.0; 16];
+            // SAFETY: the features are there; sixteen floats are written.
+            unsafe { _mm512_storeu_ps(y.as_mut_ptr(), exp(_mm512_set1_ps(x))) };
+            y[7]
+        };
+        for i in 0..200_000 {
+            let x = -87.0 + 175.0 * (i as f32) / 200_000.0;
+            let exact = f64::from(x).exp();
+            let ulp = 2f64.powi(exact.log2().floor() as i32 - 23);
+            assert!((f64::from(exp_of(x)) - exact).abs() <= 2.0 * ulp, "at {x}");
+        }
+        assert_eq!([exp_of(f32::NEG_INFINITY), exp_of(-1e4), exp_of(0.0)], [0.0, 0.0, 1.0]);
+        assert_eq!(exp_of(f32::INFINITY), f32::INFINITY);
+        assert!(exp_of(f32::NAN).is_nan());
+    }
+}
