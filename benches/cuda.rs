@@ -1,7 +1,7 @@
 //! CUDA kernels, forward, timed by the device's own clock: the products of decoders of 7B and 1B parameters over 8192
 //! rows, and forest attention as in the labelling pass. Median of the repetitions after one to warm up. The ceilings are
 //! measured in the same run: a square product for arithmetic, a copy for memory. The share is that of the ceiling which
-//! the work's least time is bound by.
+//! the work's least time is bound by. On Hopper products in bf16 are done twice: by its own kernels, and by those for all GPUs.
 //!
 //! `-- --quick` takes extents that an emulated device can do, `-- --jsonl FILE` writes a line a row there as well.
 
@@ -150,15 +150,32 @@ impl Bench {
     }
 
     fn products(&mut self, ceilings: &Ceilings) -> Result<()> {
-        let m = self.extents.rows;
         for dtype in TYPES {
-            for (name, n, k) in PROJECTIONS {
-                let (n, k) = (n / self.extents.divisor, k / self.extents.divisor);
-                let (x, w) = (self.random(DType::F32, &[m, k], 1)?, self.random(dtype, &[n, k], 2)?);
-                let seconds = self.median(|| matmul(&x, &w, false, true))?;
-                let name = format!("{name}: {m} x {n} x {k}");
-                self.row(&name, dtype, product(m, n, k, dtype), seconds, ceilings)?;
-            }
+            self.products_of(dtype, "", ceilings)?;
+        }
+        // Hopper has kernels of its own; beside them, those that all GPUs have.
+        let description = self.cuda.description();
+        if description.capability == (9, 0) {
+            let cuda =
+                Cuda::open(cuda::Description { capability: (8, 0), ..description.clone() }, false, None)?;
+            let hopper = (
+                std::mem::replace(&mut self.device, Device::Cuda(cuda.clone())),
+                std::mem::replace(&mut self.cuda, cuda),
+            );
+            self.products_of(DType::BF16, " (sm_80)", ceilings)?;
+            (self.device, self.cuda) = hopper;
+        }
+        Ok(())
+    }
+
+    fn products_of(&mut self, dtype: DType, kernels: &str, ceilings: &Ceilings) -> Result<()> {
+        let m = self.extents.rows;
+        for (name, n, k) in PROJECTIONS {
+            let (n, k) = (n / self.extents.divisor, k / self.extents.divisor);
+            let (x, w) = (self.random(DType::F32, &[m, k], 1)?, self.random(dtype, &[n, k], 2)?);
+            let seconds = self.median(|| matmul(&x, &w, false, true))?;
+            let name = format!("{name}: {m} x {n} x {k}{kernels}");
+            self.row(&name, dtype, product(m, n, k, dtype), seconds, ceilings)?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 // neither on the other rows nor on the tile.
 // Tiles run in bands of BAND tiles of rows, so that blocks that run together read the same parts of a and b from L2.
 // Bound by arithmetic where m is large, by reads of b below about 200 rows. kernels/NOTES.md has the figures.
+#include "common/epilogue.cuh"
 #include "common/tensor_core.cuh"
 
 namespace lea {
@@ -15,9 +16,6 @@ constexpr int SLICE = 32;  // Of k, in a stage.
 constexpr int CHUNK = 8;   // Elements in 16 bytes.
 constexpr int STAGES = 4;
 constexpr unsigned BAND = 8;
-
-// What is added to the product, as bits: what c holds, the bias, the residual.
-constexpr unsigned ACCUMULATE = 1, BIAS = 2, RESIDUAL = 4;
 
 // How a block's threads bring slices of ROWS rows and COLUMNS columns of a matrix to shared memory, a power of two of each. In
 // a slice the chunks of a row are swapped: where a row has 4 (two rows fill the banks) by its second bit on, else by its first.
@@ -100,16 +98,8 @@ struct Product {
         }
     };
 
-    static __device__ __forceinline__ float ended(float sum, unsigned mode, const float* bias, const float* residual,
-                                                  const float* c, size_t at, size_t column) {
-        if (mode & ACCUMULATE) sum += c[at];
-        if (mode & BIAS) sum += bias[column];
-        if (mode & RESIDUAL) sum += residual[at];
-        return sum;
-    }
-
-    static __device__ __forceinline__ void run(size_t m, size_t n, size_t k, size_t padded, unsigned mode, const bf16* a,
-                                               const bf16* b, const float* bias, const float* residual, float* c) {
+    static __device__ __forceinline__ void run(size_t m, size_t n, size_t k, size_t padded, const bf16* a, const bf16* b,
+                                               const Epilogue& epilogue) {
         DYNAMIC_SHARED(memory);
         bf16* const ring = reinterpret_cast<bf16*>(memory);
         const unsigned down = (m + TILE_M - 1) / TILE_M, across = (n + TILE_N - 1) / TILE_N;
@@ -159,30 +149,16 @@ struct Product {
         }
         cp_async_wait<0>();
 
-        const bool pairs = n % 2 == 0;
 #pragma unroll
         for (int i = 0; i < DOWN; i++)
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 const size_t r = first_row + row + i * 16 + half * 8 + lane / 4;
                 if (r >= m) continue;
+                float pairs[ACROSS][2];
 #pragma unroll
-                for (int j = 0; j < ACROSS; j++) {
-                    const size_t at = first_column + column + j * 8 + lane % 4 * 2;
-                    if (at >= n) continue;
-                    const float low = ended(sums[i][j][half * 2], mode, bias, residual, c, r * n + at, at);
-                    if (at + 1 == n) {
-                        c[r * n + at] = low;
-                        continue;
-                    }
-                    const float high = ended(sums[i][j][half * 2 + 1], mode, bias, residual, c, r * n + at + 1, at + 1);
-                    if (pairs) {
-                        *reinterpret_cast<float2*>(c + r * n + at) = make_float2(low, high);
-                    } else {
-                        c[r * n + at] = low;
-                        c[r * n + at + 1] = high;
-                    }
-                }
+                for (int j = 0; j < ACROSS; j++) pairs[j][0] = sums[i][j][half * 2], pairs[j][1] = sums[i][j][half * 2 + 1];
+                epilogue.write(r, first_column + column + lane % 4 * 2, pairs);
             }
     }
 };
@@ -192,7 +168,8 @@ struct Product {
 #define MATMUL(name, tile_m, tile_n, warp_side, transposed)                                                                \
     KERNEL((lea::Product<tile_m, tile_n, warp_side, transposed>::THREADS), name, size_t m, size_t n, size_t k,              \
            size_t padded, unsigned mode, const bf16* a, const bf16* b, const float* bias, const float* residual, float* c) { \
-        lea::Product<tile_m, tile_n, warp_side, transposed>::run(m, n, k, padded, mode, a, b, bias, residual, c);           \
+        lea::Product<tile_m, tile_n, warp_side, transposed>::run(m, n, k, padded, a, b,                                     \
+                                                                    lea::Epilogue(mode, bias, residual, c, n));             \
     }
 
 MATMUL(lea_matmul_bf16_nt, 64, 64, 32, true)

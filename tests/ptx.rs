@@ -15,8 +15,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// What PTX for compute capability 8.0 must assemble for.
 const ARCHITECTURES: [&str; 4] = ["sm_80", "sm_86", "sm_89", "sm_90"];
 /// Files whose kernels must not spill a byte, and the instruction that does their work.
-const HOT: [(&str, &str); 3] =
-    [("matmul", "FFMA"), ("matmul_bf16", "HMMA"), ("forest_attention_bf16", "HMMA")];
+const HOT: [(&str, &str); 4] = [
+    ("matmul", "FFMA"),
+    ("matmul_bf16", "HMMA"),
+    ("matmul_bf16_sm90", "HGMMA"),
+    ("forest_attention_bf16", "HMMA"),
+];
+/// What the assembler says where it does not do as the kernel asks: products of wgmma one after the other, registers not handed over.
+const REFUSALS: [&str; 2] = ["serialized", "setmaxnreg"];
 /// Kernels of hot files without products of their own.
 const HELPERS: [&str; 3] = ["round", "pad", "delta"];
 /// Bytes that another kernel may spill: the assembler does so to fit one more block on a processor.
@@ -53,6 +59,9 @@ fn faults(bin: &Path, ptx: &Ptx, architecture: &str, folder: &Path) -> Vec<Strin
     for line in told.lines() {
         if let Some((_, name)) = line.split_once("Function properties for ") {
             kernel = name;
+        }
+        if REFUSALS.iter().any(|refusal| line.contains(refusal)) {
+            faults.push(format!("{architecture}: {line}"));
         }
         for part in line.split(',').filter(|part| part.contains("spill")) {
             let bytes: u32 = part.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(u32::MAX);

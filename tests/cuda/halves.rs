@@ -4,7 +4,7 @@
 use super::le_fixture::{environment_on, works};
 use super::ops::products::{plain_product, stored};
 use super::parity::{error, expect_near, random, run, to};
-use super::{devices, in_each_manner};
+use super::{devices, generations, in_each_manner};
 use half::bf16;
 use lea::autograd::{Param, backward};
 use lea::decoder::{Decoder, DecoderConfig, LoraConfig, Rows, weights::Weights};
@@ -52,7 +52,7 @@ const SHAPES: [([usize; 3], bool); 16] = [
 
 #[test]
 fn products_are_as_near_as_plain_ones_of_rounded_factors() {
-    let devices = devices("products_of_rounded_factors");
+    let devices = generations("products_of_rounded_factors");
     for (extents, transposed) in SHAPES {
         let layout = [false, transposed];
         let [a, b] = stored(extents, layout);
@@ -79,7 +79,7 @@ fn whole(shape: &[usize], seed: u64) -> Tensor {
 
 #[test]
 fn products_and_sums_of_small_whole_numbers_are_exact() {
-    let devices = devices("products_of_small_whole_numbers");
+    let devices = generations("products_of_small_whole_numbers");
     for (extents, transposed) in SHAPES {
         let layout = [false, transposed];
         let [a, b] = stored(extents, layout);
@@ -98,9 +98,34 @@ fn products_and_sums_of_small_whole_numbers_are_exact() {
     }
 }
 
+/// Of Hopper's kernels on the stand-in's two processors: several tiles a block, more slices than stages, both tiles in both layouts.
+const HOPPER_SHAPES: [([usize; 3], bool); 4] =
+    [([130, 261, 520], true), ([200, 264, 405], false), ([385, 256, 328], true), ([385, 248, 267], false)];
+
+#[test]
+fn products_of_many_tiles_and_slices_are_exact_on_hopper() {
+    let hopper =
+        |device: &Device| matches!(device, Device::Cuda(cuda) if cuda.description().capability == (9, 0));
+    let devices: Vec<Device> = generations("products_on_hopper").into_iter().filter(hopper).collect();
+    for (extents, transposed) in HOPPER_SHAPES {
+        let [a, b] = stored(extents, [false, transposed]);
+        let (a, b, start) = (whole(&a, 1), whole(&b, 2), whole(&extents[..2], 3));
+        let mut want = start.clone();
+        matmul_accumulate(&a, &b, false, transposed, &mut want).unwrap();
+        in_each_manner(|| {
+            for device in &devices {
+                let (a, b) = (to(device, DType::F32, &a), frozen(device, &b));
+                let mut found = to(device, DType::F32, &start);
+                matmul_accumulate(&a, &b, false, transposed, &mut found).unwrap();
+                assert!(found.to_f64_vec().unwrap() == want.to_f64_vec().unwrap(), "{extents:?}");
+            }
+        });
+    }
+}
+
 #[test]
 fn a_row_has_the_same_bits_in_any_batch_and_tile() {
-    for device in devices("a_row_has_the_same_bits_in_any_batch") {
+    for device in generations("a_row_has_the_same_bits_in_any_batch") {
         for (out, width) in [(256, 72), (251, 200)] {
             let (x, w) = (random(&[256, width], 1), frozen(&device, &random(&[out, width], 2)));
             let x = to(&device, DType::F32, &x);
@@ -119,7 +144,7 @@ fn a_row_has_the_same_bits_in_any_batch_and_tile() {
 
 #[test]
 fn a_linear_layer_has_the_gradients_of_the_rounded_weight() {
-    let devices = devices("a_linear_layer_with_a_weight_in_bf16");
+    let devices = generations("a_linear_layer_with_a_weight_in_bf16");
     for (rows, width, out) in [(70, 48, 31), (130, 264, 257)] {
         let (x, w) = (random(&[rows, width], 1), rounded(&random(&[out, width], 2)));
         let (bias, residual) = (random(&[out], 3), random(&[rows, out], 4));

@@ -25,6 +25,7 @@ struct Mistake(&'static str, usize, &'static str, Change, &'static str);
 const MATMUL: &str = "ops::products::matmul_in_all_layouts";
 const LINEAR: &str = "ops::products::linear_with_bias_and_residual";
 const HALVES: &str = "halves::products_and_sums_of_small_whole_numbers_are_exact";
+const HOPPER: &str = "halves::products_of_many_tiles_and_slices_are_exact_on_hopper";
 const ATTENTION: &str = "ops::attention::forest_attention";
 const WINDOW_BITS: &str =
     "ops::attention::a_row_through_a_window_has_the_same_bits_in_a_tile_of_many_rows_as_in_one_of_few";
@@ -36,6 +37,8 @@ const REDUCE: &str = "ops::elements::sums_of_everything";
 const TOP_K: &str = "ops::search::top_k_is_that_of_the_cpu";
 const NAN: &str = "ops::search::nan_is_never_found_and_infinities_are_ordered";
 const GRU: &str = "ops::recurrence::gru";
+
+const SM90: &str = "matmul_bf16_sm90.cu";
 
 const MISTAKES: &[Mistake] = &[
     Mistake("matmul.cu", 0, "r < rows && at < k", To("at < k"), MATMUL),
@@ -61,6 +64,27 @@ const MISTAKES: &[Mistake] = &[
     Mistake("forest_attention.cu", 0, "other < count", To("true"), ATTENTION),
     Mistake("forest_attention.cu", 0, "row >= present", To("false"), ATTENTION),
     Mistake("forest_attention.cu", 0, "if (share == 0) lse", To("if (false) lse"), ATTENTION),
+    Mistake(SM90, 0, "mbarrier_wait(empty + place.stage, place.parity ^ 1);", Gone, HOPPER),
+    Mistake(SM90, 0, "place.parity ^ 1", To("place.parity"), HOPPER),
+    Mistake(SM90, 0, "mbarrier_wait(full + place.stage, place.parity);", Gone, HOPPER),
+    Mistake(SM90, 0, "mbarrier_arrive_expect_tx(full, STAGE);", Gone, HOPPER),
+    Mistake(SM90, 0, "mbarrier_arrive_expect_tx(full, STAGE)", To("mbarrier_arrive(full)"), HOPPER),
+    Mistake(SM90, 0, "mbarrier_init(empty + stage, WARPS)", To("mbarrier_init(empty + stage, 4)"), HOPPER),
+    Mistake(SM90, 0, "fence_mbarrier_init();", Gone, HOPPER),
+    Mistake(SM90, 0, "if (first_lane) mbarrier_arrive(read);", Gone, HOPPER),
+    Mistake(SM90, 1, "if (first_lane) mbarrier_arrive(read);", Gone, HOPPER),
+    Mistake(SM90, 0, "threadIdx.x % WARP == 0", To("true"), HOPPER),
+    Mistake(SM90, 0, "wgmma_fence();", Gone, HOPPER),
+    Mistake(SM90, 0, "wgmma_commit();", Gone, HOPPER),
+    Mistake(SM90, 0, "wgmma_wait<1>(sums);", Gone, HOPPER),
+    Mistake(SM90, 0, "wgmma_wait<0>(sums);", Gone, HOPPER),
+    Mistake(SM90, 0, "setmaxnreg_dec<LOADING>();", Gone, HOPPER),
+    Mistake(SM90, 0, "consumer * 64 * SWIZZLED_ROW", To("0"), HOPPER),
+    Mistake(SM90, 0, "TRANSPOSED ? 32 : 16 * SWIZZLED_ROW", To("32"), HOPPER),
+    Mistake(SM90, 0, "accumulate || step > 0", To("step > 0"), HOPPER),
+    Mistake(SM90, 0, "row + half * 8 >= m", To("false"), HOPPER),
+    Mistake("common/epilogue.cuh", 0, "column + j * 8 < n", To("true"), HOPPER),
+    Mistake("common/epilogue.cuh", 1, "column + j * 8 + 1 < n", To("true"), HOPPER),
     Mistake("rms_norm.cu", 0, "x[first + i] * scale * weight[i]", To("x[i] * scale * weight[i]"), RMS_NORM),
     Mistake("rms_norm.cu", 0, "inverse[blockIdx.x] = scale;", Gone, RMS_NORM),
     Mistake("common/reduce.cuh", 0, "(int)blockDim.x / WARP", To("(int)blockDim.x / WARP - 1"), RMS_NORM),
@@ -89,9 +113,10 @@ const MISTAKES: &[Mistake] = &[
 ];
 
 /// The tests of which one must fail where a barrier of a file is taken away.
-const BARRIERS: [(&str, &[&str]); 8] = [
+const BARRIERS: [(&str, &[&str]); 9] = [
     ("matmul.cu", &[MATMUL]),
     ("matmul_bf16.cu", &[HALVES]),
+    (SM90, &[HOPPER]),
     ("forest_attention.cu", &[ATTENTION]),
     ("forest_attention_bf16.cu", &[ATTENTION_BF16]),
     ("top_k.cu", &[TOP_K]),

@@ -1,7 +1,7 @@
 //! Products with a factor stored in bf16, on tensor cores, see `kernels/matmul_bf16.cu`.
 
 use super::matmul::{Epilogue, Matrix};
-use super::{Arg, Buffer, Cuda, Launch, View, ViewMut};
+use super::{Arg, Buffer, Cuda, Launch, View, ViewMut, matmul_bf16_sm90};
 use crate::device::DType;
 use crate::{Error, Result};
 
@@ -64,12 +64,39 @@ impl Tile {
     }
 }
 
+/// What is multiplied.
+pub(super) struct Factors<'a> {
+    /// a `[m, padded]` in bf16, with zeros from k on.
+    pub rounded: Buffer,
+    pub padded: usize,
+    pub b: Matrix<'a>,
+}
+
 /// c = a·b plus the epilogue; `a: [m, k]` in f32, rounded to bf16; `b: [k, n]` in bf16, its stored rows a multiple of
-/// [`CHUNK`] long; `c: [m, n]` in f32. Every tile gives the same bits.
+/// [`CHUNK`] long; `c: [m, n]` in f32. Every tile gives the same bits. On Hopper (compute capability 9.0) other kernels do it, whose
+/// bits may differ from those of all other GPUs; which ones does not depend on m.
 pub fn matmul(a: View, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: Epilogue) -> Result<()> {
-    let [m, n, _] = extents;
-    let processors = c.cuda().description().processors as usize;
-    matmul_in(TILES[fastest(m, n, processors)], a, b, c, extents, epilogue)
+    let [m, n, k] = extents;
+    let width = if b.transposed { k } else { n };
+    if !width.is_multiple_of(CHUNK) || !b.data.address().is_multiple_of(16) {
+        let problem = format!(
+            "rows of {width} elements of a bf16 tensor: tensor cores read them from multiples of 16 bytes on, \
+             so a multiple of {CHUNK} is needed; keep it in f32"
+        );
+        return Err(Error::shape(FILE, problem));
+    }
+    // The kernels count what is left of k in an int, and look a slice beyond its end.
+    if k > i32::MAX as usize - STAGES * SLICE {
+        return Err(Error::shape(FILE, format!("an inner extent of {k} is more than a product takes")));
+    }
+    let cuda = c.cuda();
+    let padded = k.next_multiple_of(CHUNK);
+    let factors = Factors { rounded: round(cuda, a, [m, k, padded])?, padded, b };
+    if matmul_bf16_sm90::takes(cuda, [n, k], b.transposed) {
+        return matmul_bf16_sm90::matmul(&factors, c, extents, epilogue);
+    }
+    let processors = cuda.description().processors as usize;
+    matmul_in(TILES[fastest(m, n, processors)], &factors, c, extents, epilogue)
 }
 
 /// The tile of the least time.
@@ -81,29 +108,14 @@ fn fastest(m: usize, n: usize, processors: usize) -> usize {
 /// The same in a given tile.
 fn matmul_in(
     tile: Tile,
-    a: View,
-    b: Matrix,
+    factors: &Factors,
     c: ViewMut,
     [m, n, k]: [usize; 3],
     epilogue: Epilogue,
 ) -> Result<()> {
-    let width = if b.transposed { k } else { n };
-    if !width.is_multiple_of(CHUNK) || !b.data.address().is_multiple_of(16) {
-        let problem = format!(
-            "rows of {width} elements of a bf16 tensor: tensor cores read them from multiples of 16 bytes on, \
-             so a multiple of {CHUNK} is needed; keep it in f32"
-        );
-        return Err(Error::shape(FILE, problem));
-    }
-    // The kernel counts what is left of k in an int, and looks a slice beyond its end.
-    if k > i32::MAX as usize - STAGES * SLICE {
-        return Err(Error::shape(FILE, format!("an inner extent of {k} is more than a product takes")));
-    }
-    let cuda = c.cuda();
-    let padded = k.next_multiple_of(CHUNK);
-    let rounded = round(cuda, a, [m, k, padded])?;
+    let Factors { rounded, padded, b } = factors;
     let optional = |view: Option<View>| view.map_or(Arg::Long(0), Arg::from);
-    cuda.launch(&Launch {
+    c.cuda().launch(&Launch {
         file: FILE,
         kernel: tile.kernels[usize::from(b.transposed)],
         grid: [tile.count(m, n), 1, 1],
@@ -113,7 +125,7 @@ fn matmul_in(
             m.into(),
             n.into(),
             k.into(),
-            padded.into(),
+            (*padded).into(),
             epilogue.mode().into(),
             rounded.view(0, rounded.len()).into(),
             b.data.into(),

@@ -26,6 +26,7 @@ pub mod layer_norm;
 pub mod log_sigmoid;
 pub mod matmul;
 pub mod matmul_bf16;
+mod matmul_bf16_sm90;
 pub mod mean_rows;
 mod memory;
 pub mod mul;

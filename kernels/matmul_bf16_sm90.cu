@@ -1,0 +1,159 @@
+// arch: sm_90a
+// c = a op(b) (+ c | + residual) (+ bias) on Hopper's tensor cores: what matmul_bf16.cu does, by wgmma and the copy engine.
+//   a [m, padded] bf16, zeros from k on; b [n, k] if transposed (a layer's weight), else [k, n] (its backward), both as tensor
+//   maps with boxes of 64 elements; c, residual [m, n] f32; bias [n] f32.
+// A block stays on its processor and makes one tile of c after the other, 128 x TILE_N, 64 of k at a time. One thread of its
+// first warpgroup has the copy engine bring slices of a and b into a ring of stages; the two others multiply them, 64 rows of the
+// tile each, straight from shared memory into registers, which the first one hands to them. While they write a tile, slices of
+// the next one come. A stage is full once its bytes are there, and empty once all warps that multiply have read it. Of two slices
+// one is multiplied while the other is waited for. Steps of 16 of k, one wgmma after the other: the bits of a row depend neither
+// on the other rows nor on the tile. They may differ from those of matmul_bf16.cu, whose instruction may add in another order.
+// Tiles run in bands of BAND tiles of rows, so that blocks that run together read the same parts of a and b from L2.
+// Bound by arithmetic where m is large, by reads of b below about 200 rows. kernels/NOTES.md has the figures.
+#include "common/hopper.cuh"
+#include "common/epilogue.cuh"
+
+namespace lea {
+
+constexpr int TILE_M = 128, SLICE = 64;  // Rows of a tile; of k, in a stage: a swizzled row.
+constexpr int CONSUMERS = 2, WARPS = CONSUMERS * 4, THREADS = (CONSUMERS + 1) * WARPGROUP;
+constexpr unsigned BAND = 8;
+// Registers of a thread of the warpgroup that loads, and of those that multiply: (40 + 2 * 232) * 128 of the 65,536 there are.
+constexpr int LOADING = 40, MULTIPLYING = 232;
+
+template <int TILE_N, bool TRANSPOSED>
+struct HopperProduct {
+    static constexpr int STAGES = TILE_N == 256 ? 4 : 6;
+    static constexpr unsigned A = TILE_M * SWIZZLED_ROW, B = TILE_N * SWIZZLED_ROW, STAGE = A + B;
+    // A panel of b that is not transposed: 64 rows of k of 64 columns.
+    static constexpr unsigned PANEL = SLICE * SWIZZLED_ROW;
+
+    // A ring's place: a stage, and the parity of its phase.
+    struct Place {
+        int stage = 0;
+        unsigned parity = 0;
+
+        __device__ __forceinline__ void advance() {
+            if (++stage == STAGES) stage = 0, parity ^= 1;
+        }
+    };
+
+    // Where a tile lies; its number runs down a band before it runs across.
+    struct Tile {
+        size_t row, column;
+
+        __device__ __forceinline__ Tile(unsigned tile, unsigned down, unsigned across) {
+            const unsigned band = tile / (BAND * across), in_band = tile % (BAND * across);
+            const unsigned height = min(BAND, down - band * BAND);
+            row = (size_t)(band * BAND + in_band % height) * TILE_M, column = (size_t)(in_band / height) * TILE_N;
+        }
+    };
+
+    static __device__ __forceinline__ void load(unsigned char* to, const TensorMap* a, const TensorMap* b, const Tile& tile,
+                                                int k, Mbarrier* full) {
+        mbarrier_arrive_expect_tx(full, STAGE);
+        tma_load_2d(to, a, k, (int)tile.row, full);
+        if (TRANSPOSED) tma_load_2d(to + A, b, k, (int)tile.column, full);
+        else
+#pragma unroll
+            for (int panel = 0; panel < TILE_N / SLICE; panel++)
+                tma_load_2d(to + A + panel * PANEL, b, (int)tile.column + panel * SLICE, k, full);
+    }
+
+    // sums += a b of a stage, the warpgroup's 64 rows of it.
+    static __device__ __forceinline__ void multiply(float (&sums)[TILE_N / 2], const unsigned char* stage, int consumer,
+                                                    bool accumulate) {
+        const unsigned char* const rows = stage + consumer * 64 * SWIZZLED_ROW;
+        wgmma_fence();
+#pragma unroll
+        for (int step = 0; step < SLICE / 16; step++)
+            wgmma<TILE_N, false, !TRANSPOSED>(
+                sums, matrix_descriptor(rows + step * 32, SWIZZLED_ROWS),
+                matrix_descriptor(stage + A + step * (TRANSPOSED ? 32 : 16 * SWIZZLED_ROW), SWIZZLED_ROWS, PANEL),
+                accumulate || step > 0);
+        wgmma_commit();
+    }
+
+    // Ends a warpgroup's 64 rows of a tile.
+    static __device__ __forceinline__ void write(const float (&sums)[TILE_N / 2], size_t row, size_t column, size_t m,
+                                                 const Epilogue& epilogue) {
+        constexpr int AT_ONCE = 16;  // Pairs.
+        const int lane = threadIdx.x % WARP;
+        row += threadIdx.x % WARPGROUP / WARP * 16 + lane / 4, column += lane % 4 * 2;
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            if (row + half * 8 >= m) continue;
+#pragma unroll
+            for (int first = 0; first < TILE_N / 8; first += AT_ONCE) {
+                float pairs[AT_ONCE][2];
+#pragma unroll
+                for (int j = 0; j < AT_ONCE; j++)
+                    pairs[j][0] = sums[(first + j) * 4 + half * 2], pairs[j][1] = sums[(first + j) * 4 + half * 2 + 1];
+                epilogue.write(row + half * 8, column + first * 8, pairs);
+            }
+        }
+    }
+
+    static __device__ __forceinline__ void run(size_t m, size_t n, size_t k, const TensorMap* a, const TensorMap* b,
+                                               const Epilogue& epilogue) {
+        DYNAMIC_SHARED(memory);
+        unsigned char* const ring = memory + (SWIZZLED_ROWS - shared_address(memory) % SWIZZLED_ROWS) % SWIZZLED_ROWS;
+        Mbarrier* const full = reinterpret_cast<Mbarrier*>(ring + STAGES * STAGE);
+        Mbarrier* const empty = full + STAGES;
+        const unsigned down = (m + TILE_M - 1) / TILE_M, across = (n + TILE_N - 1) / TILE_N;
+        const int slices = (int)((k + SLICE - 1) / SLICE);
+        if (threadIdx.x == 0) {
+            for (int stage = 0; stage < STAGES; stage++) mbarrier_init(full + stage, 1), mbarrier_init(empty + stage, WARPS);
+            fence_mbarrier_init();
+        }
+        __syncthreads();
+
+        Place place;
+        if (threadIdx.x < WARPGROUP) {
+            setmaxnreg_dec<LOADING>();
+            if (threadIdx.x == 0) {
+                for (unsigned number = blockIdx.x; number < down * across; number += gridDim.x) {
+                    const Tile tile(number, down, across);
+                    for (int slice = 0; slice < slices; slice++, place.advance()) {
+                        mbarrier_wait(empty + place.stage, place.parity ^ 1);
+                        load(ring + place.stage * STAGE, a, b, tile, slice * SLICE, full + place.stage);
+                    }
+                }
+            }
+        } else {
+            setmaxnreg_inc<MULTIPLYING>();
+            const int consumer = threadIdx.x / WARPGROUP - 1;
+            const bool first_lane = threadIdx.x % WARP == 0;
+            for (unsigned number = blockIdx.x; number < down * across; number += gridDim.x) {
+                const Tile tile(number, down, across);
+                float sums[TILE_N / 2];
+                Mbarrier* read = nullptr;  // That of the slice before, while it is multiplied.
+                for (int slice = 0; slice < slices; slice++, place.advance()) {
+                    mbarrier_wait(full + place.stage, place.parity);
+                    multiply(sums, ring + place.stage * STAGE, consumer, slice > 0);
+                    if (slice > 0) {
+                        wgmma_wait<1>(sums);
+                        if (first_lane) mbarrier_arrive(read);
+                    }
+                    read = empty + place.stage;
+                }
+                wgmma_wait<0>(sums);
+                if (first_lane) mbarrier_arrive(read);
+                write(sums, tile.row + consumer * 64, tile.column, m, epilogue);
+            }
+        }
+    }
+};
+
+}  // namespace lea
+
+#define MATMUL(name, tile_n, transposed)                                                                         \
+    KERNEL_ALONE(lea::THREADS, name, size_t m, size_t n, size_t k, unsigned mode, TENSOR_MAP(a), TENSOR_MAP(b),  \
+                 const float* bias, const float* residual, float* c) {                                           \
+        lea::HopperProduct<tile_n, transposed>::run(m, n, k, &a, &b, lea::Epilogue(mode, bias, residual, c, n)); \
+    }
+
+MATMUL(lea_matmul_bf16_sm90_nt, 128, true)
+MATMUL(lea_matmul_bf16_sm90_nn, 128, false)
+MATMUL(lea_matmul_bf16_sm90_large_nt, 256, true)
+MATMUL(lea_matmul_bf16_sm90_large_nn, 256, false)

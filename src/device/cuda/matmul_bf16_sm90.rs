@@ -1,0 +1,129 @@
+//! The same products as [`super::matmul_bf16`] by Hopper's own instructions, see `kernels/matmul_bf16_sm90.cu`.
+
+use super::matmul::Epilogue;
+use super::matmul_bf16::Factors;
+use super::tensor_map::{self, BOX_COLUMNS, TensorMap};
+use super::{Arg, Cuda, Launch, View, ViewMut};
+use crate::device::DType;
+use crate::{Error, Result};
+
+const FILE: &str = "matmul_bf16_sm90";
+/// The compute capability that the kernels are for.
+const CAPABILITY: (u32, u32) = (9, 0);
+/// Rows of a tile.
+const ROWS: usize = 128;
+/// Of k, what a stage of shared memory holds.
+const SLICE: usize = BOX_COLUMNS;
+/// One warpgroup that loads, two that multiply.
+const THREADS: u32 = 384;
+/// What the start of shared memory may lie off the multiple that swizzled slices need.
+const ALIGNMENT: usize = 1024;
+
+/// A block's tile of c, of [`ROWS`] rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Tile {
+    /// Kernels for b as stored `[k, n]`, and for `[n, k]`.
+    kernels: [&'static str; 2],
+    columns: usize,
+    /// Stages of shared memory.
+    stages: usize,
+    /// Elements per unit of time, beside the larger tile's: less is reused. Estimated, not measured.
+    speed: f64,
+}
+
+/// The tiles that there are kernels for, the smaller one first.
+const TILES: [Tile; 2] = [
+    Tile {
+        kernels: ["lea_matmul_bf16_sm90_nn", "lea_matmul_bf16_sm90_nt"],
+        columns: 128,
+        stages: 6,
+        speed: 0.8,
+    },
+    Tile {
+        kernels: ["lea_matmul_bf16_sm90_large_nn", "lea_matmul_bf16_sm90_large_nt"],
+        columns: 256,
+        stages: 4,
+        speed: 1.0,
+    },
+];
+
+impl Tile {
+    fn count(&self, m: usize, n: usize) -> usize {
+        m.div_ceil(ROWS) * n.div_ceil(self.columns)
+    }
+
+    /// Time of an m×n product of a given k: that of the processor with the most tiles.
+    fn time(&self, m: usize, n: usize, processors: usize) -> f64 {
+        (self.count(m, n).div_ceil(processors) * self.columns) as f64 / self.speed
+    }
+
+    /// Bytes of shared memory: the stages, and two barriers each.
+    fn shared(&self) -> usize {
+        self.stages * (SLICE * (ROWS + self.columns) * DType::BF16.size() + 2 * size_of::<u64>()) + ALIGNMENT
+    }
+}
+
+/// The tile of the least time.
+fn fastest(m: usize, n: usize, processors: usize) -> Tile {
+    let [small, large] = TILES;
+    if small.time(m, n, processors) < large.time(m, n, processors) { small } else { large }
+}
+
+/// Whether the device multiplies b `[k, n]`, stored transposed or not, by these kernels. Never by how many rows a has: a row's
+/// bits must not depend on that, and those of the other kernels may differ.
+pub(super) fn takes(cuda: &Cuda, [n, k]: [usize; 2], transposed: bool) -> bool {
+    let [rows, columns] = if transposed { [n, k] } else { [k, n] };
+    cuda.description().capability == CAPABILITY && tensor_map::takes(rows, columns)
+}
+
+/// c = a·b plus the epilogue, for what [`takes`] takes.
+pub(super) fn matmul(factors: &Factors, c: ViewMut, [m, n, k]: [usize; 3], epilogue: Epilogue) -> Result<()> {
+    let cuda = c.cuda();
+    let processors = (cuda.description().processors as usize).max(1);
+    let tile = fastest(m, n, processors);
+    let tiles = tile.count(m, n);
+    if m == 0 {
+        return Ok(());
+    }
+    // The kernel counts tiles in 32 bits, and the copy engine rows.
+    if !tensor_map::takes(m, factors.padded) || tiles > i32::MAX as usize {
+        return Err(Error::shape(FILE, format!("[{m}, {n}, {k}] is more than a product takes")));
+    }
+    let a = factors.rounded.view(0, m * factors.padded);
+    let a = TensorMap::of_rows(a, [m, factors.padded], ROWS)?;
+    let b = factors.b;
+    let (shape, box_rows) = if b.transposed { ([n, k], tile.columns) } else { ([k, n], SLICE) };
+    let optional = |view: Option<View>| view.map_or(Arg::Long(0), Arg::from);
+    cuda.launch(&Launch {
+        file: FILE,
+        kernel: tile.kernels[usize::from(b.transposed)],
+        grid: [tiles.min(processors), 1, 1],
+        threads: THREADS,
+        shared: tile.shared() as u32,
+        args: &[
+            m.into(),
+            n.into(),
+            k.into(),
+            epilogue.mode().into(),
+            a.into(),
+            TensorMap::of_rows(b.data, shape, box_rows)?.into(),
+            optional(epilogue.bias),
+            optional(epilogue.residual),
+            (&c).into(),
+        ],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_grow_with_the_product() {
+        let columns = |m, n, processors| fastest(m, n, processors).columns;
+        assert_eq!([(1, 2048), (64, 8192), (1024, 2048)].map(|(m, n)| columns(m, n, 132)), [128; 3]);
+        assert_eq!([(16_384, 2048), (4096, 8192)].map(|(m, n)| columns(m, n, 132)), [256; 2]);
+        // What tests on two processors count on to see both.
+        assert_eq!([(128, 256), (256, 256)].map(|(m, n)| columns(m, n, 2)), [128, 256]);
+    }
+}
