@@ -1,7 +1,7 @@
 //! The cases.
 
 use crate::Result;
-use crate::counter::tensor;
+use crate::stream::tensor;
 use crate::sasrec::Training;
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
@@ -64,7 +64,7 @@ impl Case for Attention {
 }
 
 pub fn case(device: &Device, name: &str) -> Result<Box<dyn Case>> {
-    let (kind, size) = name.split_once('-').ok_or("a case is KIND-SIZE")?;
+    let (kind, size) = name.rsplit_once('-').ok_or("a case is KIND-SIZE")?;
     let size: usize = size.parse()?;
     Ok(match kind {
         "matmul" => {
@@ -80,7 +80,7 @@ pub fn case(device: &Device, name: &str) -> Result<Box<dyn Case>> {
             };
             Box::new(Attention([heads("q"), heads("k"), heads("v")]))
         }
-        "train" => Box::new(Training::new(device, size)),
+        "train-sasrec-ce" => Box::new(Training::new(device, size)),
         _ => return Err(format!("no case {name}").into()),
     })
 }

@@ -1,9 +1,12 @@
-//! burn's side of the comparison: the same cases, inputs and requests as `benches/peers.rs` of the crate, which says what
+//! burn's side of the comparison: the same cases, inputs and requests as `benches/peers/main.rs`, which says what
 //! they are.
 
 mod cases;
+#[path = "../../counter.rs"]
+#[allow(dead_code)]
 mod counter;
 mod sasrec;
+mod stream;
 
 use burn::tensor::{Device, DeviceKind};
 use cases::{Case, case};

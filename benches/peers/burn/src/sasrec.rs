@@ -2,7 +2,8 @@
 //! burn's own layers.
 
 use crate::cases::{Case, elements};
-use crate::counter::{bits, tensor};
+use crate::counter::bits;
+use crate::stream::tensor;
 use burn::module::{Module, Param};
 use burn::nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};

@@ -1,6 +1,5 @@
-//! Inputs as functions of a counter, so that both sides compute the same ones.
-
-use burn::tensor::{Device, Tensor, TensorData};
+//! Inputs that every side computes for itself: elements of named streams, by a counter. Depends on nothing, so that each
+//! package of this folder includes it.
 
 /// The bits of element `i` of the stream `name`: FNV-1a of the name, counted up and mixed as in SplitMix64.
 pub fn bits(name: &str, i: usize) -> u64 {
@@ -13,18 +12,12 @@ pub fn bits(name: &str, i: usize) -> u64 {
     z ^ (z >> 31)
 }
 
+/// A whole number below `bound`.
+pub fn number(name: &str, i: usize, bound: usize) -> u32 {
+    (bits(name, i) % bound as u64) as u32
+}
+
 /// Uniform in [−1, 1), exact in f32.
 pub fn value(name: &str, i: usize) -> f64 {
     (bits(name, i) >> 40) as f64 / f64::from(1 << 23) - 1.0
-}
-
-/// A tensor of the stream `name`, each value through `map`.
-pub fn tensor<const D: usize>(
-    device: &Device,
-    name: &str,
-    shape: [usize; D],
-    map: impl Fn(f64) -> f64,
-) -> Tensor<D> {
-    let data: Vec<f32> = (0..shape.iter().product()).map(|i| map(value(name, i)) as f32).collect();
-    Tensor::from_data(TensorData::new(data, shape), device)
 }
