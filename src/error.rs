@@ -36,6 +36,18 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// As [`Error::Io`], of a run that goes on once there is room for what it writes.
+    #[error(
+        "{}: {source}; {} and give the same command with --resume to go on (without --overwrite)",
+        path.display(),
+        room_remedy(source.kind())
+    )]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A file was read, but what it holds is not what it should be.
     #[error("{}: {place}: {problem}; {remedy}", path.display())]
     Invalid {
@@ -128,6 +140,14 @@ impl Error {
         Error::Setting { problem: problem.into(), remedy: remedy.into() }
     }
 
+    /// The same error, of a run that can be resumed: one that tells of a full disk says so.
+    pub fn of_resumable(self) -> Self {
+        match self {
+            Error::Io { path, source } if is_no_room(source.kind()) => Error::NoRoom { path, source },
+            other => other,
+        }
+    }
+
     /// The same error; of one that tells of too little memory on a device, with what to do instead.
     pub fn with_memory_remedy(mut self, instead: &str) -> Self {
         if let Error::DeviceMemory { remedy, .. } = &mut self {
@@ -152,7 +172,7 @@ fn io_remedy(kind: ErrorKind) -> &'static str {
             "give yourself the right to it, or name another place"
         }
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "free some space, or name a folder on another disk"
+            "free some space and run the command again, or name a folder on another disk"
         }
         ErrorKind::FileTooLarge => "raise the limit on the size of files (ulimit -f), or name another place",
         ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => {
@@ -162,6 +182,18 @@ fn io_remedy(kind: ErrorKind) -> &'static str {
             "the file is cut short or damaged: run the step that writes it again"
         }
         _ => "check the path and its disk, then run the command again",
+    }
+}
+
+/// Whether the system refused to write for want of room.
+fn is_no_room(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+}
+
+fn room_remedy(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::FileTooLarge => "raise the limit on the size of files (ulimit -f)",
+        _ => "free some space",
     }
 }
 
@@ -180,5 +212,21 @@ mod tests {
             let message = Error::io("runs/x", std::io::Error::new(kind, "refused")).to_string();
             assert!(message.starts_with("runs/x: refused; ") && message.ends_with(remedy), "{message}");
         }
+    }
+
+    #[test]
+    fn a_run_that_can_be_resumed_says_so_when_the_disk_is_full_and_only_then() {
+        let told = |kind: ErrorKind| {
+            Error::io("runs/x", std::io::Error::new(kind, "refused")).of_resumable().to_string()
+        };
+        for (kind, room) in [
+            (ErrorKind::StorageFull, "free some space"),
+            (ErrorKind::QuotaExceeded, "free some space"),
+            (ErrorKind::FileTooLarge, "ulimit -f"),
+        ] {
+            let message = told(kind);
+            assert!(message.contains(room) && message.contains("same command with --resume"), "{message}");
+        }
+        assert!(!told(ErrorKind::NotFound).contains("--resume"));
     }
 }

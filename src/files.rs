@@ -90,6 +90,13 @@ fn temporary_name(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// `x` of `x.NUMBER.tmp`, the name under which `x` is written; `None` of any other name.
+pub fn final_name(temporary: &str) -> Option<&str> {
+    let (name, drawn) = temporary.strip_suffix(".tmp")?.rsplit_once('.')?;
+    let is_number = !drawn.is_empty() && drawn.bytes().all(|b| b.is_ascii_digit());
+    (is_number && !name.is_empty()).then_some(name)
+}
+
 /// Reads a whole file, naming it in the error.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|e| Error::io(path, e))
@@ -103,11 +110,12 @@ pub fn read_text(path: &Path) -> Result<String> {
     })
 }
 
-/// Whether the folder `dir` holds anything but locks.
-pub fn is_taken(dir: &Path) -> Result<bool> {
+/// Whether the folder `dir` holds anything but locks and what is `ours` by its name.
+pub fn is_taken(dir: &Path, ours: impl Fn(&str) -> bool) -> Result<bool> {
+    let is_lock = |name: &str| name.starts_with(".lea-") && name.ends_with("lock");
     for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir, e))? {
         let name = entry.map_err(|e| Error::io(dir, e))?.file_name();
-        if !name.to_str().is_some_and(|name| name.starts_with(".lea-") && name.ends_with("lock")) {
+        if !name.to_str().is_some_and(|name| is_lock(name) || ours(name)) {
             return Ok(true);
         }
     }
@@ -118,7 +126,7 @@ pub fn is_taken(dir: &Path) -> Result<bool> {
 /// is not there.
 pub fn new_folder(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).map_err(|e| Error::io(path, e))?;
-    if is_taken(path)? {
+    if is_taken(path, |_| false)? {
         return Err(Error::setting(
             format!("the output folder {} exists and is not empty", path.display()),
             "name another with --out, remove it, or pass --overwrite to replace its files",
@@ -191,6 +199,15 @@ mod tests {
         assert!(failed.unwrap_err().to_string().contains("disk full"));
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_temporary_name_leads_back_to_the_final_one_and_no_other_name_does() {
+        let temporary = temporary_name(Path::new("a/resume.json"));
+        assert_eq!(final_name(temporary.file_name().unwrap().to_str().unwrap()), Some("resume.json"));
+        for other in ["resume.json", "x.tmp", "x..tmp", ".7.tmp", "x.old.tmp", "x.7.tmp.gz", "x.-7.tmp"] {
+            assert_eq!(final_name(other), None, "{other}");
+        }
     }
 
     #[test]

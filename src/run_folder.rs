@@ -2,6 +2,7 @@
 //! the same run and by no other, and replaced without touching a file that it did not write.
 
 mod fingerprint;
+mod kept;
 mod lock;
 mod outputs;
 mod place;
@@ -10,13 +11,14 @@ mod survey;
 mod written;
 
 pub use fingerprint::{Difference, Fingerprint};
+pub use kept::Kept;
 pub use lock::FolderLock;
 pub use outputs::remove_half_written;
 pub use survey::{Left, half_written, survey};
 pub use written::Missing;
 
 use self::lock::{Locks, same_file};
-use self::place::Place;
+use self::place::{Place, RECORD};
 use self::record::{Record, Stage, Status};
 use self::written::Written;
 use crate::progress::MetricsLog;
@@ -106,7 +108,7 @@ impl<'a> Opening<'a> {
         }
         let locks = place.lock()?;
         // A run killed while it wrote its record left that beside the last whole one.
-        outputs::remove_half_written(dir, &[&place.own_name("", "resume.json")])?;
+        outputs::remove_half_written(dir, &[&place.own_name("", RECORD)])?;
         let found = place.read_record()?;
         let patterns = std::iter::once(place.checkpoints()).chain(self.outputs);
         let inputs = &self.inputs[..];
@@ -167,6 +169,12 @@ impl RunFolder {
     /// made them is done again.
     pub fn missing(&self) -> &[Missing] {
         &self.missing
+    }
+
+    /// Where to look, from any thread, for what the run goes on from if it is ended now.
+    pub fn kept(&self) -> Kept {
+        let journals = self.with_record(|record| Kept::journals(&record.outputs));
+        Kept::new(&self.place(), journals)
     }
 
     /// Time between two checkpoints.

@@ -106,6 +106,22 @@ fn killed_at_any_moment_and_resumed_the_labels_have_the_bytes_of_an_undisturbed_
 }
 
 #[test]
+fn killed_while_it_wrote_its_first_record_a_run_or_a_shard_begins_again_when_it_is_resumed() {
+    let runs = Runs::new();
+    let left = |dir: &str, files: &[&str]| {
+        std::fs::create_dir_all(runs.workshop.path(dir)).unwrap();
+        files.iter().for_each(|file| std::fs::write(runs.workshop.path(dir).join(file), "{\"for").unwrap());
+    };
+    left("first", &[".lea-lock", "resume.json.5577006791947779410.tmp"]);
+    runs.complete("first");
+    let half = "shard-00001-of-00001-resume.json.5577006791947779410.tmp";
+    left("shard", &[".lea-lock", ".lea-shard-00001-of-00001-lock", half]);
+    let shard = ["--files", "3", "--shard", "1/1", "--resume"];
+    runs.workshop.run(&runs.workshop.label("shard", &shard));
+    assert!(!runs.workshop.path("shard").join(half).exists());
+}
+
+#[test]
 fn ctrl_c_stops_a_run_soon_and_says_how_to_go_on() {
     let runs = Runs::new();
     for name in ["INT", "TERM"] {
@@ -120,6 +136,25 @@ fn ctrl_c_stops_a_run_soon_and_says_how_to_go_on() {
         assert!(message.contains("interrupted: ") && message.contains("--resume"), "{message}");
         runs.complete(name);
     }
+}
+
+#[test]
+fn amid_a_long_pack_ctrl_c_ends_a_run_soon_and_says_what_is_lost() {
+    let runs = Runs::new();
+    let args = runs.workshop.label("ended", &[&FILES[..], &["--resume", "--stall-after", "2"]].concat());
+    let mut command = lea(&args);
+    let child = command.current_dir(runs.workshop.path("")).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    std::thread::sleep(runs.time.mul_f64(2.0));
+    assert!(child.try_wait().unwrap().is_none(), "it did not stall");
+    signal(&child, "INT");
+    let start = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{message}");
+    assert!(message.contains("what is not in labels-00000-of-00003.part yet is lost"), "{message}");
+    runs.complete("ended");
 }
 
 #[test]

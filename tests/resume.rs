@@ -7,7 +7,7 @@ mod skip;
 use long_run::{STEPS, WORKSHOP, files_below, refusal, results, signal, succeed};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -40,6 +40,21 @@ fn killed_at_any_moment_and_resumed_every_step_ends_with_the_bytes_of_an_undistu
 }
 
 #[test]
+fn killed_while_it_wrote_its_first_record_every_step_begins_again_when_it_is_resumed() {
+    let workshop = &*WORKSHOP;
+    for step in STEPS {
+        let name = format!("{step}-killed-first");
+        std::fs::create_dir_all(workshop.out(&name)).unwrap();
+        for (file, holds) in
+            [(".lea-lock", ""), ("resume.json.5577006791947779410.tmp", "{\"format\": \"lea")]
+        {
+            std::fs::write(workshop.out(&name).join(file), holds).unwrap();
+        }
+        workshop.complete(step, &name);
+    }
+}
+
+#[test]
 fn ctrl_c_stops_every_step_soon_and_says_how_to_go_on() {
     let workshop = &*WORKSHOP;
     for (i, step) in STEPS.into_iter().enumerate() {
@@ -54,6 +69,33 @@ fn ctrl_c_stops_every_step_soon_and_says_how_to_go_on() {
         assert_eq!(output.status.code(), Some(130), "{step}: {message}");
         assert!(message.contains("interrupted: ") && message.contains("--resume"), "{message}");
         assert!(workshop.has_checkpoint(&name), "{step}");
+        workshop.complete(step, &name);
+    }
+}
+
+#[test]
+fn amid_a_long_operation_ctrl_c_ends_a_step_soon_and_says_what_is_lost() {
+    let workshop = &*WORKSHOP;
+    // Consistent points until one that takes for ever, and what is there to go on from then.
+    for (step, points, told) in [
+        ("pretrain", "0", "amid a long operation, before its first checkpoint: it will begin again"),
+        ("fit", "2", "since checkpoint-fit.safetensors was written, "),
+    ] {
+        let name = format!("{step}-ended-{points}");
+        let more = ["--resume", "--checkpoint-every", "0", "--stall-after", points];
+        let mut command = workshop.command(step, &name, &more);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        // The longest that it takes to that point, several times over.
+        std::thread::sleep(workshop.time(step).mul_f64(3.0));
+        assert!(child.try_wait().unwrap().is_none(), "{step} did not stall");
+        signal(&child, "INT");
+        let start = Instant::now();
+        let output = child.wait_with_output().unwrap();
+        assert!(start.elapsed() < Duration::from_secs(2), "{step}: {:?}", start.elapsed());
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{step}: {message}");
+        assert!(message.contains(told) && message.contains("--resume"), "{step}: {message}");
+        assert_eq!(workshop.has_checkpoint(&name), points != "0", "{step}");
         workshop.complete(step, &name);
     }
 }

@@ -22,8 +22,8 @@ pub mod run;
 pub mod split;
 pub mod train;
 
-use crate::Result;
 use crate::device::{FrozenType, cpu, cuda, webgpu};
+use crate::{Error, Result, interrupt};
 use clap::{Parser, Subcommand};
 
 /// Offline environments from decoder-only language models, and lean recommenders trained on their labels.
@@ -55,6 +55,9 @@ pub struct Cli {
     /// Lose the WebGPU device after so many launches, to see how a run goes on
     #[arg(long, global = true, value_name = "N", hide = true)]
     pub lose_device_after: Option<u64>,
+    /// Stall for ever after so many consistent points of a long step, to see how a run is ended amid an operation
+    #[arg(long, global = true, value_name = "N", hide = true)]
+    pub stall_after: Option<u64>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -104,6 +107,7 @@ fn bytes_of_megabytes(text: &str) -> std::result::Result<u64, String> {
 
 /// Runs what the command line asks for.
 pub fn run(cli: Cli) -> Result<()> {
+    cli.stall_after.into_iter().for_each(interrupt::stall_after);
     if let Some(tier) = cli.webgpu_tier {
         webgpu::force_tier(tier);
     }
@@ -128,16 +132,16 @@ pub fn run(cli: Cli) -> Result<()> {
         }
     }
     match cli.command {
-        Command::Demo(args) => demo::run(args),
+        Command::Demo(args) => demo::run(args).map_err(Error::of_resumable),
         Command::Doctor(args) => doctor::run(args),
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(args).map_err(Error::of_resumable),
         Command::Data(args) => data::run(args),
-        Command::Pretrain(args) => pretrain::run(args),
-        Command::Items(args) => items::run(args),
-        Command::Fit(args) => fit::run(*args),
-        Command::Label(args) => label::run(args),
+        Command::Pretrain(args) => pretrain::run(args).map_err(Error::of_resumable),
+        Command::Items(args) => items::run(args).map_err(Error::of_resumable),
+        Command::Fit(args) => fit::run(*args).map_err(Error::of_resumable),
+        Command::Label(args) => label::run(args).map_err(Error::of_resumable),
         Command::Labels(args) => labels::run(args),
-        Command::Train(args) => train::run(*args),
+        Command::Train(args) => train::run(*args).map_err(Error::of_resumable),
         Command::Eval(args) => eval::run(args),
         Command::Report(args) => report::run(args),
         Command::Inspect(args) => inspect::run(args),

@@ -42,7 +42,8 @@ pub fn open(opening: Opening) -> Result<Option<RunFolder>> {
             "{out}: the run was finished, but {first}{more}: what made it is done again"
         ))?;
     }
-    interrupt::listen()?;
+    let kept = folder.kept();
+    interrupt::listen(move || kept.told())?;
     Ok(Some(folder))
 }
 

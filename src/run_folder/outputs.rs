@@ -1,5 +1,6 @@
 //! The files that a run writes, as patterns, so that they and nothing else can be removed.
 
+use crate::files::final_name;
 use crate::{Error, Result};
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
@@ -79,12 +80,6 @@ fn fits(name: &[u8], pattern: &[u8]) -> bool {
         _ => byte == wanted,
     };
     name.len() == pattern.len() && name.iter().zip(pattern).all(fits_byte)
-}
-
-/// `x` of `x.PID.tmp`.
-pub(super) fn final_name(temporary: &str) -> Option<&str> {
-    let (name, process) = temporary.strip_suffix(".tmp")?.rsplit_once('.')?;
-    process.bytes().all(|b| b.is_ascii_digit()).then_some(name)
 }
 
 #[cfg(test)]

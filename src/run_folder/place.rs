@@ -10,6 +10,9 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+/// The file that a run is recorded in; of a part, with its name ahead.
+pub(super) const RECORD: &str = "resume.json";
+
 /// A folder, and which run's files in it are meant.
 pub(super) struct Place<'a> {
     pub dir: &'a Path,
@@ -26,7 +29,7 @@ impl Place<'_> {
     }
 
     pub fn record(&self) -> PathBuf {
-        self.dir.join(self.own_name("", "resume.json"))
+        self.dir.join(self.own_name("", RECORD))
     }
 
     /// A whole run keeps out everything else, a part itself and whole runs.
@@ -40,9 +43,12 @@ impl Place<'_> {
         self.dir.join(self.own_name(".lea-", "lock"))
     }
 
-    /// Whether the folder holds anything but locks. Parts share their folder: it is never taken by other files.
+    /// Whether the folder holds anything but locks and what a run left that was killed while it wrote its first record.
+    /// Parts share their folder: it is never taken by other files.
     pub fn is_taken(&self) -> Result<bool> {
-        Ok(self.part.is_none() && files::is_taken(self.dir)?)
+        let record = self.own_name("", RECORD);
+        let is_half_record = |name: &str| files::final_name(name) == Some(&record[..]);
+        Ok(self.part.is_none() && files::is_taken(self.dir, is_half_record)?)
     }
 
     pub fn taken(&self, start: Start) -> Error {

@@ -1,7 +1,8 @@
 //! What the runs of a folder left, told without touching it.
 
+use super::place::RECORD;
 use super::{Place, Record, Status, outputs};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -26,8 +27,6 @@ pub struct Left {
     pub checkpoints: Vec<PathBuf>,
 }
 
-const RECORD: &str = "resume.json";
-
 /// The runs whose records lie in `dir`, by name.
 ///
 /// # Errors
@@ -50,7 +49,7 @@ pub fn survey(dir: &Path) -> Result<Vec<Left>> {
 
 /// The files in `dir` that a process was writing when it was killed, by name.
 pub fn half_written(dir: &Path) -> Result<Vec<String>> {
-    Ok(names(dir)?.into_iter().filter(|name| outputs::final_name(name).is_some()).collect())
+    Ok(names(dir)?.into_iter().filter(|name| files::final_name(name).is_some()).collect())
 }
 
 fn left(place: &Place, record: Record) -> Result<Left> {

@@ -49,6 +49,29 @@ fn resuming_starts_anew_in_an_empty_folder_and_goes_on_in_that_of_the_same_run_o
 }
 
 #[test]
+fn a_run_killed_while_it_wrote_its_first_record_begins_again_and_files_of_others_still_refuse_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    for start in [Start::Resume, Start::New, Start::Overwrite] {
+        for name in [".lea-lock", "resume.json.7718238912.tmp"] {
+            std::fs::write(path(name), "").unwrap();
+        }
+        assert!(!open(dir.path(), start, 1).resumed(), "{start:?}");
+        assert!(!path("resume.json.7718238912.tmp").exists(), "{start:?}");
+        std::fs::remove_file(path("resume.json")).unwrap();
+    }
+    for other in ["resume.json.x.tmp", "resume.json..tmp", "resume.json.7.tmp.old", "a.json.7.tmp", "x"] {
+        std::fs::write(path("resume.json.7.tmp"), "").unwrap();
+        std::fs::write(path(other), "mine").unwrap();
+        for start in [Start::Resume, Start::New] {
+            assert!(refused(dir.path(), start, 1).contains("not empty"), "{other}");
+        }
+        assert_eq!(std::fs::read(path(other)).unwrap(), b"mine");
+        std::fs::remove_file(path(other)).unwrap();
+    }
+}
+
+#[test]
 fn overwriting_removes_the_files_of_the_earlier_run_and_no_others_even_if_killed_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str| std::fs::write(dir.path().join(name), "x").unwrap();
