@@ -13,6 +13,7 @@ pub mod dropout;
 mod dtype;
 mod frozen_type;
 pub(crate) mod known_ids;
+mod nvtx;
 mod per_device;
 mod pool;
 pub mod profile;

@@ -4,7 +4,10 @@
 //! thread. Where a device has clocks of its own, each launch is timed on it (CUDA: an event before it and one behind).
 //! Elsewhere an op counts as one launch of its own name, by the host's clock from when the device had nothing left to do
 //! until it has again. What is computed is the same.
+//!
+//! A tool of NVIDIA's that runs the program sees the same ranges by way of NVTX, recorded or not.
 
+use super::nvtx::NvtxRange;
 use super::{Cost, Device};
 use crate::{Error, Result};
 use std::borrow::Cow;
@@ -142,6 +145,8 @@ pub struct Open {
     index: Option<usize>,
     /// What is timed by the host: the device, the op, when it began.
     timed: Option<(Device, Cow<'static, str>, f64)>,
+    /// The same range in the timeline of a tool of NVIDIA's.
+    _nvtx: Option<NvtxRange>,
 }
 
 fn with<T>(f: impl FnOnce(&mut Recorder) -> T) -> Option<T> {
@@ -149,8 +154,9 @@ fn with<T>(f: impl FnOnce(&mut Recorder) -> T) -> Option<T> {
 }
 
 /// Names the work until what it returns is dropped: a stage, a layer.
-pub fn range(name: impl FnOnce() -> String) -> Open {
-    Open { index: open(name, Cost::default), timed: None }
+pub fn range(name: impl Fn() -> String) -> Open {
+    let nvtx = NvtxRange::begin(&name);
+    Open { index: open(name, Cost::default), timed: None, _nvtx: nvtx }
 }
 
 /// Names the work on `device` until what it returns is dropped as that of op `name`.
@@ -164,6 +170,7 @@ pub fn backward(device: &Device, name: &'static str) -> Open {
 }
 
 fn open_op(device: &Device, name: impl Fn() -> Cow<'static, str>, cost: impl FnOnce() -> Cost) -> Open {
+    let nvtx = NvtxRange::begin(|| name().into_owned());
     let index = open(|| name().into_owned(), cost);
     let by_host = index.is_some() && !matches!(device, Device::Cuda(_));
     let timed = by_host && with(|recorder| !std::mem::replace(&mut recorder.timing, true)) == Some(true);
@@ -172,7 +179,7 @@ fn open_op(device: &Device, name: impl Fn() -> Cow<'static, str>, cost: impl FnO
         let _ = device.synchronize();
         (device.clone(), name(), with(|recorder| recorder.now()).unwrap_or_default())
     });
-    Open { index, timed }
+    Open { index, timed, _nvtx: nvtx }
 }
 
 fn open(name: impl FnOnce() -> String, cost: impl FnOnce() -> Cost) -> Option<usize> {
