@@ -106,14 +106,15 @@ static void bring(Worker& w, const Tile& tile) {
         const bool row_there = from_row >= 0 && from_row <= (int64_t)map.extents[1];
         for (unsigned byte = 0; byte < width; byte += piece) {
             unsigned char content[16];
-            for (unsigned i = 0; i < piece; i += map.element_bytes) {
-                const int64_t column = (int64_t)tile.column + (byte + i) / map.element_bytes;
-                const bool there = row_there && column >= 0 && column <= (int64_t)map.extents[0];
-                if (there)
-                    memcpy(content + i,
-                           (const char*)map.address + from_row * (int64_t)map.strides[0] + column * map.element_bytes,
-                           map.element_bytes);
-                else memset(content + i, map.nan_fill ? 0xff : 0, map.element_bytes);
+            const int64_t column = (int64_t)tile.column + byte / map.element_bytes, last = column + piece / map.element_bytes - 1;
+            const char* const source = (const char*)map.address + from_row * (int64_t)map.strides[0];
+            if (row_there && column >= 0 && last <= (int64_t)map.extents[0]) {
+                memcpy(content, source + column * map.element_bytes, piece);
+            } else {
+                memset(content, map.nan_fill ? 0xff : 0, sizeof content);
+                for (int64_t c = column; c <= last; c++)
+                    if (row_there && c >= 0 && c <= (int64_t)map.extents[0])
+                        memcpy(content + (c - column) * map.element_bytes, source + c * map.element_bytes, map.element_bytes);
             }
             const unsigned at = swizzled(tile.to + row * width + byte, map.swizzle);
             memcpy(w.area + at, content, piece);

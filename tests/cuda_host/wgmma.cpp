@@ -9,9 +9,7 @@ namespace cuda_host {
 
 static WarpProducts& products() { return worker->hopper.warps[worker->running->thread.thread.x / 32]; }
 
-static float element(const unsigned char* at) {
-    uint16_t half;
-    memcpy(&half, at, 2);
+static float widened(uint16_t half) {
     const uint32_t bits = (uint32_t)half << 16;
     float value;
     memcpy(&value, &bits, 4);
@@ -30,13 +28,25 @@ struct Factor {
         return (bits & ~known) == 0 && bits >> 62 == 1;
     }
 
-    // Address of an element: `side` of m or n, and k. The swizzle changes bits 4 to 6 by bits 7 to 9.
+    // Address of an element: `side` of m or n, and k. The swizzle changes bits 4 to 6 by bits 7 to 9, so that 8 elements stay
+    // together.
     unsigned address(unsigned side, unsigned k) const {
         const unsigned at = transposed ? start + side / 64 * leading + k / 8 * stride + k % 8 * 128 + side % 64 * 2
                                        : start + side / 8 * stride + side % 8 * 128 + k * 2;
         return at ^ (at >> 7 & 7) << 4;
     }
 };
+
+// Elements from `first` on of a factor's side, 16 of k: `to` [16, sides] in rows of `pitch`.
+static void gather(const unsigned char* seen, const Factor& from, unsigned first, unsigned sides, float* to, unsigned pitch) {
+    uint16_t eight[8];
+    for (unsigned side = 0; side < sides; side += from.transposed ? 8 : 1)
+        for (unsigned k = 0; k < 16; k += from.transposed ? 1 : 8) {
+            memcpy(eight, seen + from.address(first + side, k), 16);
+            for (unsigned i = 0; i < 8; i++)
+                to[from.transposed ? k * pitch + side + i : (k + i) * pitch + side] = widened(eight[i]);
+        }
+}
 
 static Factor factor(const char* name, uint64_t bits, bool transposed, unsigned side) {
     Factor found;
@@ -57,22 +67,21 @@ static Factor factor(const char* name, uint64_t bits, bool transposed, unsigned 
 }
 
 // d += a b of one warp, sums over k in f32, term by term in order. Tensor cores add exact products in an order of their own.
-__attribute__((optimize("O3"))) static void multiply(const unsigned char* seen, unsigned warp, const WarpProduct& product) {
+__attribute__((optimize("O3"), no_sanitize("undefined"))) static void multiply(const unsigned char* seen, unsigned warp,
+                                                                               const WarpProduct& product) {
     const Product& first = product.lanes[0];
-    static thread_local float a[16][16], b[16][256], d[16][256];
-    Factor from_a, from_b;
-    Factor::read(first.b_at, first.transposed_b, from_b);
-    for (int k = 0; k < 16; k++)
-        for (int n = 0; n < first.n; n++) b[k][n] = element(seen + from_b.address((unsigned)n, (unsigned)k));
+    static thread_local float a[16][16], b[16][256], d[16][256];  // a, b: [k, m or n].
+    Factor from;
+    Factor::read(first.b_at, first.transposed_b, from);
+    gather(seen, from, 0, (unsigned)first.n, b[0], 256);
     if (first.a) {
         for (int lane = 0; lane < 32; lane++)
             for (int i = 0; i < 8; i++)
-                a[i % 4 < 2 ? lane / 4 : lane / 4 + 8][lane % 4 * 2 + i % 2 + (i < 4 ? 0 : 8)] =
-                    element((const unsigned char*)product.lanes[lane].a + i * 2);
+                a[lane % 4 * 2 + i % 2 + (i < 4 ? 0 : 8)][i % 4 < 2 ? lane / 4 : lane / 4 + 8] =
+                    widened((uint16_t)(product.lanes[lane].a[i / 2] >> i % 2 * 16));
     } else {
-        Factor::read(first.a_at, first.transposed_a, from_a);
-        for (int m = 0; m < 16; m++)
-            for (int k = 0; k < 16; k++) a[m][k] = element(seen + from_a.address(warp % 4 * 16 + (unsigned)m, (unsigned)k));
+        Factor::read(first.a_at, first.transposed_a, from);
+        gather(seen, from, warp % 4 * 16, 16, a[0], 16);
     }
     for (int lane = 0; lane < 32; lane++)
         for (int i = 0; i < first.n / 2; i++)
@@ -80,7 +89,7 @@ __attribute__((optimize("O3"))) static void multiply(const unsigned char* seen, 
                 first.accumulate ? product.lanes[lane].d[i] : 0;
     for (int m = 0; m < 16; m++)
         for (int k = 0; k < 16; k++) {
-            const float left = a[m][k];
+            const float left = a[k][m];
             for (int n = 0; n < first.n; n++) d[m][n] += left * b[k][n];
         }
     for (int lane = 0; lane < 32; lane++)
