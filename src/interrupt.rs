@@ -1,5 +1,7 @@
 //! Ctrl-C and SIGTERM: a flag that long steps look at between two consistent points.
 //!
+//! A program can also set itself a limit of time, after which steps stop in the same way ([`limit`]).
+//!
 //! A step that sees the flag writes its checkpoint and returns [`Error::Interrupted`]. One that comes to no such point
 //! within [`GRACE`] is ended where it stands: files are only ever replaced whole, so the checkpoint before, if there is
 //! one, is then the consistent point. A second signal ends the program at once.
@@ -20,6 +22,8 @@ pub const GRACE: Duration = Duration::from_millis(1000);
 const GLANCE: Duration = Duration::from_millis(20);
 
 static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+static PAST_LIMIT: AtomicBool = AtomicBool::new(false);
 
 /// Consistent points that are still passed before one that takes for ever.
 static POINTS_TO_STALL: AtomicU64 = AtomicU64::new(u64::MAX);
@@ -64,12 +68,31 @@ fn end_after_grace(ended: impl FnOnce() -> String) {
     signal_hook::low_level::exit(i32::from(EXIT_STATUS));
 }
 
-/// Whether the program was asked to stop; to be asked at every consistent point. As cheap as reading two numbers.
+/// Has steps stop at their next consistent point once `time` has passed. None is ended before that, however far it is.
+///
+/// # Errors
+/// The system has no thread left to wait.
+pub fn limit(time: Duration) -> Result<()> {
+    let wait = move || {
+        std::thread::sleep(time);
+        PAST_LIMIT.store(true, Ordering::Relaxed);
+    };
+    let started = std::thread::Builder::new().name("limit".into()).spawn(wait).map(drop);
+    started
+        .map_err(|e| Error::setting(format!("no thread can wait for a limit: {e}"), "set no limit of time"))
+}
+
+/// Whether a limit of time has passed, and nobody else asked the program to stop.
+pub fn past_limit() -> bool {
+    PAST_LIMIT.load(Ordering::Relaxed) && !REQUESTED.load(Ordering::Relaxed)
+}
+
+/// Whether the program is to stop; to be asked at every consistent point. As cheap as reading three numbers.
 pub fn requested() -> bool {
     if POINTS_TO_STALL.load(Ordering::Relaxed) != u64::MAX {
         stall_if_due();
     }
-    REQUESTED.load(Ordering::Relaxed)
+    REQUESTED.load(Ordering::Relaxed) || PAST_LIMIT.load(Ordering::Relaxed)
 }
 
 /// Has the program stall for ever after `points` consistent points, as an operation does that takes very long.

@@ -81,7 +81,8 @@ pub(super) fn propagate(from: &Var, grad: Tensor, grads: &mut Gradients) -> Resu
             Kind::Applied(applied) => {
                 let needs: Vec<bool> = applied.parents.iter().map(Option::is_some).collect();
                 let saved = Saved::new(&applied.inputs, applied.output.as_ref(), &needs);
-                let _range = profile::backward(grad.device(), applied.op.name());
+                let cost = || applied.op.backward_cost(&saved, &grad);
+                let _range = profile::backward(grad.device(), applied.op.name(), cost);
                 (&applied.parents, applied.op.backward(&saved, &grad)?)
             }
             Kind::Checkpoint(section) => (&section.parents, section.backward(grad, grads)?),

@@ -11,7 +11,7 @@ use super::split::SplitArgs;
 use crate::Result;
 use crate::data::check_unmet;
 use crate::decoder::LoraConfig;
-use crate::device::Device;
+use crate::device::{Device, profile};
 use crate::files::FileHash;
 use crate::le::item_file::{ITEM_TOKENS, read_item_tokens};
 use crate::le::{FitConfig, LeData, StateLoss, peft};
@@ -190,6 +190,7 @@ pub fn run(args: FitCommand) -> Result<()> {
     }
     config.split.le_share = args.le_share.unwrap_or(config.split.le_share);
     config.le.check()?;
+    let reading = profile::range(|| "read".into());
     let opened = OpenBase::new(&args.le.decoder)?;
     let read = args.le.data.load(config.data.clone())?;
     let dataset = &read.dataset;
@@ -212,6 +213,7 @@ pub fn run(args: FitCommand) -> Result<()> {
         dtype,
     )?;
     let tokens = args.item_tokens.join(ITEM_TOKENS);
+    drop(reading);
     let adapter = args.adapter.as_ref().map(|dir| FileHash::of(&dir.join("adapter_model.safetensors")));
     let fingerprint = Fingerprint::new("fit")
         .with("settings", &config.le)?
@@ -242,6 +244,7 @@ pub fn run(args: FitCommand) -> Result<()> {
         None => job.assemble(&items)?,
     };
     let (epochs, quality) = timed(&mut record, "fit", || job.fit(&env, &mut log, (&mut keep, &mut judging)))?;
+    let _writing = profile::range(|| "write".into());
     folder.check_still_there()?;
     job.save(&env, &epochs, &quality, &args.le.out)?;
     record.write(&args.le.out.join("run.json"))?;

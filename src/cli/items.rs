@@ -7,7 +7,7 @@ use super::pipeline::base::OpenBase;
 use super::pipeline::{settings, timed};
 use super::resume::{self, ResumeArgs, names};
 use crate::Result;
-use crate::device::Device;
+use crate::device::{Device, profile};
 use crate::le::item_file::{ITEM_TOKENS, write_item_tokens};
 use crate::report::RunRecord;
 use crate::run_folder::{Fingerprint, Opening};
@@ -73,9 +73,11 @@ pub fn run(args: ItemsCommand) -> Result<()> {
     items.epochs = args.epochs.unwrap_or(items.epochs);
     items.learning_rate = args.learning_rate.unwrap_or(items.learning_rate);
     config.le.check()?;
+    let reading = profile::range(|| "read".into());
     let opened = OpenBase::new(&args.le.decoder)?;
     let dataset = args.le.data.load(config.data.clone())?.dataset;
     let base = opened.load(&args.le.device)?;
+    drop(reading);
     let fingerprint = Fingerprint::new("items")
         .with("settings", &config.le.items)?
         .with("items", dataset.items_hash())?
@@ -92,6 +94,7 @@ pub fn run(args: ItemsCommand) -> Result<()> {
     let mut log = folder.log("metrics.jsonl")?;
     let mut keep = Checkpoints::new(&folder, "items", &args.le.device, 0)?;
     let tokens = timed(&mut record, "items", || base.items(&dataset, &config.le.items, &mut log, &mut keep))?;
+    let _writing = profile::range(|| "write".into());
     folder.check_still_there()?;
     write_item_tokens(&args.le.out.join(ITEM_TOKENS), &tokens.table, &base.item_origin(&dataset))?;
     record.write(&args.le.out.join("run.json"))?;

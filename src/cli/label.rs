@@ -10,7 +10,7 @@ use super::pipeline::{settings, timed};
 use super::resume::{self, ResumeArgs};
 use crate::Result;
 use crate::data::{Split, check_unmet};
-use crate::device::Device;
+use crate::device::{Device, profile};
 use crate::le::{
     Augment, Environment, LabelHeader, LabelPart, LeConfig, LeData, LeRecord, MANIFEST, OwnFiles, Quality,
     SPLIT, Shard, TokenCount, check_neighbours, judge, peft,
@@ -64,6 +64,7 @@ pub struct LabelCommand {
 pub fn run(args: LabelCommand) -> Result<()> {
     let common = &args.common;
     let config = common.configuration()?;
+    let reading = profile::range(|| "read".into());
     let opened = OpenBase::new(&common.decoder)?;
     let read = common.data.open(config.data.clone())?;
     let (dataset, users) = (read.items(), read.users());
@@ -78,6 +79,7 @@ pub fn run(args: LabelCommand) -> Result<()> {
     let seed = common.seed.unwrap_or(loaded.record.seed);
     let job = LeJob { base: &base, data, data_hash: read.hash(), settings: &le, seed };
     let header = job.label_header(&loaded.env, &loaded.hash)?;
+    drop(reading);
     let Some(folder) = args.open(&part, &header)? else { return Ok(()) };
     let mut record = RunRecord::start(common.device.describe(), settings(&le)?, vec![seed]);
     record.data_hash = Some(header.data_hash.clone());
@@ -94,6 +96,7 @@ pub fn run(args: LabelCommand) -> Result<()> {
     let mut log = MetricsLog::create(&common.out.join(args.own_name("metrics.jsonl")))?;
     let target = (common.out.as_path(), part);
     let tokens = timed(&mut record, "label", || job.label(header, &loaded.env, &found, target, &mut log))?;
+    let _writing = profile::range(|| "write".into());
     folder.check_still_there()?;
     record.write(&common.out.join(args.own_name("run.json")))?;
     let seconds = record.stages.last().map_or(0.0, |stage| stage.seconds);

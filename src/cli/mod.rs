@@ -16,6 +16,7 @@ mod measure;
 mod output;
 pub mod pipeline;
 pub mod pretrain;
+pub mod profile;
 pub mod report;
 pub mod resume;
 pub mod run;
@@ -94,7 +95,9 @@ pub enum Command {
     Doctor(doctor::DoctorCommand),
     /// Continue a text with a decoder
     Generate(generate::GenerateCommand),
-    /// Measure the speed of a stage beside the machine's own limit
+    /// Run a step and tell where its time goes, kernel by kernel, beside the limits of the device
+    Profile(profile::ProfileCommand),
+    /// Measure the speed of one piece of work beside the machine's own limits, and compare two runs
     Bench(bench::BenchCommand),
 }
 
@@ -146,6 +149,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Report(args) => report::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Profile(args) => profile::run(args),
         Command::Bench(args) => bench::run(args),
     }
 }

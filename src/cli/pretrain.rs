@@ -7,7 +7,7 @@ use super::pipeline::settings;
 use super::resume::{self, ResumeArgs, names};
 use crate::Result;
 use crate::decoder::{PretrainConfig, PretrainReport, pretrain};
-use crate::device::Device;
+use crate::device::{Device, profile};
 use crate::report::RunRecord;
 use crate::run_folder::{Fingerprint, Opening};
 use crate::tensor::checkpoint::Checkpoints;
@@ -113,7 +113,9 @@ pub fn run(args: PretrainCommand) -> Result<()> {
     let seed = args.seed.unwrap_or(configured.seed);
     let config = args.pretrain.over(configured.pretrain);
     config.check()?;
+    let reading = profile::range(|| "read".into());
     let data = args.data.load(configured.data)?;
+    drop(reading);
     let settings = settings(&config)?;
     let fingerprint = Fingerprint::new("pretrain")
         .with("settings", &settings)?
@@ -132,7 +134,10 @@ pub fn run(args: PretrainCommand) -> Result<()> {
     let mut log = folder.log("metrics.jsonl")?;
     let mut keep = Checkpoints::new(&folder, "pretrain", &args.device, 0)?;
     let texts: Vec<&str> = data.dataset.items.iter().map(|item| item.text.as_str()).collect();
+    let training = profile::range(|| "pretrain".into());
     let (decoder, tokenizer, report) = pretrain(&texts, &config, seed, &args.device, &mut log, &mut keep)?;
+    drop(training);
+    let _writing = profile::range(|| "write".into());
     folder.check_still_there()?;
     decoder.save(&args.out)?;
     tokenizer.save(&args.out)?;

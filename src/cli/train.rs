@@ -10,7 +10,7 @@ use super::pipeline::summary::step_report;
 use super::resume::{self, ResumeArgs, names};
 use super::split::SplitArgs;
 use crate::data::{Part, check_unmet};
-use crate::device::Device;
+use crate::device::{Device, profile};
 use crate::files::FileHash;
 use crate::rec::{
     EncoderKind, EvalSteps, Framework, Labels, NextState, RecConfig, RewardScale, Variant, evaluate, saved,
@@ -207,6 +207,7 @@ pub fn run(args: TrainCommand) -> Result<()> {
         let problem = "--beta weighs a Q-loss, and a supervised recommender has none";
         return Err(Error::setting(problem, "leave it out, or choose sqn, snqn or sa2c"));
     }
+    let reading = profile::range(|| "read".into());
     let data = args.data.load(run.data.clone())?.dataset;
     check_unmet(&data, data.items.len(), config.negatives_used())?;
     if args.labels.is_none() && config.needs_labels() {
@@ -223,6 +224,7 @@ pub fn run(args: TrainCommand) -> Result<()> {
         }
         None => (args.split.split(&data, &run.split)?, None),
     };
+    drop(reading);
     let manifest = args.labels.as_ref().map(|dir| FileHash::of(&dir.join("manifest.json")));
     let labels_hash = manifest.transpose()?.map(|manifest| manifest.sha256);
     let fingerprint = Fingerprint::new("train")
@@ -248,15 +250,21 @@ pub fn run(args: TrainCommand) -> Result<()> {
     record.data_hash = Some(data.hash());
     let mut log = folder.log("metrics.jsonl")?;
     let mut keep = Checkpoints::new(&folder, "train", &args.device, 0)?;
+    let training = profile::range(|| "train".into());
     let trained = train(&config, (&data, &split), labels.as_ref(), &args.device, &mut log, &mut keep)?;
+    drop(training);
+    let writing = profile::range(|| "write".into());
     folder.check_still_there()?;
     let trained_on = saved::TrainedOn::of(&data, &split);
     saved::save(&args.out.join("recommender.safetensors"), &trained.network, &trained_on)?;
     split.save(&args.out.join("split.json"))?;
     record.add_stage("train", trained.seconds);
     record.write(&args.out.join("run.json"))?;
+    drop(writing);
     let steps = EvalSteps::new(&data, &split, Part::Test, config.history);
+    let testing = profile::range(|| "test".into());
     let ranking = evaluate(&trained.network, &steps)?;
+    drop(testing);
     let name = config.table_name();
     let curves = learning_curves(&[(name.join(" "), trained.curve.clone())]);
     let metrics = super::eval::table(&data.name, &split, &[(name, config.seed, ranking)])?;

@@ -56,6 +56,8 @@ pub struct Profile {
     pub launches: Vec<Launched>,
     /// Seconds from the beginning until the device had nothing left to do.
     pub seconds: f64,
+    /// Whether launches were timed by the device's own clock, else ops by the host's.
+    pub by_device: bool,
 }
 
 /// All launches of one kernel.
@@ -164,9 +166,9 @@ pub fn op(device: &Device, name: &'static str, cost: impl FnOnce() -> Cost) -> O
     open_op(device, || name.into(), cost)
 }
 
-/// The same of its backward pass, whose work ops do not tell.
-pub fn backward(device: &Device, name: &'static str) -> Open {
-    open_op(device, || format!("{name}, backward").into(), Cost::default)
+/// The same of its backward pass. Where its own `cost` is zero, it has that of the ops inside it.
+pub fn backward(device: &Device, name: &'static str, cost: impl FnOnce() -> Cost) -> Open {
+    open_op(device, || format!("{name}, backward").into(), cost)
 }
 
 fn open_op(device: &Device, name: impl Fn() -> Cow<'static, str>, cost: impl FnOnce() -> Cost) -> Open {
@@ -261,6 +263,7 @@ pub fn record<T>(device: &Device, work: impl FnOnce() -> Result<T>) -> Result<(T
     let mut profile = recorder.map(|recorder| recorder.profile).unwrap_or_default();
     profile.launches.extend(on_device?);
     profile.seconds = seconds;
+    profile.by_device = matches!(device, Device::Cuda(_));
     Ok((result, profile))
 }
 
@@ -309,6 +312,7 @@ mod tests {
             ranges: vec![range("op", None, cost(100)), range("part", Some(0), Cost::default())],
             launches: vec![launch("a", 3.0), launch("b", 1.0)],
             seconds: 5.0,
+            by_device: true,
         };
         let rows = profile.kernels();
         assert_eq!(rows.iter().map(|r| &*r.kernel).collect::<Vec<_>>(), ["a", "b"]);
@@ -319,7 +323,7 @@ mod tests {
     #[test]
     fn ops_inside_a_backward_pass_give_it_their_work_once() {
         let work = || {
-            let _backward = backward(&Device::Cpu, "linear");
+            let _backward = backward(&Device::Cpu, "linear", Cost::default);
             for _ in 0..2 {
                 let _product = op(&Device::Cpu, "matmul", || cost(5));
                 let _part = op(&Device::Cpu, "pack", || cost(3));
@@ -338,6 +342,7 @@ mod tests {
             ranges: vec![range("linear, backward", None, Cost::default()), range("matmul", Some(0), cost(5))],
             launches: vec![launch("sums", Some(0)), launch("product", Some(1)), launch("copy", None)],
             seconds: 3.0,
+            by_device: true,
         };
         let flops: Vec<(String, f64)> =
             profile.kernels().iter().map(|row| (row.kernel.to_string(), row.flops)).collect();

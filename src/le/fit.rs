@@ -7,6 +7,7 @@ use super::negatives::FitNegatives;
 use super::trunk::Trunks;
 use super::work::{Work, packs};
 use crate::autograd::{Param, backward, no_grad};
+use crate::device::profile;
 use crate::nn::{AdamW, AdamWConfig, Decay, Schedule, StepInfo};
 use crate::progress::{MetricsLog, Progress};
 use crate::tensor::checkpoint::{Checkpoint, Checkpoints};
@@ -79,10 +80,14 @@ pub fn fit(
         let (works, packs) = order(epoch);
         for pack in packs.into_iter().skip(state.place.packs) {
             let (works, step) = (&works[pack], state.place.step);
+            let drawing = profile::range(|| "negatives".into());
             let drawn = draw(env, data, config, &negatives, works, epoch)?;
+            drop(drawing);
             let shared_negatives = negatives.draw_shared(step, config.state_negatives);
             let batch = FitBatch { works, negatives: drawn, shared_negatives, dropout_step: Some(step) };
+            let forward = profile::range(|| "forward".into());
             let losses = losses(env, config, &batch)?;
+            drop(forward);
             let info = state.step(&losses, schedule.scale(step))?;
             log.write(&json!({
                 "step": "fit", "epoch": epoch, "batch": step + 1, "state_loss": losses.state,

@@ -7,6 +7,7 @@
 use super::config::ItemTokenConfig;
 use crate::autograd::{Param, Var, apply, backward};
 use crate::decoder::{Decoder, Rows, Tokenizer};
+use crate::device::profile;
 use crate::nn::{AdamW, AdamWConfig, Decay, Schedule};
 use crate::ops::{CrossEntropy, Embedding, Mean};
 use crate::progress::{MetricsLog, Progress};
@@ -254,6 +255,7 @@ fn batch_end(texts: &[Vec<u32>], from: usize, budget: usize) -> usize {
 
 /// Mean −log p(y_j | e_i, y_<j) over all text tokens.
 fn text_loss(decoder: &Decoder, items: &Var, texts: &[&[u32]]) -> Result<Var> {
+    let _range = profile::range(|| "forward".into());
     let device = decoder.device();
     let vocab = decoder.config.vocab_size as u32;
     let (mut ids, mut targets) = (Vec::new(), Vec::new());

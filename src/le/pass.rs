@@ -4,12 +4,13 @@ use super::config::LeConfig;
 use super::environment::Environment;
 use super::label::{Labeller, TokenCount};
 use super::label_blocks::Gap;
+use super::label_files::LabelBlock;
 use super::label_writer::{Begun, LabelWriter, OpenFile};
 use super::quality::{Judge, Quality};
 use super::work::Work;
 use crate::Result;
 use crate::data::{Dataset, Histories, NegativeKind, NegativeSampler, Split, met_items};
-use crate::device::cpu::release_free_buffers;
+use crate::device::{cpu::release_free_buffers, profile};
 use crate::interrupt;
 use crate::progress::{MetricsLog, Progress};
 use crate::tensor::checkpoint::Checkpoints;
@@ -210,7 +211,11 @@ fn label_file(
         };
         total += whole(works, |works| {
             let works = works.filter_map(|work| within(work, gap));
-            labeller.label_all(works, &ahead, &mut begin, &mut |block| file.append(block))
+            let mut append = |block: &LabelBlock| {
+                let _range = profile::range(|| "write".into());
+                file.append(block)
+            };
+            labeller.label_all(works, &ahead, &mut begin, &mut append)
         })?;
     }
     progress.advance(u64::from(users.end - done));

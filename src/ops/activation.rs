@@ -114,6 +114,10 @@ impl Op for Activation {
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
         Cost { flops: 4 * inputs[0].len() as u64, bytes: 2 * bytes_of(inputs) }
     }
+
+    fn backward_cost(&self, _saved: &Saved, grad: &Tensor) -> Cost {
+        Cost { flops: 8 * grad.len() as u64, bytes: 3 * bytes_of(&[grad]) }
+    }
 }
 
 #[cfg(test)]

@@ -49,6 +49,11 @@ impl Op for CrossEntropy {
         let rows_bytes = (self.targets.len() * inputs[0].dtype().size()) as u64;
         Cost { flops: FLOPS_PER_LOGIT * inputs[0].len() as u64, bytes: bytes_of(inputs) + rows_bytes }
     }
+
+    fn backward_cost(&self, saved: &Saved, _grad: &Tensor) -> Cost {
+        let x = saved.input(0);
+        Cost { flops: FLOPS_PER_LOGIT * x.len() as u64, bytes: 2 * bytes_of(&[x]) }
+    }
 }
 
 /// Cross-entropy of the rows of `scale · x` over the columns that `mask` leaves; what [`CrossEntropy`] and

@@ -69,6 +69,10 @@ impl Op for Dropout {
         Cost { flops: 12 * inputs[0].len() as u64, bytes: 2 * bytes_of(inputs) }
     }
 
+    fn backward_cost(&self, _saved: &Saved, grad: &Tensor) -> Cost {
+        self.cost(&[grad])
+    }
+
     fn keeps_input(&self, _index: usize, _needs: &[bool]) -> bool {
         false
     }

@@ -1,7 +1,7 @@
 //! Rows of tables by id: yᵢ = table\[idᵢ\]; backward adds the rows of dy up by id. No FLOPs forward; bytes of the
 //! ids, of the rows read and of y.
 
-use super::{Cost, Op, Saved, expect_alike, expect_ids, float_type};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_ids, float_type};
 use crate::device::destinations::Destinations;
 use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
@@ -127,6 +127,14 @@ impl Op for Embedding {
         let width = inputs[0].shape().last().copied().unwrap_or(0);
         let moved = 2 * self.ids.len() * width * inputs[0].dtype().size();
         Cost { flops: 0, bytes: (moved + 4 * self.ids.len()) as u64 }
+    }
+
+    fn backward_cost(&self, saved: &Saved, grad: &Tensor) -> Cost {
+        let width = grad.shape().last().copied().unwrap_or(0);
+        let rows: usize =
+            self.rows.iter().zip(saved.needs).filter(|(_, needed)| **needed).map(|(rows, _)| rows).sum();
+        let tables = (rows * width * grad.dtype().size()) as u64;
+        Cost { flops: grad.len() as u64, bytes: bytes_of(&[grad]) + tables }
     }
 
     fn keeps_input(&self, _index: usize, _needs: &[bool]) -> bool {

@@ -1,6 +1,7 @@
 //! Forest attention: softmax(scale·q·Kᵀ)·V where a query row sees its ancestors and itself, at most four ranges of
 //! key rows (root, trunk, stem, leaf). Causal text, packed users and single prompts are all forests.
-//! FLOPs 4·head_dim·heads a (query, key) pair; bytes of q, k, v and the output.
+//! FLOPs 4·head_dim·heads a (query, key) pair; bytes of q, k, v and the output. Backward 10, the scores
+//! being made again; bytes of all of these and of their gradients.
 
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
 use crate::device::cpu::forest_attention as kernel;
@@ -158,6 +159,12 @@ impl Op for ForestAttention {
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
         let flops = 4 * self.index.pairs() * self.heads.q_width() as u64;
         Cost { flops, bytes: bytes_of(inputs) + bytes_of(&inputs[..1]) }
+    }
+
+    fn backward_cost(&self, saved: &Saved, grad: &Tensor) -> Cost {
+        let inputs = bytes_of(&[saved.input(0), saved.input(1), saved.input(2)]);
+        let flops = 10 * self.index.pairs() * self.heads.q_width() as u64;
+        Cost { flops, bytes: 2 * inputs + 2 * bytes_of(&[grad]) }
     }
 
     fn keeps_output(&self) -> bool {
@@ -358,5 +365,18 @@ mod tests {
         });
         let own = part.rows(3..part.shape()[0]).unwrap().to_vec::<f32>().unwrap();
         assert_eq!(own, all.rows(last.rows).unwrap().to_vec::<f32>().unwrap());
+    }
+
+    #[test]
+    fn five_products_go_backward_for_two_forward() {
+        let op = ForestAttention::new(Arc::new(AttentionIndex::causal(&[3]).unwrap()), 2, 1, 4, 1.0);
+        let (q, k) = (gradcheck::random(&[3, 8], 1), gradcheck::random(&[3, 4], 2));
+        let kept = [q.clone(), k.clone(), k.clone()].map(Some);
+        let backward = op.backward_cost(&Saved::new(&kept, Some(&q), &[true; 3]), &q);
+        // Six pairs, two heads of four: two FLOPs a product.
+        assert_eq!(op.cost(&[&q, &k, &k]).flops, 2 * 2 * 6 * 2 * 4);
+        assert_eq!(backward.flops, 5 * 2 * 6 * 2 * 4);
+        // q, k, v and their gradients, the output and its gradient, f64.
+        assert_eq!(backward.bytes, 8 * (2 * (24 + 12 + 12) + 24 + 24));
     }
 }

@@ -1,7 +1,7 @@
 //! Dot products with chosen rows of a table: yᵢⱼ = xᵢ·table\[idsᵢⱼ\] (+ bias\[idsᵢⱼ\]). Q-values of chosen actions and
 //! similarities to sampled items, without the product with the complete table. FLOPs 2·n·k·d; bytes of the chosen rows.
 
-use super::{Cost, Op, Saved, expect_alike, expect_ids, expect_shape, float_type};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_ids, expect_shape, float_type};
 use crate::device::destinations::Destinations;
 use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
@@ -158,6 +158,16 @@ impl Op for GatherDot {
         let chosen = self.ids.len();
         let bytes = (chosen * d + inputs[0].len() + chosen) * size + chosen * size_of::<u32>();
         Cost { flops: 2 * (chosen * d) as u64, bytes: bytes as u64 }
+    }
+
+    fn backward_cost(&self, saved: &Saved, grad: &Tensor) -> Cost {
+        let (x, table) = (saved.input(0), saved.input(1));
+        let chosen = grad.len() * x.shape()[1];
+        let each = saved.needs[..2].iter().filter(|needed| **needed).count();
+        let read = (each * chosen * grad.dtype().size()) as u64;
+        let written =
+            bytes_of(&[x]) * u64::from(saved.needs[0]) + bytes_of(&[table]) * u64::from(saved.needs[1]);
+        Cost { flops: (2 * each * chosen) as u64, bytes: read + bytes_of(&[grad]) + written }
     }
 }
 

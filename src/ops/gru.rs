@@ -5,7 +5,8 @@
 //! r = σ(xᵣ + Wᵣh + bᵣ)   z = σ(x_z + W_z h + b_z)   n = tanh(xₙ + r·(Wₙh + bₙ))   h' = (1 − z)·n + z·h
 //! ```
 //!
-//! FLOPs 6·rows·h² and some 30·rows·h; bytes of gates, weights and states.
+//! FLOPs 6·rows·h² and some 30·rows·h; bytes of gates, weights and states. Backward the same for the states, and
+//! 6·rows·h² for the weights; bytes of what was kept, of the weights and of the gradients.
 
 use super::add::sum_rows;
 use super::sequence_layout::SequenceLayout;
@@ -157,6 +158,16 @@ impl Op for Gru {
         let (rows, h) = (inputs[0].shape()[0], inputs[1].shape()[1]);
         let flops = 6 * rows * h * h + 30 * rows * h;
         Cost { flops: flops as u64, bytes: bytes_of(inputs) + (rows * h * inputs[0].dtype().size()) as u64 }
+    }
+
+    fn backward_cost(&self, saved: &Saved, grad: &Tensor) -> Cost {
+        let (len, w) = (grad.len(), saved.input(1));
+        let h = w.shape()[1];
+        let products = 6 * len * h * (1 + usize::from(saved.needs[1]));
+        let kept = self.kept.as_ref().map_or(0, |(history, kept)| bytes_of(&[history, kept]));
+        let gates = if saved.needs[0] { 3 * bytes_of(&[grad]) } else { 0 };
+        let dw = if saved.needs[1] { bytes_of(&[w]) } else { 0 };
+        Cost { flops: (products + 30 * len) as u64, bytes: kept + bytes_of(&[grad, w]) + gates + dw }
     }
 
     fn keeps_input(&self, index: usize, _needs: &[bool]) -> bool {

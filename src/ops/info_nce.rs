@@ -80,6 +80,12 @@ impl Op for InfoNce {
         let mask_bytes = self.mask.as_ref().map_or(0, |m| bytes_of(&[m]));
         Cost { flops: FLOPS_PER_LOGIT * inputs[0].len() as u64, bytes: bytes_of(inputs) + mask_bytes }
     }
+
+    fn backward_cost(&self, saved: &Saved, _grad: &Tensor) -> Cost {
+        let x = saved.input(0);
+        let mask_bytes = self.mask.as_ref().map_or(0, |m| bytes_of(&[m]));
+        Cost { flops: FLOPS_PER_LOGIT * x.len() as u64, bytes: 2 * bytes_of(&[x]) + mask_bytes }
+    }
 }
 
 #[cfg(test)]

@@ -82,6 +82,10 @@ impl Op for L2Normalize {
         Cost { flops: 3 * inputs[0].len() as u64, bytes: 2 * bytes_of(inputs) }
     }
 
+    fn backward_cost(&self, _saved: &Saved, grad: &Tensor) -> Cost {
+        Cost { flops: 5 * grad.len() as u64, bytes: 3 * bytes_of(&[grad]) }
+    }
+
     fn keeps_input(&self, _index: usize, _needs: &[bool]) -> bool {
         false
     }

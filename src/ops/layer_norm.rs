@@ -120,6 +120,10 @@ impl Op for LayerNorm {
         Cost { flops: 8 * len, bytes: bytes_of(inputs) + len * inputs[0].dtype().size() as u64 }
     }
 
+    fn backward_cost(&self, _saved: &Saved, grad: &Tensor) -> Cost {
+        Cost { flops: 14 * grad.len() as u64, bytes: 3 * bytes_of(&[grad]) }
+    }
+
     fn keeps_input(&self, index: usize, needs: &[bool]) -> bool {
         index == 0 || index == 1 && needs[0]
     }

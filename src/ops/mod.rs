@@ -83,6 +83,12 @@ pub trait Op: Send + Sync {
     /// Work of one forward call.
     fn cost(&self, inputs: &[&Tensor]) -> Cost;
 
+    /// Work of one backward call, approximately as in [`Op::cost`]. Zero where it is that of other ops, which tell their
+    /// own, or too little to be told.
+    fn backward_cost(&self, _saved: &Saved, _grad: &Tensor) -> Cost {
+        Cost::default()
+    }
+
     /// Whether backward reads input `index`, given which inputs need a gradient. What is not kept is freed.
     fn keeps_input(&self, _index: usize, _needs: &[bool]) -> bool {
         true

@@ -115,6 +115,12 @@ impl Op for NormScore {
         Cost { flops: 4 * inputs[0].len() as u64, bytes: bytes_of(inputs) }
     }
 
+    fn backward_cost(&self, saved: &Saved, _grad: &Tensor) -> Cost {
+        let (x, [rows, parameters]) = (saved.input(0), [saved.needs[0], saved.needs[1] || saved.needs[2]]);
+        let flops = (if rows { 5 } else { 0 }) + (if parameters { 2 } else { 0 });
+        Cost { flops: flops * x.len() as u64, bytes: (1 + u64::from(rows)) * bytes_of(&[x]) }
+    }
+
     fn keeps_output(&self) -> bool {
         true
     }

@@ -96,6 +96,10 @@ impl Op for RmsNorm {
         let len = inputs[0].len() as u64;
         Cost { flops: 4 * len, bytes: bytes_of(inputs) + len * inputs[0].dtype().size() as u64 }
     }
+
+    fn backward_cost(&self, _saved: &Saved, grad: &Tensor) -> Cost {
+        Cost { flops: 8 * grad.len() as u64, bytes: 3 * bytes_of(&[grad]) }
+    }
 }
 
 #[cfg(test)]

@@ -48,6 +48,10 @@ impl Op for Scale {
         Cost { flops: inputs[0].len() as u64, bytes: 2 * bytes_of(inputs) }
     }
 
+    fn backward_cost(&self, _saved: &Saved, grad: &Tensor) -> Cost {
+        self.cost(&[grad])
+    }
+
     fn keeps_input(&self, _index: usize, _needs: &[bool]) -> bool {
         false
     }

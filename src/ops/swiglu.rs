@@ -64,6 +64,10 @@ impl Op for SwiGlu {
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
         Cost { flops: 5 * inputs[0].len() as u64, bytes: bytes_of(inputs) / 2 * 3 }
     }
+
+    fn backward_cost(&self, _saved: &Saved, grad: &Tensor) -> Cost {
+        Cost { flops: 10 * grad.len() as u64, bytes: 5 * bytes_of(&[grad]) }
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::noise::Noise;
 use super::objective::objective;
 use crate::Result;
 use crate::autograd::backward;
-use crate::device::{DType, Device};
+use crate::device::{DType, Device, profile};
 use crate::nn::{AdamW, AdamWConfig};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -72,9 +72,11 @@ impl Learners {
         let main = if self.nets.len() == 2 { self.roles.random_range(0..2) } else { 0 };
         let other = self.nets.get(1 - main).map(|learner| &learner.network);
         let noise = Noise::new(self.config.dropout, self.config.seed, self.step);
+        let forward = profile::range(|| "forward".into());
         let objective = objective(&self.nets[main].network, other, data, &noise, self.step)?;
         let loss = objective.loss.value().item()?;
         let losses = StepLosses { loss, supervised: objective.supervised, q: objective.q };
+        drop(forward);
         let grads = backward(&objective.loss)?;
         // Frees the tape, which shares the parameters: they are then updated in place.
         drop(objective);

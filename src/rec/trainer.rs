@@ -10,7 +10,7 @@ use super::labels::Labels;
 use super::learners::{Learners, StepLosses};
 use super::network::Network;
 use crate::data::{Dataset, Part, Split};
-use crate::device::Device;
+use crate::device::{Device, profile};
 use crate::progress::{MetricsLog, Progress};
 use crate::tensor::Tensor;
 use crate::tensor::checkpoint::Checkpoints;
@@ -94,7 +94,9 @@ pub fn train(
     while !training.is_over() {
         let started = Instant::now();
         training.epoch(&feed, &users, &mut progress, log, keep)?;
+        let range = profile::range(|| "validate".into());
         let ranking = evaluate(&training.learners.nets[0].network, &validation);
+        drop(range);
         let ranking = keep.keep_if_interrupted(log, ranking, || training.checkpoint())?;
         let record =
             training.losses.record(training.epoch_number(), [ranking.hr(10), ranking.ndcg(10)], started);
@@ -173,7 +175,9 @@ impl Training {
         let done = batches.iter().take(self.batches).flatten().map(|&i| users[i].steps() as u64).sum();
         progress.resume(done);
         for batch in batches.iter().skip(self.batches) {
+            let feeding = profile::range(|| "batch".into());
             let data = feed.step(batch, epoch as u32)?;
+            drop(feeding);
             self.losses.add(self.learners.step(&data)?);
             self.batches += 1;
             progress.advance(data.batch.steps() as u64);

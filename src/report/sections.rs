@@ -1,18 +1,11 @@
 //! The sections of the page, each absent when the report has nothing for it.
 
 use super::escape::escape;
+use super::html::{self, figure, section};
 use super::number::{count, duration, fraction, short};
 use super::plot::{Bar, BarGroup, Bars};
 use super::{Align, Cell, ForestSavings, Metrics, Report, Table, results_table};
 use std::fmt::Write;
-
-fn section(title: &str, body: &str) -> String {
-    format!("<section>\n<h2>{}</h2>\n{body}</section>\n", escape(title))
-}
-
-fn figure(title: &str, svg: &str) -> String {
-    format!("<figure><figcaption>{}</figcaption>\n{svg}</figure>\n", escape(title))
-}
 
 /// The few figures that a reader wants first.
 pub(super) fn tiles(report: &Report) -> Option<String> {
@@ -42,16 +35,7 @@ pub(super) fn tiles(report: &Report) -> Option<String> {
     if tiles.is_empty() {
         return None;
     }
-    let mut out = String::from("<div class=\"tiles\">\n");
-    for (value, label) in tiles {
-        let _ = writeln!(
-            out,
-            "<div class=\"tile\"><b>{}</b><span>{}</span></div>",
-            escape(&value),
-            escape(&label)
-        );
-    }
-    Some(out + "</div>\n")
+    Some(html::tiles(&tiles))
 }
 
 /// What was run.
@@ -59,11 +43,7 @@ pub(super) fn facts(report: &Report) -> Option<String> {
     if report.facts.is_empty() {
         return None;
     }
-    let mut out = String::from("<dl class=\"facts\">\n");
-    for fact in &report.facts {
-        let _ = writeln!(out, "<dt>{}</dt><dd>{}</dd>", escape(&fact.name), escape(&fact.value));
-    }
-    Some(out + "</dl>\n")
+    Some(html::facts(report.facts.iter().map(|fact| (fact.name.as_str(), fact.value.as_str()))))
 }
 
 /// The results table and its bars.

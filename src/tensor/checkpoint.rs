@@ -4,7 +4,7 @@
 use super::Tensor;
 use super::file::{self, TensorFile};
 use super::file_write::to_bytes;
-use crate::device::{DType, Device};
+use crate::device::{DType, Device, profile};
 use crate::progress::MetricsLog;
 use crate::run_folder::RunFolder;
 use crate::{Error, Result, files, interrupt};
@@ -254,6 +254,7 @@ impl<'a> Checkpoints<'a> {
     /// Writes a checkpoint now.
     pub fn save(&mut self, log: &MetricsLog, checkpoint: Checkpoint) -> Result<()> {
         let Some(kept) = &mut self.kept else { return Ok(()) };
+        let _range = profile::range(|| "checkpoint".into());
         let start = Instant::now();
         kept.folder.check_still_there()?;
         log.sync()?;

@@ -3,12 +3,13 @@
 use super::decoder::{CATALOGUE, EnvironmentArgs};
 use super::harness::{Case, Timing};
 use super::record::Record;
+use crate::cli::measure::ceilings::measured;
 use crate::device::profile;
 use crate::le::score::rewards;
 use crate::le::separate::separate_rewards;
 use crate::le::trunk::Trunks;
 use crate::le::{Environment, Work};
-use crate::report::{kernel_table, write_trace};
+use crate::report::{ProfileReport, write_trace};
 use crate::{Error, Result};
 use clap::Args;
 use rand::{RngExt, SeedableRng};
@@ -76,7 +77,9 @@ pub fn measure(args: &LabelBench) -> Result<Record> {
     })?;
     if let Some(path) = &args.trace {
         let ((), profile) = profile::record(device, || label_user(&env, args, 0).map(drop))?;
-        eprint!("{}", kernel_table(&profile).to_text());
+        let ceiling = measured(device, true, timing.ceiling)?;
+        let report = ProfileReport::new("bench label", device.describe(), &profile, ceiling);
+        eprint!("{}", report.kernel_table().to_text());
         write_trace(path, &device.describe(), &profile)?;
     }
     let labels = (args.of.history * args.actions) as f64;

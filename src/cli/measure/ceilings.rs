@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const EXTENTS: [usize; 2] = [2048, 8192];
 /// Below it a product tells of the launch more than of the device.
 const LONG_ENOUGH: Duration = Duration::from_millis(10);
+/// Measurements where nothing else is measured between them.
+const MEASUREMENTS: usize = 3;
 /// Elements of the copy, beyond what caches hold; on an NVIDIA GPU more.
 const COPIED: [usize; 2] = [1 << 24, 1 << 26];
 /// Values before they begin again: gigabytes of random numbers would take longer than all else.
@@ -78,6 +80,13 @@ impl Ceilings {
             copied,
         }
     }
+}
+
+/// Both ceilings of `device` from some measurements, and nothing held any more; arguments as of [`Ceilings::new`].
+pub fn measured(device: &Device, frozen: bool, extent: Option<usize>) -> Result<Ceiling> {
+    let mut ceilings = Ceilings::new(device, frozen, extent)?;
+    (0..MEASUREMENTS).try_for_each(|_| ceilings.measure())?;
+    Ok(ceilings.told())
 }
 
 /// Time of `work` on the device, from when it has nothing else to do until it has again.

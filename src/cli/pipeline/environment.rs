@@ -4,6 +4,7 @@ use super::base::Base;
 use crate::autograd::Param;
 use crate::data::Dataset;
 use crate::decoder::Decoder;
+use crate::device::profile;
 use crate::files::FileHash;
 use crate::le::fit::{FitData, FitEpoch, fit};
 use crate::le::item_file::ITEM_TOKENS;
@@ -99,7 +100,9 @@ impl LeJob<'_> {
         let works = self.data.fit_works(env.history)?;
         let data = FitData { works: &works, counts: &counts, met: &met };
         let epochs = fit(env, &data, &self.settings.fit, self.seed, log, keep)?;
+        let range = profile::range(|| "judge".into());
         let quality = judge(env, self.data, self.settings, self.seed, judging)?;
+        drop(range);
         log.write(&serde_json::json!({ "step": "quality", "quality": &quality }))?;
         Ok((epochs, quality))
     }

@@ -12,7 +12,7 @@ use crate::cli::config::{RunConfig, SplitConfig};
 use crate::cli::output;
 use crate::cli::resume::ResumeArgs;
 use crate::data::{Loaded, Split};
-use crate::device::Device;
+use crate::device::{Device, profile};
 use crate::le::{LeData, read_labels};
 use crate::rec::Labels;
 use crate::report::RunRecord;
@@ -104,10 +104,12 @@ pub fn settings(config: &impl serde::Serialize) -> Result<serde_json::Value> {
         .map_err(|e| Error::setting(format!("the settings cannot be recorded: {e}"), "choose finite numbers"))
 }
 
-/// Runs a stage and records its wall time.
+/// Runs a stage, records its wall time, and names it in a profile.
 pub fn timed<R>(record: &mut RunRecord, name: &str, stage: impl FnOnce() -> Result<R>) -> Result<R> {
     let start = Instant::now();
+    let range = profile::range(|| name.into());
     let result = stage()?;
+    drop(range);
     record.add_stage(name, start.elapsed().as_secs_f64());
     Ok(result)
 }

@@ -3,6 +3,7 @@
 use super::{PretrainConfig, PretrainReport, pack};
 use crate::autograd::{Param, Var, apply, backward, no_grad};
 use crate::decoder::{Decoder, Rows};
+use crate::device::profile;
 use crate::nn::{AdamW, AdamWConfig, Decay, Schedule};
 use crate::ops::{CrossEntropy, Mean};
 use crate::progress::{MetricsLog, Progress};
@@ -168,6 +169,7 @@ impl<'a> Trainer<'a, '_> {
 
     /// Loss of every token but the first of each sequence.
     fn losses(&self, pack: &[&Vec<u32>]) -> Result<Var> {
+        let _range = profile::range(|| "forward".into());
         let lengths: Vec<usize> = pack.iter().map(|s| s.len() - 1).collect();
         let inputs: Vec<u32> = pack.iter().flat_map(|s| &s[..s.len() - 1]).copied().collect();
         let targets: Vec<u32> = pack.iter().flat_map(|s| &s[1..]).copied().collect();

@@ -1,17 +1,21 @@
-//! The report's figures as SVG: line plots, histograms and bars in one style.
+//! Figures as SVG: line plots, histograms, bars, rooflines and flames in one style.
 //!
 //! A figure stands alone in light colours. In a page, [`stylesheet`] recolours it for a dark background: every
 //! colour here has a counterpart there, found by its hexadecimal value.
 
 mod axes;
 mod bars;
+mod flame;
 mod histogram;
 mod legend;
 mod lines;
+mod roofline;
 
 pub use bars::{Bar, BarGroup, Bars};
+pub use flame::FlamePart;
 pub use histogram::{Histogram, HistogramGroup};
 pub use lines::{Curves, Point, Series};
+pub use roofline::{Roofline, RooflinePoint};
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -80,9 +84,14 @@ fn width_of(text: &str) -> i32 {
 
 /// Draws a figure `height` pixels high that a screen reader calls `title`.
 fn figure(title: &str, height: u32, draw: impl FnOnce(&Area) -> Drawn) -> String {
+    figure_of_width(title, (WIDTH, height), draw)
+}
+
+/// The same of another width, in pixels as the height.
+fn figure_of_width(title: &str, (width, height): (u32, u32), draw: impl FnOnce(&Area) -> Drawn) -> String {
     let mut svg = String::new();
     let drawn = {
-        let root = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
+        let root = SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area();
         draw(&root).and_then(|()| root.present())
     };
     match drawn {

@@ -1,0 +1,143 @@
+//! The roofline: rates of kernels over their FLOPs a byte, below the two limits of the device (Williams, Waterman and
+//! Patterson, 2009).
+
+use super::{Area, Drawn, GRID, INK, MUTED, NEUTRAL, colour, figure_with_legend, text};
+use crate::report::Ceiling;
+use crate::report::number::short;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, VPos};
+
+/// Kernels with a colour and a name in the legend; the others are grey.
+const NAMED: usize = 8;
+
+/// One kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RooflinePoint {
+    /// Its name.
+    pub name: String,
+    /// FLOPs a byte.
+    pub intensity: f64,
+    /// 10⁹ FLOPs a second.
+    pub gflops: f64,
+    /// Share of the whole time, of which the dot's area tells.
+    pub share: f64,
+}
+
+/// The plot, both axes logarithmic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Roofline {
+    /// The limits.
+    pub ceiling: Ceiling,
+    /// Kernels, those that took longest first. Such whose work is unknown are not drawn.
+    pub points: Vec<RooflinePoint>,
+}
+
+impl Roofline {
+    fn drawn(&self) -> Vec<&RooflinePoint> {
+        let known = |value: f64| value.is_finite() && value > 0.0;
+        self.points.iter().filter(|p| known(p.intensity) && known(p.gflops)).collect()
+    }
+
+    /// Whether there is a limit and a kernel to draw.
+    pub fn is_empty(&self) -> bool {
+        !(self.ceiling.ridge().is_finite() && self.ceiling.ridge() > 0.0) || self.drawn().is_empty()
+    }
+
+    /// The plot as SVG.
+    pub fn svg(&self) -> String {
+        let names: Vec<&str> = self.drawn().iter().take(NAMED).map(|point| point.name.as_str()).collect();
+        figure_with_legend("roofline", &names, 380, |area| self.draw(area))
+    }
+
+    fn draw(&self, area: &Area) -> Drawn {
+        let points = self.drawn();
+        let ridge = self.ceiling.ridge();
+        let x = decades(points.iter().map(|p| p.intensity).chain([ridge / 4.0, ridge * 4.0]));
+        // The top leaves room for the name of the limit.
+        let y = decades(
+            points.iter().map(|p| p.gflops).chain([self.ceiling.gflops * 1.5, self.ceiling.gflops / 8.0]),
+        );
+        let mut chart = ChartBuilder::on(area)
+            .margin(6)
+            .margin_right(16)
+            .x_label_area_size(44)
+            .y_label_area_size(64)
+            .build_cartesian_2d((x[0]..x[1]).log_scale(), (y[0]..y[1]).log_scale())?;
+        let label = text(12.0, MUTED, HPos::Center, VPos::Center);
+        chart
+            .configure_mesh()
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .axis_style(MUTED)
+            .label_style(label.clone())
+            .axis_desc_style(label)
+            .x_desc("FLOPs a byte")
+            .y_desc("GFLOP/s")
+            .x_label_formatter(&|x| short(*x))
+            .y_label_formatter(&|y| short(*y))
+            .draw()?;
+        let slope = |intensity: f64| intensity * self.ceiling.gb_per_s;
+        let foot = (y[0] / self.ceiling.gb_per_s).max(x[0]);
+        let roof = [(foot, slope(foot)), (ridge, self.ceiling.gflops), (x[1], self.ceiling.gflops)];
+        chart.draw_series(LineSeries::new(roof, INK.stroke_width(2)))?;
+        let above = |pos| text(12.0, INK, pos, VPos::Bottom);
+        let compute = format!("{} GFLOP/s", short(self.ceiling.gflops));
+        let memory = format!("{} GB/s", short(self.ceiling.gb_per_s));
+        let middle = (foot * ridge).sqrt();
+        let label = |at: (f64, f64), said: String, style, dx: i32| {
+            EmptyElement::at(at) + Text::new(said, (dx, -6), style)
+        };
+        chart.draw_series([label((x[1], self.ceiling.gflops), compute, above(HPos::Right), 0)])?;
+        chart.draw_series([label((middle, slope(middle)), memory, above(HPos::Right), -6)])?;
+        for (i, point) in points.iter().enumerate().rev() {
+            let colour = if i < NAMED { colour(i) } else { NEUTRAL };
+            let radius = (3.0 + 12.0 * point.share.clamp(0.0, 1.0).sqrt()).round() as i32;
+            let dot = Circle::new((point.intensity, point.gflops), radius, colour.mix(0.75).filled());
+            chart.draw_series([dot])?;
+        }
+        Ok(())
+    }
+}
+
+/// The powers of ten around the values.
+fn decades(values: impl Iterator<Item = f64>) -> [f64; 2] {
+    let (low, high) = values.fold((f64::INFINITY, 0.0f64), |(low, high), v| (low.min(v), high.max(v)));
+    let (low, high) = (low.log10().floor(), high.log10().ceil());
+    [10f64.powf(low), 10f64.powf(if high > low { high } else { low + 1.0 })]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roofline(points: &[(f64, f64)]) -> Roofline {
+        let ceiling = Ceiling { gflops: 80.0, gb_per_s: 16.0, dtype: "f32".into(), extent: 1, copied: 1 };
+        let point = |&(intensity, gflops): &(f64, f64)| RooflinePoint {
+            name: "a<b".into(),
+            intensity,
+            gflops,
+            share: 0.5,
+        };
+        Roofline { ceiling, points: points.iter().map(point).collect() }
+    }
+
+    #[test]
+    fn kernels_of_known_work_are_drawn_below_named_limits() {
+        let svg = roofline(&[(12.0, 70.0), (0.2, 2.0), (0.0, 0.0), (f64::NAN, 1.0)]).svg();
+        assert_eq!(svg.matches("<circle").count(), 2, "{svg}");
+        assert!(svg.contains("a&lt;b") && svg.contains("80 GFLOP/s") && svg.contains("16 GB/s"));
+        assert!(!svg.contains("NaN") && svg.ends_with("</svg>\n"));
+    }
+
+    #[test]
+    fn without_a_kernel_there_is_no_plot() {
+        assert!(roofline(&[]).is_empty() && roofline(&[(0.0, 0.0)]).is_empty());
+        assert!(!roofline(&[(1.0, 1.0)]).is_empty());
+    }
+
+    #[test]
+    fn axes_span_whole_decades() {
+        assert_eq!(decades([0.3, 25.0].into_iter()), [0.1, 100.0]);
+        assert_eq!(decades([10.0].into_iter()), [10.0, 100.0]);
+    }
+}

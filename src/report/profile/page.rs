@@ -1,0 +1,95 @@
+//! The page of a profile, without scripts or links to anything outside itself.
+
+use super::ProfileReport;
+use crate::report::escape::escape;
+use crate::report::html::{facts, figure, frame, section, tiles};
+use crate::report::number::{duration, short};
+use crate::report::plot::{Roofline, RooflinePoint};
+
+/// The whole page.
+pub(super) fn page(report: &ProfileReport) -> String {
+    let title = format!("lea {}, profiled", report.step);
+    let timed = match report.by_device {
+        true => "Every launch was timed by the device's own clock.",
+        false => "Every op was timed by the host's clock, the device waited for ahead of it and behind it.",
+    };
+    let body = [head(report), plots(report), kernels(report)].concat();
+    frame(&title, timed, &body)
+}
+
+fn head(report: &ProfileReport) -> String {
+    let of_all = |seconds: f64| format!("{:.1} %", 100.0 * seconds / report.seconds.max(f64::MIN_POSITIVE));
+    let mut shown = vec![
+        (duration(report.seconds), "wall time".to_string()),
+        (of_all(report.kernel_seconds), "in kernels".into()),
+        (of_all(report.outside_seconds), "outside kernels".into()),
+    ];
+    if let Some((first, bound)) = report.kernels.first().and_then(|first| Some((first, first.bound?))) {
+        let share = first.share_of_compute.max(first.share_of_memory);
+        let label = format!("of the limit of {}, reached by {}", bound.name(), first.kernel);
+        shown.push((format!("{:.0} %", 100.0 * share), label));
+    }
+    let mut told = vec![
+        ("command", report.command_line.join(" ")),
+        ("device", report.device.clone()),
+        ("threads", report.threads.to_string()),
+        (
+            "compute",
+            format!(
+                "{} GFLOP/s, {} × {1} × {1} in {}",
+                short(report.ceiling.gflops),
+                report.ceiling.extent,
+                report.ceiling.dtype
+            ),
+        ),
+        (
+            "memory",
+            format!(
+                "{} GB/s, a copy of {} MB",
+                short(report.ceiling.gb_per_s),
+                report.ceiling.copied / 1_000_000
+            ),
+        ),
+    ];
+    told.extend(report.revision.iter().map(|revision| ("revision", revision.clone())));
+    told.extend(report.stopped.iter().map(|place| ("stopped", place.clone())));
+    tiles(&shown) + &facts(told.iter().map(|(name, value)| (*name, value.as_str())))
+}
+
+fn plots(report: &ProfileReport) -> String {
+    let point = |kernel: &super::KernelFigures| RooflinePoint {
+        name: kernel.kernel.clone(),
+        intensity: kernel.flops / kernel.bytes,
+        gflops: kernel.gflops,
+        share: kernel.share,
+    };
+    let roofline =
+        Roofline { ceiling: report.ceiling.clone(), points: report.kernels.iter().map(point).collect() };
+    let mut out = String::new();
+    if !roofline.is_empty() {
+        let note = "<p>A dot is a kernel, its area the share of all kernels' time. Below the slope memory bounds it, below \
+                    the flat part arithmetic. Both limits were measured in the same run; what caches serve can lie above the \
+                    slope.</p>\n";
+        out.push_str(&section(
+            "Roofline",
+            &format!("{note}{}", figure("FLOP/s over FLOPs a byte", &roofline.svg())),
+        ));
+    }
+    let inside = match report.by_device {
+        true => "A stage is as wide as it took, what is inside it as wide as its kernels took.",
+        false => "A part is as wide as it took.",
+    };
+    let note = format!(
+        "<p>{inside} What no part covers is time of the part above it. Equal parts of a stage stand together.</p>\n"
+    );
+    let flame =
+        format!("<div class=\"full\">{}</div>", figure("Stages", &report.flame.svg("flame of stages")));
+    out + &section("Where the time went", &(note + &flame + &report.stage_table().to_html()))
+}
+
+fn kernels(report: &ProfileReport) -> String {
+    let note = "FLOPs and bytes are the least that the ops need; a dash stands where they do not tell. Shares of both limits \
+                stand beside each other, the larger names what bounds the kernel.";
+    let title = if report.by_device { "Kernels" } else { "Ops" };
+    section(title, &format!("<p>{}</p>\n{}", escape(note), report.kernel_table().to_html()))
+}
