@@ -1,7 +1,7 @@
 //! The one loop that every bench is timed by.
 
 use super::record::{Record, Samples};
-use crate::cli::measure::ceilings::Ceilings;
+use crate::cli::measure::ceilings::{self, Ceilings};
 use crate::cli::measure::peak_rss_mb;
 use crate::device::{Cost, Device, profile};
 use crate::{Error, Result};
@@ -63,6 +63,7 @@ impl Timing {
                 "take at least 1, and 5 or more to compare runs",
             ));
         }
+        ceilings::check(self.ceiling)?;
         if !(0.0..=60_000.0).contains(&self.sample_ms) {
             return Err(Error::setting(
                 format!("--sample-ms {} is no time of a sample", self.sample_ms),

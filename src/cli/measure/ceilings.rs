@@ -9,7 +9,9 @@ use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::time::{Duration, Instant};
 
-/// Extent of the square product that is tried first, and the largest.
+/// Extent of the square product at most.
+const LARGEST: usize = 16_384;
+/// That which is tried first where none is given, and the last.
 const EXTENTS: [usize; 2] = [2048, 8192];
 /// Below it a product tells of the launch more than of the device.
 const LONG_ENOUGH: Duration = Duration::from_millis(10);
@@ -33,13 +35,8 @@ impl Ceilings {
     /// Prepares them on `device`: a product of `extent`, or of the least one that takes long enough. With `frozen` its
     /// second factor is as the device stores frozen weights. An extent that is given bounds the copy too.
     pub fn new(device: &Device, frozen: bool, extent: Option<usize>) -> Result<Self> {
+        check(extent)?;
         let mut side = extent.unwrap_or(EXTENTS[0]);
-        if side == 0 || side > EXTENTS[1] {
-            return Err(Error::setting(
-                format!("a ceiling from a product of extent {side}"),
-                format!("choose 1 to {}", EXTENTS[1]),
-            ));
-        }
         let [mut a, mut b] = factors(device, frozen, side)?;
         // The first product warms up.
         timed(device, || matmul(&a, &b, false, true))?;
@@ -79,6 +76,17 @@ impl Ceilings {
             extent,
             copied,
         }
+    }
+}
+
+/// Refuses an extent that no ceiling can be measured with, ahead of everything else.
+pub fn check(extent: Option<usize>) -> Result<()> {
+    match extent.filter(|extent| !(1..=LARGEST).contains(extent)) {
+        None => Ok(()),
+        Some(extent) => Err(Error::setting(
+            format!("a ceiling from a product of extent {extent}"),
+            format!("choose 1 to {LARGEST}"),
+        )),
     }
 }
 
