@@ -6,7 +6,7 @@
 //! `-- --quick` takes extents that an emulated device can do, `-- --jsonl FILE` writes a line a row there as well.
 
 use half::bf16;
-use lea::device::cuda::{self, Cuda};
+use lea::device::cuda::{self, Cuda, Gemm};
 use lea::device::{Cost, DType, Device};
 use lea::ops::forest_attention::{AttentionIndex, RowRanges};
 use lea::ops::matmul::{cost, matmul};
@@ -165,7 +165,16 @@ impl Bench {
             self.products_of(DType::BF16, " (sm_80)", ceilings)?;
             (self.device, self.cuda) = hopper;
         }
-        Ok(())
+        match self.cuda.set_gemm(Gemm::CublasLt) {
+            Ok(()) => {
+                self.products_of(DType::BF16, " (cuBLASLt)", ceilings)?;
+                self.cuda.set_gemm(Gemm::Lea)
+            }
+            Err(why) => {
+                eprintln!("no rows of cuBLASLt: {why}");
+                Ok(())
+            }
+        }
     }
 
     fn products_of(&mut self, dtype: DType, kernels: &str, ceilings: &Ceilings) -> Result<()> {

@@ -57,6 +57,34 @@ fn the_whole_method_reaches_the_metrics_of_the_cpu_and_repeats_to_the_byte() {
 }
 
 #[test]
+fn the_products_of_cublaslt_are_used_where_they_are_wanted_and_there() {
+    let Some(driver) = stand_in("--gemm cublaslt") else { return };
+    let args = ["--gemm", "cublaslt", "bench", "matmul", "--m", "9", "--n", "16", "--k", "24", "--frozen"];
+    let short = [
+        "--samples",
+        "1",
+        "--warm-up",
+        "0",
+        "--sample-ms",
+        "0",
+        "--ceiling",
+        "16",
+        "--json",
+        "--device",
+        "cuda",
+    ];
+    let args = [&args[..], &short].concat();
+    let told = refused(&mut with_driver(&driver, &args));
+    assert!(told.contains("there is no libcublasLt") && told.contains("leave --gemm out"), "{told}");
+    let mut command = with_driver(&driver, &args);
+    command.env("LD_LIBRARY_PATH", std::env::join_paths([driver.clone(), driver.join("cublaslt")]).unwrap());
+    let record: Value = serde_json::from_str(printed(&mut command).lines().next().unwrap()).unwrap();
+    assert!(record["device"].as_str().unwrap().contains("cuBLASLt 130001"), "{record}");
+    let told = refused(&mut with_driver(&driver, &["--gemm", "mkl", "doctor"]));
+    assert!(told.contains("lea or cublaslt"), "{told}");
+}
+
+#[test]
 fn labelling_that_loses_its_device_goes_on_to_the_same_bytes() {
     let Some(driver) = stand_in("labelling that loses its device") else { return };
     let workshop = Workshop::new(60);

@@ -45,6 +45,10 @@ pub struct Cli {
     /// unless given
     #[arg(long, global = true, value_name = "TYPE")]
     pub cuda_dtype: Option<FrozenType>,
+    /// Products of frozen projections in bf16 on a CUDA device: those of lea, or of cublaslt, NVIDIA's library, where it is
+    /// installed; lea unless given. With cublaslt the bits of a label may depend on --pack-tokens
+    #[arg(long, global = true, value_name = "WHOSE")]
+    pub gemm: Option<cuda::Gemm>,
     /// Type in which the CPU computes with a decoder's frozen projections: f32, or bf16, several times as fast where the
     /// processor has AVX-512 BF16; f32 unless given
     #[arg(long, global = true, value_name = "TYPE")]
@@ -121,6 +125,7 @@ pub fn run(cli: Cli) -> Result<()> {
         cpu::force_frozen_type(frozen);
     }
     for cuda in cuda::opened() {
+        cli.gemm.map_or(Ok(()), |gemm| cuda.set_gemm(gemm))?;
         cli.device_memory.into_iter().for_each(|bytes| cuda.limit_memory(bytes));
     }
     for gpu in webgpu::adapter::opened() {

@@ -22,7 +22,7 @@ fn rounded(x: &Tensor) -> Tensor {
 }
 
 /// A frozen weight as `device` stores it.
-fn frozen(device: &Device, x: &Tensor) -> Tensor {
+pub fn frozen(device: &Device, x: &Tensor) -> Tensor {
     let values: Vec<f32> = x.to_f64_vec().unwrap().into_iter().map(|x| x as f32).collect();
     let weight = Tensor::frozen(device, &values, x.shape()).unwrap();
     assert_eq!(weight.dtype(), DType::BF16, "{:?}", x.shape());
@@ -31,7 +31,7 @@ fn frozen(device: &Device, x: &Tensor) -> Tensor {
 
 /// m, n, k and whether b is stored transposed; its stored rows are multiples of 8 long. Of the stand-in's two processors: all
 /// tiles, whole and cut, and inner extents within a step, over one, within and over the stages.
-const SHAPES: [([usize; 3], bool); 16] = [
+pub const SHAPES: [([usize; 3], bool); 16] = [
     ([3, 5, 0], true),
     ([3, 8, 0], false),
     ([1, 1, 8], true),
@@ -71,7 +71,7 @@ fn products_are_as_near_as_plain_ones_of_rounded_factors() {
 }
 
 /// Whole numbers from −8 to 8.
-fn whole(shape: &[usize], seed: u64) -> Tensor {
+pub fn whole(shape: &[usize], seed: u64) -> Tensor {
     let values: Vec<f64> = random(shape, seed).to_f64_vec().unwrap();
     let values: Vec<f64> = values.into_iter().map(|x| (8.49 * x).round()).collect();
     Tensor::from_f64(&Device::Cpu, DType::F64, &values, shape).unwrap()

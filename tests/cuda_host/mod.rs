@@ -113,6 +113,20 @@ impl Loaded {
     }
 }
 
+/// Loads the stand-in for cuBLASLt likewise, unless the real driver is wanted: then the real one is.
+pub fn load_cublaslt() -> Result<(), String> {
+    static LOADED: OnceLock<Result<Option<libloading::Library>, String>> = OnceLock::new();
+    let loaded = LOADED.get_or_init(|| {
+        if real() {
+            return Ok(None);
+        }
+        let path = folder()?.join("cublaslt/libcublasLt.so");
+        // SAFETY: a library of ours.
+        unsafe { libloading::Library::new(&path) }.map(Some).map_err(|e| format!("{}: {e}", path.display()))
+    });
+    loaded.as_ref().map(|_| ()).map_err(Clone::clone)
+}
+
 /// Loads the stand-in into this process, before anything asks for the driver: the system's loader gives out a library that
 /// is there already under its name. `None` where the real driver is wanted, an error where there is no stand-in.
 pub fn load() -> Result<Option<&'static Loaded>, String> {

@@ -1,5 +1,6 @@
 //! An opened CUDA device: its context, its one stream, its pool of memory, and the kernels loaded so far.
 
+use super::cublaslt::CublasLt;
 use super::driver::{self, Description};
 use super::frozen::forced_frozen_type;
 use super::launch::Modules;
@@ -32,6 +33,8 @@ pub(super) struct Context {
     pub launches: AtomicU64,
     pub trace: Trace,
     pub read_backs: AtomicU64,
+    /// NVIDIA's products, where they were chosen.
+    pub cublaslt: Mutex<Option<CublasLt>>,
 }
 
 // SAFETY: the driver's handles may be used from any thread in whose context they are; every call sets it.
@@ -89,6 +92,7 @@ impl Cuda {
             launches: AtomicU64::new(0),
             trace: Trace::default(),
             read_backs: AtomicU64::new(0),
+            cublaslt: Mutex::default(),
         })))
     }
 
@@ -101,7 +105,8 @@ impl Cuda {
     pub fn arithmetic(&self) -> String {
         let Description { name, capability: (major, minor), driver, .. } = &self.0.description;
         let frozen = self.frozen_type();
-        format!("cuda {name} sm_{major}{minor} {frozen}, driver for CUDA {}.{}", driver.0, driver.1)
+        let gemm = self.gemm_name();
+        format!("cuda {name} sm_{major}{minor} {frozen}{gemm}, driver for CUDA {}.{}", driver.0, driver.1)
     }
 
     /// The type in which it stores frozen weights of products that tensor cores take.
@@ -149,6 +154,7 @@ impl Drop for Context {
         unsafe {
             sys::cuCtxSetCurrent(self.context);
             sys::cuStreamSynchronize(self.stream);
+            drop(self.cublaslt.get_mut().map(Option::take));
             memory::empty(pool);
             modules.unload();
             sys::cuStreamDestroy_v2(self.stream);

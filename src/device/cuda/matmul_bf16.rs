@@ -1,7 +1,7 @@
 //! Products with a factor stored in bf16, on tensor cores, see `kernels/matmul_bf16.cu`.
 
 use super::matmul::{Epilogue, Matrix};
-use super::{Arg, Buffer, Cuda, Launch, View, ViewMut, matmul_bf16_sm90};
+use super::{Arg, Buffer, Cuda, Launch, View, ViewMut, cublaslt, matmul_bf16_sm90};
 use crate::device::DType;
 use crate::{Error, Result};
 
@@ -92,6 +92,9 @@ pub fn matmul(a: View, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: Epi
     let cuda = c.cuda();
     let padded = k.next_multiple_of(CHUNK);
     let factors = Factors { rounded: round(cuda, a, [m, k, padded])?, padded, b };
+    if cublaslt::matmul(&factors, &c, extents, &epilogue)? {
+        return Ok(());
+    }
     if matmul_bf16_sm90::takes(cuda, [n, k], b.transposed) {
         return matmul_bf16_sm90::matmul(&factors, c, extents, epilogue);
     }

@@ -11,6 +11,7 @@ mod column_sums;
 pub mod concat_rows;
 mod context;
 pub mod cross_entropy;
+mod cublaslt;
 pub mod destinations;
 mod driver;
 pub mod dropout;
@@ -47,6 +48,7 @@ mod trace;
 
 pub use buffer::{Buffer, View, ViewMut};
 pub use context::Cuda;
+pub use cublaslt::Gemm;
 pub use driver::{Description, list};
 pub use frozen::force_frozen_type;
 pub use launch::{Arg, Launch, PTX, Ptx};
