@@ -106,7 +106,7 @@ fn training_the_le_holds_what_was_estimated() {
                 optimiser.step(backward(&losses.total).unwrap(), 1.0).unwrap();
             }
         });
-        agrees("fit", memory::fit(&config(), &settings, ITEMS).total(), measured);
+        agrees("fit", memory::fit(&config(), &settings, ITEMS, &Device::Cpu).total(), measured);
     }
 }
 
@@ -123,7 +123,7 @@ fn labelling_holds_what_was_estimated() {
             labeller.label(&pack, &|_| Ok(Vec::new()), &mut |_| Ok(())).unwrap();
         }
     });
-    agrees("label", memory::label(&config(), &settings, ITEMS).total(), measured);
+    agrees("label", memory::label(&config(), &settings, ITEMS, &Device::Cpu).total(), measured);
 }
 
 #[test]

@@ -89,6 +89,10 @@ fn the_whole_method_runs_and_repeats_to_the_byte_and_each_step_reads_the_formers
         assert!(told.contains(part), "{part} is missing: {told}");
     }
 
+    // What is told of memory names the type that frozen projections are stored in.
+    let halved = succeed(&["inspect", at("a"), "--config", config, "--cpu-dtype", "bf16"]);
+    assert!(told.contains("fit and label: f32 on cpu") && halved.contains("fit and label: bf16 on cpu"));
+
     // One page of the single steps shows what the page of the whole run shows.
     let eval = ["eval", "--data", data, "--model", model, "--baseline", "popularity", "--out", at("eval")];
     succeed(&eval);

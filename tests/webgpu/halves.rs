@@ -4,7 +4,9 @@
 use super::ops::products::{BEYOND, LAYOUTS, plain_product, stored};
 use super::{error, expect_near, random, run, skip, to};
 use half::f16;
-use lea::autograd::Var;
+use lea::autograd::{Param, Var};
+use lea::cli::config::RunConfig;
+use lea::cli::inspect::memory;
 use lea::decoder::{Decoder, DecoderConfig, LoraConfig, Rows};
 use lea::device::webgpu::Tier;
 use lea::device::webgpu::adapter::{self, Pretence};
@@ -177,6 +179,21 @@ fn a_decoder_loads_its_projections_in_f16_and_merges_adapters_into_them() {
             assert_eq!(param.value().dtype(), dtype, "{}", param.name());
         }
         expect_near(&device.describe(), &hidden(&decoder), &plain, &want);
+        // What `lea inspect` tells of the weights, on this device and on one that stores f32.
+        let held = |decoder: &Decoder| {
+            let bytes = |param: Param| (param.value().len() * param.value().dtype().size()) as u64;
+            decoder.params().into_iter().map(bytes).sum::<u64>()
+        };
+        let settings = RunConfig::default();
+        let (config, embedding) = (&decoder.config, 8 * 31 * 24);
+        let [here, there] = [&device, &Device::Cpu].map(|device| {
+            let label = memory::label(config, &settings, 9, device).weights;
+            let fit = memory::fit(config, &settings, 9, device).weights;
+            assert_eq!(memory::items(config, &settings, 9, device).weights, fit + embedding);
+            (fit, label - fit)
+        });
+        assert_eq!([here.0, there.0], [&decoder, &of(&Device::Cpu, DType::F32)].map(held));
+        assert!(here.1 > 0 && 2 * here.1 == there.1, "{here:?} {there:?}");
         let merged = adapted(decoder).merged().unwrap();
         assert_eq!(merged.layers[0].q.weight.value().dtype(), DType::F16);
         let found = hidden(&merged).to_f64_vec().unwrap();

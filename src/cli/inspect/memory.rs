@@ -1,10 +1,11 @@
 //! How much memory the steps need, from shapes alone.
 //!
-//! All figures are bytes that stand at one time, those of tensors in f32. Beside each step stands the data set, which
+//! All figures are bytes that stand at one time. A decoder's frozen projections count as the device stores them, all other
+//! tensors are f32. Beside each step stands the data set, which
 //! [`data`] tells, and, on the CPU, up to 768 MB of buffers that were freed and are kept for the next pass.
 //!
 //! With d the hidden width, f that of the feed-forward block, q and k the widths of query and key rows, L layers, V
-//! tokens, I items, W weights and P those of adapters:
+//! tokens, I items, W weights, W' those of a frozen decoder as the device stores them, and P those of adapters:
 //!
 //! - a row in one layer leaves a = 4d + 2q + 2k + 3f elements (plus q + k where heads are normed): residual stream and
 //!   norms, queries, keys, values and their mixture, gate, up and their product;
@@ -15,6 +16,7 @@
 use crate::cli::config::RunConfig;
 use crate::data::Dataset;
 use crate::decoder::DecoderConfig;
+use crate::device::{DType, Device};
 use crate::rec::{EncoderKind, RecConfig, Variant};
 
 /// Bytes of an f32.
@@ -120,20 +122,20 @@ pub fn pretrain(decoder: &DecoderConfig, settings: &RunConfig) -> Estimate {
     }
 }
 
-/// `lea items`: W, the table of I·d and the embedding once more in f64, a recorded pass of `batch_tokens` rows and its
+/// `lea items`: W', the table of I·d and the embedding once more in f64, a recorded pass of `batch_tokens` rows and its
 /// logits.
-pub fn items(decoder: &DecoderConfig, settings: &RunConfig, items: usize) -> Estimate {
+pub fn items(decoder: &DecoderConfig, settings: &RunConfig, items: usize, device: &Device) -> Estimate {
     let (rows, d) = (settings.le.items.batch_tokens, decoder.hidden_size);
     Estimate {
-        weights: F32 * decoder.parameters() as u64 + F64 * product(&[decoder.vocab_size, d]),
+        weights: decoder.bytes_on(device, DType::F32) + F64 * product(&[decoder.vocab_size, d]),
         trained: F64 * product(&[items, d]),
         pass: recorded(decoder, rows, false) + logits(decoder, rows),
     }
 }
 
-/// `lea fit`: W, 4 (P + d + I·d) (I·d once where item tokens stay as they are), a recorded pass of `batch_tokens` rows,
+/// `lea fit`: W', 4 (P + d + I·d) (I·d once where item tokens stay as they are), a recorded pass of `batch_tokens` rows,
 /// the directions of all items twice, and the similarities of the steps with the negatives of InfoNCE four times.
-pub fn fit(decoder: &DecoderConfig, settings: &RunConfig, items: usize) -> Estimate {
+pub fn fit(decoder: &DecoderConfig, settings: &RunConfig, items: usize, device: &Device) -> Estimate {
     let (fit, d) = (&settings.le.fit, decoder.hidden_size);
     let tokens = product(&[items, d]);
     let copies = if fit.item_learning_rate > 0.0 { 4 } else { 1 };
@@ -141,7 +143,7 @@ pub fn fit(decoder: &DecoderConfig, settings: &RunConfig, items: usize) -> Estim
     let columns = items.min(fit.state_negatives + steps);
     let low_rank = product(&[fit.batch_tokens, 2 * fit.lora.rank, fit.lora.targets.len().min(7)]);
     Estimate {
-        weights: F32 * decoder.parameters() as u64,
+        weights: decoder.bytes_on(device, DType::F32),
         trained: F32 * (4 * (adapters(decoder, settings) + d as u64) + copies * tokens),
         pass: recorded(decoder, fit.batch_tokens, fit.checkpoint)
             + F32
@@ -149,17 +151,17 @@ pub fn fit(decoder: &DecoderConfig, settings: &RunConfig, items: usize) -> Estim
     }
 }
 
-/// `lea label`: W and the adapted projections once more, merged; item tokens and their directions; a pass of
+/// `lea label`: W' and the adapted projections once more, merged; item tokens and their directions; a pass of
 /// `pack_tokens` rows beside the keys and values of its trunks in all layers, and their states. Labels go to their file
 /// pack by pack: the number of users has no bearing.
-pub fn label(decoder: &DecoderConfig, settings: &RunConfig, items: usize) -> Estimate {
+pub fn label(decoder: &DecoderConfig, settings: &RunConfig, items: usize, device: &Device) -> Estimate {
     let (label, d) = (&settings.le.label, decoder.hidden_size);
     let actions = 1 + label.negatives + label.candidates.min(items);
     let (rows, k) = (label.pack_tokens, decoder.key_width());
     let trunks = (rows / (1 + actions)).max(settings.le.history);
     let keys = product(&[2, k, decoder.num_hidden_layers, trunks]) + product(&[2, k, trunks + rows]);
     Estimate {
-        weights: F32 * (decoder.parameters() as u64 + adapted(decoder, settings)),
+        weights: decoder.bytes_on(device, DType::F32) + adapted(decoder, settings, device),
         trained: F32 * (2 * product(&[items, d]) + d as u64),
         pass: F32 * (product(&[rows, row(decoder)]) + keys + product(&[3, trunks, d])),
     }
@@ -231,7 +233,10 @@ fn adapters(decoder: &DecoderConfig, settings: &RunConfig) -> u64 {
     projections(decoder, settings).iter().map(|&(input, output, rank)| product(&[input + output, rank])).sum()
 }
 
-/// Elements of the projections that have an adapter.
-fn adapted(decoder: &DecoderConfig, settings: &RunConfig) -> u64 {
-    projections(decoder, settings).iter().map(|&(input, output, _)| product(&[input, output])).sum()
+/// Bytes of the projections that have an adapter.
+fn adapted(decoder: &DecoderConfig, settings: &RunConfig, device: &Device) -> u64 {
+    let bytes = |&(input, output, _): &(usize, usize, usize)| {
+        product(&[input, output, device.frozen_type_of(input).size()])
+    };
+    projections(decoder, settings).iter().map(bytes).sum()
 }

@@ -7,6 +7,7 @@ mod unfinished;
 use super::config::RunConfig;
 use super::output;
 use crate::decoder::DecoderConfig;
+use crate::device::Device;
 use crate::{Error, Result};
 use clap::Args;
 use holdings::{Found, Holding};
@@ -33,6 +34,10 @@ pub struct InspectCommand {
     /// Events of all users that the memory is told for [default: those found in the folder, else 10 a user]
     #[arg(long, value_name = "N")]
     pub interactions: Option<usize>,
+    /// Device that the memory is told for: cpu, cuda, webgpu, one of them by its number (cuda:1), or auto; it decides in what
+    /// type frozen weights are stored
+    #[arg(long, default_value = "cpu")]
+    pub device: Device,
 }
 
 /// Items, and users, where nothing tells how many there are.
@@ -92,10 +97,15 @@ fn memory_of(found: &Found, settings: Option<RunConfig>, args: &InspectCommand) 
             DataSize::guessed(users, items, args.interactions.or(interactions))
         }
     };
-    print_memory(&decoder.config, &settings, &size)
+    print_memory(&decoder.config, &settings, &size, &args.device)
 }
 
-fn print_memory(decoder: &DecoderConfig, settings: &RunConfig, size: &DataSize) -> Result<()> {
+fn print_memory(
+    decoder: &DecoderConfig,
+    settings: &RunConfig,
+    size: &DataSize,
+    device: &Device,
+) -> Result<()> {
     let DataSize { users, items, interactions, .. } = *size;
     let of = format_args!("memory with {items} items, {users} users and {interactions} interactions, in MB");
     output::line(of)?;
@@ -103,9 +113,9 @@ fn print_memory(decoder: &DecoderConfig, settings: &RunConfig, size: &DataSize) 
     let mb = |bytes: u64| bytes as f64 / 1e6;
     let rows: [(&str, Estimate); 5] = [
         ("pretrain", memory::pretrain(decoder, settings)),
-        ("items", memory::items(decoder, settings, items)),
-        ("fit", memory::fit(decoder, settings, items)),
-        ("label", memory::label(decoder, settings, items)),
+        ("items", memory::items(decoder, settings, items, device)),
+        ("fit", memory::fit(decoder, settings, items, device)),
+        ("label", memory::label(decoder, settings, items, device)),
         ("train", memory::train(decoder, settings, size)),
     ];
     for (name, e) in rows {
@@ -117,6 +127,10 @@ fn print_memory(decoder: &DecoderConfig, settings: &RunConfig, size: &DataSize) 
             mb(e.total())
         ))?;
     }
+    output::line(format_args!(
+        "  frozen projections of items, fit and label: {} on {device}",
+        device.frozen_type()
+    ))?;
     output::line(format_args!(
         "  beside each: the data set, {:.1} MB, and up to 805 MB of buffers kept for the next pass",
         mb(memory::data(size))

@@ -4,6 +4,7 @@ use super::adapter::Description;
 use super::buffer::{Buffer, Raw, View};
 use super::fault::Fault;
 use super::launch::{Pipelines, Recorder};
+use super::shader::{LANES, SUBGROUP};
 use super::tier::{TIERS, Tier, forced_tier};
 use super::trace::Trace;
 use crate::device::DType;
@@ -142,12 +143,17 @@ impl Gpu {
         self.tier().is_ok_and(|tier| tier >= Tier::F16)
     }
 
-    /// Whether kernels are taken that are written for software adapters with subgroups of `size` invocations: loads are
-    /// what costs there, and what one invocation loads, the others get from its registers.
-    pub(super) fn works_by_subgroups(&self, size: usize) -> Result<bool> {
+    /// Whether kernels are taken that are written for software adapters with subgroups of `SUBGROUP` invocations: loads and
+    /// barriers are what costs there, and what one invocation loads, the others get from its registers.
+    pub(super) fn works_by_subgroups(&self) -> Result<bool> {
         let info = &self.0.description.info;
-        let fits = [info.subgroup_min_size, info.subgroup_max_size] == [size as u32; 2];
+        let fits = [info.subgroup_min_size, info.subgroup_max_size] == [SUBGROUP as u32; 2];
         Ok(fits && self.0.description.is_software() && self.tier()? >= Tier::Subgroups)
+    }
+
+    /// The constant `LANES` of kernels of a workgroup a row: `elsewhere`, or one subgroup where subgroups must not meet.
+    pub(super) fn row_lanes(&self, elsewhere: u32) -> Result<(&'static str, u32)> {
+        Ok((LANES.0, if self.works_by_subgroups()? { SUBGROUP as u32 } else { elsewhere }))
     }
 
     /// An error for types that no kernel reads.

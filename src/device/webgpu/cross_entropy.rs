@@ -25,11 +25,11 @@ pub struct Logits<'a> {
 }
 
 impl Logits<'_> {
-    /// Long rows get as many invocations as a workgroup may have; that depends on their length alone, so that a row has
-    /// the same bits beside any others.
-    fn defines(&self) -> [(&'static str, u32); 2] {
+    /// Long rows get as many invocations as a workgroup may have; on one device that depends on their length alone, so
+    /// that a row has the same bits beside any others.
+    fn defines(&self) -> Result<[(&'static str, u32); 2]> {
         let lanes = if self.columns > 1024 { 256 } else { LANES.1 };
-        [(LANES.0, lanes), ("MASKED", u32::from(self.mask.is_some()))]
+        Ok([self.x.gpu().row_lanes(lanes)?, ("MASKED", u32::from(self.mask.is_some()))])
     }
 
     fn params(&self, rows: usize) -> [u32; 4] {
@@ -48,7 +48,7 @@ pub fn forward(of: Logits, losses: ViewMut, log_sums: ViewMut) -> Result<()> {
         of.x.gpu().launch(&Launch {
             shader: &SHADER,
             entry: "forward",
-            defines: &of.defines(),
+            defines: &of.defines()?,
             params: &of.params(rows),
             reads: &[
                 of.x.part(first * columns, rows * columns),
@@ -73,7 +73,7 @@ pub fn backward(of: Logits, log_sums: View, grad: View, dx: ViewMut) -> Result<(
         of.x.gpu().launch(&Launch {
             shader: &SHADER,
             entry: "backward",
-            defines: &of.defines(),
+            defines: &of.defines()?,
             params: &of.params(rows),
             reads: &[
                 of.x.part(first * columns, rows * columns),

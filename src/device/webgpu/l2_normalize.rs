@@ -19,7 +19,7 @@ pub fn forward(x: View, eps: f32, y: ViewMut, inverse: ViewMut) -> Result<()> {
         x.gpu().launch(&Launch {
             shader: &SHADER,
             entry: "forward",
-            defines: &[],
+            defines: &[x.gpu().row_lanes(LANES.1)?],
             params: &[rows as u32, d as u32, eps.to_bits(), (1.0 / eps).to_bits()],
             reads: &[x.part(first * d, rows * d)],
             writes: &[y.part(first * d, rows * d), inverse.part(first, rows)],
@@ -40,7 +40,7 @@ pub fn backward(y: View, inverse: View, eps: f32, dy: View, dx: ViewMut) -> Resu
         y.gpu().launch(&Launch {
             shader: &SHADER,
             entry: "backward",
-            defines: &[],
+            defines: &[y.gpu().row_lanes(LANES.1)?],
             params: &[rows as u32, d as u32, eps.to_bits(), (1.0 / eps).to_bits()],
             reads: &[y.part(first * d, rows * d), inverse.part(first, rows), dy.part(first * d, rows * d)],
             writes: &[dx.part(first * d, rows * d)],

@@ -20,7 +20,7 @@ pub fn forward(x: View, [weight, bias]: [View; 2], eps: f32, y: ViewMut, moments
         x.gpu().launch(&Launch {
             shader: &SHADER,
             entry: "forward",
-            defines: &[],
+            defines: &[x.gpu().row_lanes(LANES.1)?],
             params: &[rows as u32, d as u32, eps.to_bits(), 0],
             reads: &[x.part(first * d, rows * d), weight, bias],
             writes: &[y.part(first * d, rows * d), moments.part(2 * first, 2 * rows)],
@@ -41,7 +41,7 @@ pub fn backward_input(x: View, weight: View, moments: View, dy: View, dx: ViewMu
         x.gpu().launch(&Launch {
             shader: &SHADER,
             entry: "backward_input",
-            defines: &[],
+            defines: &[x.gpu().row_lanes(LANES.1)?],
             params: &[rows as u32, d as u32, 0, 0],
             reads: &[
                 x.part(first * d, rows * d),

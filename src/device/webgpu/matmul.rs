@@ -22,8 +22,6 @@ pub(super) static SUBGROUP_SHADER: Shader =
         .storing(&[("StoredB", "HALF_B")])
         .from(Tier::Subgroups);
 
-/// Invocations of a subgroup of `SUBGROUP_SHADER`.
-const SUBGROUP: usize = 8;
 /// Most floating-point operations of one dispatch: some tenths of a second on the slowest adapters.
 const MOST_WORK: usize = 1 << 31;
 /// Most workgroups in one direction.
@@ -200,7 +198,7 @@ enum Kernel {
 impl Kernel {
     fn of(gpu: &Gpu) -> Result<Self> {
         Ok(match gpu.description().is_software() {
-            true if gpu.works_by_subgroups(SUBGROUP)? => Kernel::Subgroups,
+            true if gpu.works_by_subgroups()? => Kernel::Subgroups,
             true => Kernel::Direct,
             false => Kernel::Tiled,
         })

@@ -20,7 +20,7 @@ pub fn forward(x: View, head: View, eps: f32, scores: ViewMut, inverse: ViewMut)
         x.gpu().launch(&Launch {
             shader: &SHADER,
             entry: "forward",
-            defines: &[],
+            defines: &[x.gpu().row_lanes(LANES.1)?],
             params: &[rows as u32, d as u32, eps.to_bits(), 0],
             reads: &[x.part(first * d, rows * d), head],
             writes: &[scores.part(first, rows), inverse.part(first, rows)],
@@ -53,7 +53,7 @@ pub fn backward_input(x: View, head: View, of: Rows, dx: ViewMut) -> Result<()> 
         x.gpu().launch(&Launch {
             shader: &SHADER,
             entry: "backward_input",
-            defines: &[],
+            defines: &[x.gpu().row_lanes(LANES.1)?],
             params: &[rows as u32, d as u32, 0, 0],
             reads: &[x.part(first * d, rows * d), head, scores, inverse, dscores],
             writes: &[dx.part(first * d, rows * d)],

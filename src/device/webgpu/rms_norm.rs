@@ -18,7 +18,7 @@ pub fn forward(x: View, weight: View, eps: f32, y: ViewMut, inverse: ViewMut) ->
         x.gpu().launch(&Launch {
             shader: &SHADER,
             entry: "forward",
-            defines: &[],
+            defines: &[x.gpu().row_lanes(LANES.1)?],
             params: &[rows as u32, d as u32, eps.to_bits(), 0],
             reads: &[x.part(first * d, rows * d), weight],
             writes: &[y.part(first * d, rows * d), inverse.part(first, rows)],
@@ -38,7 +38,7 @@ pub fn backward_input(x: View, weight: View, inverse: View, dy: View, dx: ViewMu
         x.gpu().launch(&Launch {
             shader: &SHADER,
             entry: "backward_input",
-            defines: &[],
+            defines: &[x.gpu().row_lanes(LANES.1)?],
             params: &[rows as u32, d as u32, 0, 0],
             reads: &[
                 x.part(first * d, rows * d),

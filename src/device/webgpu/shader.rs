@@ -4,6 +4,8 @@ use super::tier::Tier;
 
 /// The constant `LANES`, invocations of a workgroup that works on one row, and its value.
 pub(super) const LANES: (&str, u32) = ("LANES", 64);
+/// Invocations of a subgroup where kernels work by subgroups, see `Gpu::works_by_subgroups`.
+pub(super) const SUBGROUP: usize = 8;
 
 /// A WGSL file with what it needs before its own text.
 #[derive(Debug)]

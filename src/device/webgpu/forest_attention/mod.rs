@@ -4,7 +4,7 @@ mod index;
 
 pub use index::DeviceIndex;
 
-use super::shader::{Part, Shader};
+use super::shader::{Part, SUBGROUP, Shader};
 use super::tier::Tier;
 use super::{Buffer, Gpu, Launch, View, ViewMut, grid};
 use crate::Result;
@@ -14,8 +14,7 @@ use std::ops::Range;
 
 /// Query rows (or keys) of a workgroup.
 const ROWS: usize = 32;
-/// Invocations of a subgroup of the kernel that is made by subgroups, of `ROWS / SUBGROUP` rows each.
-const SUBGROUP: usize = 8;
+// The kernel by subgroups holds so many rows an invocation.
 const _: () = assert!(ROWS == 4 * SUBGROUP);
 /// Floating-point operations of one dispatch, about: each leaves the adapter free for others soon.
 const MOST_WORK: u64 = 1 << 30;
@@ -107,8 +106,7 @@ impl Call<'_> {
             ranges as u32,
         ];
         // By subgroups, the rows of a tile take the same key at a time.
-        let subgroups =
-            entry == "forward" && !self.through_window && self.gpu.works_by_subgroups(SUBGROUP)?;
+        let subgroups = entry == "forward" && !self.through_window && self.gpu.works_by_subgroups()?;
         self.gpu.launch(&Launch {
             shader: if subgroups { &SUBGROUP_SHADER } else { &SHADER },
             entry,
