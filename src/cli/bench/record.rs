@@ -59,7 +59,7 @@ pub struct Record {
     pub share_of_ceiling: f64,
     /// Of which ceiling that is: "compute" or "memory".
     pub bound: String,
-    /// Largest resident memory of the process before the ceilings were measured, MB (10⁶ bytes).
+    /// Largest resident memory of the process until the ceilings were measured, MB (10⁶ bytes).
     pub peak_rss_mb: Option<f64>,
     /// What this bench tells besides: labels a second …
     #[serde(flatten)]

@@ -16,7 +16,7 @@ const EXTENTS: [usize; 2] = [2048, 8192];
 /// Below it a product tells of the launch more than of the device.
 const LONG_ENOUGH: Duration = Duration::from_millis(10);
 /// Measurements where nothing else is measured between them.
-const MEASUREMENTS: usize = 3;
+const MEASUREMENTS: usize = 5;
 /// Elements of the copy, beyond what caches hold; on an NVIDIA GPU more.
 const COPIED: [usize; 2] = [1 << 24, 1 << 26];
 /// Values before they begin again: gigabytes of random numbers would take longer than all else.

@@ -10,6 +10,9 @@ use plotters::style::text_anchor::{HPos, VPos};
 /// Kernels with a colour and a name in the legend; the others are grey.
 const NAMED: usize = 8;
 
+/// Share of the time below which a kernel is not drawn: the axes would grow for what does not matter.
+const SMALL: f64 = 1e-3;
+
 /// One kernel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RooflinePoint {
@@ -28,14 +31,14 @@ pub struct RooflinePoint {
 pub struct Roofline {
     /// The limits.
     pub ceiling: Ceiling,
-    /// Kernels, those that took longest first. Such whose work is unknown are not drawn.
+    /// Kernels, those that took longest first. Such whose work is unknown, or whose time is next to none, are not drawn.
     pub points: Vec<RooflinePoint>,
 }
 
 impl Roofline {
     fn drawn(&self) -> Vec<&RooflinePoint> {
         let known = |value: f64| value.is_finite() && value > 0.0;
-        self.points.iter().filter(|p| known(p.intensity) && known(p.gflops)).collect()
+        self.points.iter().filter(|p| known(p.intensity) && known(p.gflops) && p.share >= SMALL).collect()
     }
 
     /// Whether there is a limit and a kernel to draw.
@@ -133,6 +136,9 @@ mod tests {
     fn without_a_kernel_there_is_no_plot() {
         assert!(roofline(&[]).is_empty() && roofline(&[(0.0, 0.0)]).is_empty());
         assert!(!roofline(&[(1.0, 1.0)]).is_empty());
+        let mut short = roofline(&[(1.0, 1.0)]);
+        short.points[0].share = 1e-4;
+        assert!(short.is_empty());
     }
 
     #[test]

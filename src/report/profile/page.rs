@@ -69,7 +69,7 @@ fn plots(report: &ProfileReport) -> String {
     if !roofline.is_empty() {
         let note = "<p>A dot is a kernel, its area the share of all kernels' time. Below the slope memory bounds it, below \
                     the flat part arithmetic. Both limits were measured in the same run; what caches serve can lie above the \
-                    slope.</p>\n";
+                    slope. Kernels of less than 0.1 % of that time are left out.</p>\n";
         out.push_str(&section(
             "Roofline",
             &format!("{note}{}", figure("FLOP/s over FLOPs a byte", &roofline.svg())),
