@@ -6,10 +6,11 @@
 // first warpgroup has the copy engine bring slices of a and b into a ring of stages; the two others multiply them, 64 rows of the
 // tile each, straight from shared memory into registers, which the first one hands to them. While they write a tile, slices of
 // the next one come. A stage is full once its bytes are there, and empty once all warps that multiply have read it. Of two slices
-// one is multiplied while the other is waited for. Steps of 16 of k, one wgmma after the other: the bits of a row depend neither
-// on the other rows nor on the tile. They may differ from those of matmul_bf16.cu, whose instruction may add in another order.
-// Tiles run in bands of BAND tiles of rows, so that blocks that run together read the same parts of a and b from L2.
-// Bound by arithmetic where m is large, by reads of b below about 200 rows. kernels/NOTES.md has the figures.
+// one is multiplied while the other is waited for. Blocks of large tiles run in pairs, a cluster, and share what they read of b.
+// Steps of 16 of k, one wgmma after the other: the bits of a row depend neither on the other rows nor on the tile. They may
+// differ from those of matmul_bf16.cu, whose instruction may add in another order. Tiles run in bands of BAND tiles of rows, so
+// that blocks that run together read the same parts of a and b from L2. Bound by arithmetic where m is large, by reads of b below
+// about 200 rows. kernels/NOTES.md has the figures.
 #include "common/hopper.cuh"
 #include "common/epilogue.cuh"
 
@@ -24,6 +25,9 @@ constexpr int LOADING = 40, MULTIPLYING = 232;
 template <int TILE_N, bool TRANSPOSED>
 struct HopperProduct {
     static constexpr int STAGES = TILE_N == 256 ? 4 : 6;
+    // Blocks in pairs, of two tiles one below the other: each brings half of b's slice, for both.
+    static constexpr bool PAIR = TILE_N == 256;
+    static constexpr unsigned BLOCKS = PAIR ? 2 : 1;
     static constexpr unsigned A = TILE_M * SWIZZLED_ROW, B = TILE_N * SWIZZLED_ROW, STAGE = A + B;
     // A panel of b that is not transposed: 64 rows of k of 64 columns.
     static constexpr unsigned PANEL = SLICE * SWIZZLED_ROW;
@@ -38,26 +42,34 @@ struct HopperProduct {
         }
     };
 
-    // Where a tile lies; its number runs down a band before it runs across.
+    // Where a block's tile lies, that or the pair of which has a number; it runs down a band before it runs across.
     struct Tile {
         size_t row, column;
 
-        __device__ __forceinline__ Tile(unsigned tile, unsigned down, unsigned across) {
-            const unsigned band = tile / (BAND * across), in_band = tile % (BAND * across);
-            const unsigned height = min(BAND, down - band * BAND);
-            row = (size_t)(band * BAND + in_band % height) * TILE_M, column = (size_t)(in_band / height) * TILE_N;
+        __device__ __forceinline__ Tile(unsigned number, unsigned down, unsigned across, unsigned rank) {
+            constexpr unsigned HIGH = BAND / BLOCKS;
+            const unsigned band = number / (HIGH * across), in_band = number % (HIGH * across);
+            const unsigned height = min(HIGH, down - band * HIGH);
+            row = ((size_t)(band * HIGH + in_band % height) * BLOCKS + rank) * TILE_M,
+            column = (size_t)(in_band / height) * TILE_N;
         }
     };
 
+    // A block's slice of a, and its part of b's.
     static __device__ __forceinline__ void load(unsigned char* to, const TensorMap* a, const TensorMap* b, const Tile& tile,
-                                                int k, Mbarrier* full) {
+                                                unsigned rank, int k, Mbarrier* full) {
         mbarrier_arrive_expect_tx(full, STAGE);
         tma_load_2d(to, a, k, (int)tile.row, full);
-        if (TRANSPOSED) tma_load_2d(to + A, b, k, (int)tile.column, full);
+        const auto part = [&](unsigned char* to, int column, int row) {
+            if (PAIR) tma_load_2d_pair(to, b, column, row, full);
+            else tma_load_2d(to, b, column, row, full);
+        };
+        const int column = (int)tile.column + rank * (TILE_N / BLOCKS);
+        to += A + rank * (B / BLOCKS);
+        if (TRANSPOSED) part(to, k, column);
         else
 #pragma unroll
-            for (int panel = 0; panel < TILE_N / SLICE; panel++)
-                tma_load_2d(to + A + panel * PANEL, b, (int)tile.column + panel * SLICE, k, full);
+            for (int panel = 0; panel < TILE_N / BLOCKS / SLICE; panel++) part(to + panel * PANEL, column + panel * SLICE, k);
     }
 
     // sums += a b of a stage, the warpgroup's 64 rows of it.
@@ -100,32 +112,40 @@ struct HopperProduct {
         unsigned char* const ring = memory + (SWIZZLED_ROWS - shared_address(memory) % SWIZZLED_ROWS) % SWIZZLED_ROWS;
         Mbarrier* const full = reinterpret_cast<Mbarrier*>(ring + STAGES * STAGE);
         Mbarrier* const empty = full + STAGES;
-        const unsigned down = (m + TILE_M - 1) / TILE_M, across = (n + TILE_N - 1) / TILE_N;
+        const unsigned down = (m + TILE_M * BLOCKS - 1) / (TILE_M * BLOCKS), across = (n + TILE_N - 1) / TILE_N;
+        const unsigned rank = PAIR ? cluster_rank() : 0, first = blockIdx.x / BLOCKS, step = gridDim.x / BLOCKS;
         const int slices = (int)((k + SLICE - 1) / SLICE);
         if (threadIdx.x == 0) {
-            for (int stage = 0; stage < STAGES; stage++) mbarrier_init(full + stage, 1), mbarrier_init(empty + stage, WARPS);
+            for (int stage = 0; stage < STAGES; stage++)
+                mbarrier_init(full + stage, 1), mbarrier_init(empty + stage, WARPS * BLOCKS);
             fence_mbarrier_init();
         }
-        __syncthreads();
+        if (PAIR) cluster_sync();
+        else __syncthreads();
 
         Place place;
         if (threadIdx.x < WARPGROUP) {
             setmaxnreg_dec<LOADING>();
             if (threadIdx.x == 0) {
-                for (unsigned number = blockIdx.x; number < down * across; number += gridDim.x) {
-                    const Tile tile(number, down, across);
+                for (unsigned number = first; number < down * across; number += step) {
+                    const Tile tile(number, down, across, rank);
                     for (int slice = 0; slice < slices; slice++, place.advance()) {
                         mbarrier_wait(empty + place.stage, place.parity ^ 1);
-                        load(ring + place.stage * STAGE, a, b, tile, slice * SLICE, full + place.stage);
+                        load(ring + place.stage * STAGE, a, b, tile, rank, slice * SLICE, full + place.stage);
                     }
                 }
             }
         } else {
             setmaxnreg_inc<MULTIPLYING>();
             const int consumer = threadIdx.x / WARPGROUP - 1;
-            const bool first_lane = threadIdx.x % WARP == 0;
-            for (unsigned number = blockIdx.x; number < down * across; number += gridDim.x) {
-                const Tile tile(number, down, across);
+            // A warp has read a stage: tells all blocks that fill it.
+            const unsigned lane = threadIdx.x % WARP;
+            const auto release = [&](Mbarrier* empty) {
+                if (PAIR && lane < BLOCKS) mbarrier_arrive_at(empty, lane);
+                if (!PAIR && lane == 0) mbarrier_arrive(empty);
+            };
+            for (unsigned number = first; number < down * across; number += step) {
+                const Tile tile(number, down, across, rank);
                 float sums[TILE_N / 2];
                 Mbarrier* read = nullptr;  // That of the slice before, while it is multiplied.
                 for (int slice = 0; slice < slices; slice++, place.advance()) {
@@ -133,27 +153,28 @@ struct HopperProduct {
                     multiply(sums, ring + place.stage * STAGE, consumer, slice > 0);
                     if (slice > 0) {
                         wgmma_wait<1>(sums);
-                        if (first_lane) mbarrier_arrive(read);
+                        release(read);
                     }
                     read = empty + place.stage;
                 }
                 wgmma_wait<0>(sums);
-                if (first_lane) mbarrier_arrive(read);
+                release(read);
                 write(sums, tile.row + consumer * 64, tile.column, m, epilogue);
             }
         }
+        if (PAIR) cluster_sync();
     }
 };
 
 }  // namespace lea
 
-#define MATMUL(name, tile_n, transposed)                                                                         \
-    KERNEL_ALONE(lea::THREADS, name, size_t m, size_t n, size_t k, unsigned mode, TENSOR_MAP(a), TENSOR_MAP(b),  \
-                 const float* bias, const float* residual, float* c) {                                           \
-        lea::HopperProduct<tile_n, transposed>::run(m, n, k, &a, &b, lea::Epilogue(mode, bias, residual, c, n)); \
+#define MATMUL(kind, name, tile_n, transposed)                                                                             \
+    kind(lea::THREADS, name, size_t m, size_t n, size_t k, unsigned mode, TENSOR_MAP(a), TENSOR_MAP(b), const float* bias, \
+         const float* residual, float* c) {                                                                                \
+        lea::HopperProduct<tile_n, transposed>::run(m, n, k, &a, &b, lea::Epilogue(mode, bias, residual, c, n));           \
     }
 
-MATMUL(lea_matmul_bf16_sm90_nt, 128, true)
-MATMUL(lea_matmul_bf16_sm90_nn, 128, false)
-MATMUL(lea_matmul_bf16_sm90_large_nt, 256, true)
-MATMUL(lea_matmul_bf16_sm90_large_nn, 256, false)
+MATMUL(KERNEL_ALONE, lea_matmul_bf16_sm90_nt, 128, true)
+MATMUL(KERNEL_ALONE, lea_matmul_bf16_sm90_nn, 128, false)
+MATMUL(KERNEL_PAIR, lea_matmul_bf16_sm90_large_nt, 256, true)
+MATMUL(KERNEL_PAIR, lea_matmul_bf16_sm90_large_nn, 256, false)

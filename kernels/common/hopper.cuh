@@ -29,6 +29,10 @@ typedef unsigned long long Mbarrier;
 
 // A kernel that has a processor to itself, so that its warps may hand registers to each other.
 #define KERNEL_ALONE(threads, name, ...) extern "C" __global__ void __launch_bounds__(threads, 1) name(__VA_ARGS__)
+// The same of two such blocks in a cluster, next to each other in the grid: they see each other's shared memory. None in
+// `__shared__`.
+#define KERNEL_PAIR(threads, name, ...) \
+    extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(threads, 1) name(__VA_ARGS__)
 // A tensor map among a kernel's parameters, whose address the copy engine takes.
 #define TENSOR_MAP(name) const __grid_constant__ lea::TensorMap name
 
@@ -67,8 +71,37 @@ __device__ __forceinline__ void tma_load_2d(void* to, const TensorMap* map, int 
         "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier))
         : "memory");
 }
+// The same for both blocks of a pair: to the same place in each, and counted by the barrier at the same place in each.
+__device__ __forceinline__ void tma_load_2d_pair(void* to, const TensorMap* map, int column, int row, Mbarrier* barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, "
+        "%3}], "
+        "[%4], %5;" ::"r"(shared_address(to)),
+        "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier)), "h"((unsigned short)3)
+        : "memory");
+}
 __device__ __forceinline__ void prefetch_tensor_map(const TensorMap* map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
+// A block's number in its cluster.
+__device__ __forceinline__ unsigned cluster_rank() {
+    unsigned rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+// Waits for all threads of the cluster. Before one block writes to another's shared memory it must know that the other runs, and
+// before it ends that none writes to its own any more.
+__device__ __forceinline__ void cluster_sync() {
+    asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
+// Arrives at the barrier at the same place in the cluster's block of that number.
+__device__ __forceinline__ void mbarrier_arrive_at(Mbarrier* barrier, unsigned rank) {
+    asm volatile(
+        "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
+        "mbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(shared_address(barrier)),
+        "r"(rank)
+        : "memory");
 }
 
 // Makes this thread's writes to shared memory visible to the copy engine and to wgmma. A barrier after it, before they read.

@@ -302,7 +302,7 @@ int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
     if (lost) return lost;
     const Function& f = *(Function*)function;
     if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535 || by != 1 || bz != 1 || bx == 0 ||
-        bx > f.kernel->threads || shared > f.shared) {
+        bx > f.kernel->threads || gx % f.kernel->cluster != 0 || shared > f.shared) {
         fprintf(stderr, "cuda_host: %s: grid (%u, %u, %u) of %u threads with %u bytes cannot be launched\n", f.kernel->name,
                 gx, gy, gz, bx, shared);
         return INVALID_VALUE;

@@ -55,7 +55,7 @@ namespace cuda_host {
 thread_local Worker* worker = nullptr;
 
 Thread* current() { return &worker->running->thread; }
-unsigned char* dynamic_shared() { return worker->shared; }
+unsigned char* dynamic_shared() { return worker->block().shared; }
 
 void give_way(State state) {
     Lane* lane = worker->running;
@@ -121,7 +121,7 @@ void barrier(const char* file, int line) {
 }
 
 void warp(const char* operation, void* mine, void (*work)(void* const* lanes)) {
-    const unsigned number = worker->running->thread.thread.x;
+    const unsigned number = worker->running->number;
     Warp& warp = worker->warps[number / 32];
     if (warp.arrived == 0) warp.operation = operation;
     if (strcmp(warp.operation, operation) != 0)
@@ -203,90 +203,140 @@ static bool ready(const Lane& lane) {
     return lane.state == State::Ready || (lane.state == State::Mbarrier && phase_ended(lane.mbarrier, lane.parity));
 }
 
-// Releases the barrier if all threads that still run wait at it; whether it did. Threads at two different lines are reported.
-static bool release_barrier(Worker& w) {
+// Releases the threads from `begin` to `end` if all of them that still run wait in a state; whether it did. Threads that wait for the block's
+// barrier at two different lines are reported.
+static bool release(Worker& w, State state, unsigned begin, unsigned end) {
     const Lane* first = nullptr;
-    for (unsigned i = 0; i < w.launch->threads; i++) {
+    for (unsigned i = begin; i < end; i++) {
         const Lane& lane = w.lanes[i];
         if (lane.state == State::Done) continue;
-        if (lane.state != State::Barrier) return false;
+        if (lane.state != state) return false;
         if (!first) first = &lane;
-        if (strcmp(first->file, lane.file) != 0 || first->line != lane.line) {
+        if (state == State::Barrier && (strcmp(first->file, lane.file) != 0 || first->line != lane.line)) {
             report("threads of one block wait at different barriers: %s:%d and %s:%d", first->file, first->line, lane.file, lane.line);
             return false;
         }
     }
     if (!first) return false;
-    for (unsigned i = 0; i < w.launch->threads; i++)
-        if (w.lanes[i].state == State::Barrier) w.lanes[i].state = State::Ready;
+    for (unsigned i = begin; i < end; i++)
+        if (w.lanes[i].state == state) w.lanes[i].state = State::Ready;
     return true;
 }
 
+// Nothing goes on by itself: releases a barrier of a block or of the cluster, else brings a tile; whether there was something.
+static bool go_on(Worker& w, unsigned cluster, std::minstd_rand& random) {
+    const unsigned threads = w.launch->threads;
+    for (unsigned rank = 0; rank < cluster; rank++)
+        if (release(w, State::Barrier, rank * threads, (rank + 1) * threads)) return true;
+    if (release(w, State::Cluster, 0, cluster * threads)) return true;
+    const unsigned from = cluster > 1 ? (unsigned)random() % cluster : 0;
+    for (unsigned i = 0; i < cluster; i++) {
+        Block& block = w.blocks[(from + i) % cluster];
+        if (block.hopper.bring(w, block)) return true;
+    }
+    return false;
+}
+
 // Nothing goes on any more: reports what threads still wait for.
-static void expect_all_done(const Worker& w) {
-    for (unsigned i = 0; i < w.launch->threads; i++) {
+static void expect_all_done(const Worker& w, unsigned threads) {
+    for (unsigned i = 0; i < threads; i++) {
         const Lane& lane = w.lanes[i];
         if (lane.state == State::Warp)
             report("thread %u waits for the rest of its warp, which will not come: a barrier or an operation of the warp stands under a condition", i);
         if (lane.state == State::Mbarrier)
             report("thread %u waits for the end of an mbarrier's phase of parity %u, which does not come: arrivals or bytes are missing", i, lane.parity);
         if (lane.state == State::Named) report("thread %u waits at named barrier %u for threads that do not come", i, lane.named);
+        if (lane.state == State::Cluster) report("thread %u waits for its cluster, of which not all threads come", i);
     }
 }
 
-static void run_block(Worker& w, Launch& launch, size_t number) {
-    const Dim block = {(unsigned)(number % launch.grid.x), (unsigned)(number / launch.grid.x % launch.grid.y),
-                       (unsigned)(number / launch.grid.x / launch.grid.y)};
-    const size_t room = (launch.shared + 127) / 128 * 128;
-    w.shared = w.shared_end - room;
-    memset(w.shared, 0xff, room);
+// Bytes of a block's dynamic shared memory, as many as its start needs to be aligned.
+static size_t room(const Launch& launch) { return (launch.shared + 127) / 128 * 128; }
+
+static void prepare_cluster(Worker& w, const Launch& launch, size_t cluster) {
+    const unsigned blocks = launch.kernel.cluster;
     poison_static_shared();
-    w.hopper.begin(w, (unsigned)number);
     for (Warp& warp : w.warps) warp.arrived = 0;
-    for (unsigned i = 0; i < launch.threads; i++) {
-        Lane& lane = w.lanes[i];
-        lane.thread = {{i, 0, 0}, block, {launch.threads, 1, 1}, launch.grid};
-        lane.state = State::Ready;
-        lane.groups.clear();
-        lane.open.clear();
-        lane.fiber.prepare(w.stacks + STACK * i, STACK, lane_entry);
+    for (unsigned rank = 0; rank < blocks; rank++) {
+        const size_t number = cluster * blocks + rank;
+        const Dim place = {(unsigned)(number % launch.grid.x), (unsigned)(number / launch.grid.x % launch.grid.y),
+                           (unsigned)(number / launch.grid.x / launch.grid.y)};
+        Block& block = w.blocks[rank];
+        block.shared = block.shared_end - room(launch);
+        memset(block.shared, 0xff, room(launch));
+        block.hopper.begin(block, launch, (unsigned)number);
+        for (unsigned i = 0; i < launch.threads; i++) {
+            Lane& lane = w.lanes[rank * launch.threads + i];
+            lane.thread = {{i, 0, 0}, place, {launch.threads, 1, 1}, launch.grid};
+            lane.number = rank * launch.threads + i;
+            lane.state = State::Ready;
+            lane.groups.clear();
+            lane.open.clear();
+            lane.fiber.prepare(w.stacks + STACK * lane.number, STACK, lane_entry);
+        }
     }
-    std::vector<unsigned> order(launch.threads);
+}
+
+// What a cluster must not leave behind.
+static void expect_clean(const Worker& w, const Launch& launch) {
+    const unsigned blocks = launch.kernel.cluster;
+    for (unsigned i = 0; i < launch.threads * blocks && !launch.failed; i++)
+        for (const auto& group : w.lanes[i].groups)
+            if (!group.empty()) report("thread %u ended with copies that nobody waited for", i);
+    for (unsigned rank = 0; rank < blocks && !launch.failed; rank++) {
+        const Block& block = w.blocks[rank];
+        if (const char* undone = block.hopper.left_undone(launch)) report("%s", undone);
+        for (size_t i = launch.shared; i < room(launch); i++)
+            if (block.shared[i] != 0xff) report("wrote behind its %zu bytes of shared memory", launch.shared);
+    }
+}
+
+// Runs the blocks of a cluster, most often a single one. Those of more share no static shared memory here: they must have none.
+static void run_cluster(Worker& w, Launch& launch, size_t cluster) {
+    const unsigned blocks = launch.kernel.cluster, threads = launch.threads * blocks;
+    prepare_cluster(w, launch, cluster);
+    std::vector<unsigned> order(threads);
     std::iota(order.begin(), order.end(), 0u);
     if (launch.manner.order == Order::Descending) std::reverse(order.begin(), order.end());
-    std::minstd_rand random((unsigned)number + 1);
-    // In order, a warp runs as far as it can before the next one does: farthest ahead of the others, it shows a barrier that
-    // is missing between warps. Shuffled, all threads take turns.
-    const unsigned together = launch.manner.order == Order::Shuffled ? launch.threads : 32;
-    do {
-        if (launch.manner.order == Order::Shuffled) std::shuffle(order.begin(), order.end(), random);
-        bool any = true;
-        while (any && !launch.failed) {
-            any = false;
-            for (unsigned first = 0; first < launch.threads && !launch.failed; first += together) {
-                const unsigned end = std::min(first + together, launch.threads);
-                for (bool ran = true; ran && !launch.failed;) {
-                    ran = false;
-                    for (unsigned i = first; i < end && !launch.failed; i++) {
-                        Lane& lane = w.lanes[order[i]];
-                        if (!ready(lane)) continue;
-                        any = ran = true;
-                        lane.state = State::Ready;
-                        w.running = &lane;
-                        lane.fiber.resume(w.scheduler);
-                    }
-                }
+    std::minstd_rand random((unsigned)cluster + 1);
+    // In order, a warp runs as far as it can before the next one does, and a block before the other of its cluster: farthest ahead of the
+    // others, it shows a barrier that is missing between them. Shuffled, all threads take turns.
+    const bool shuffled = launch.manner.order == Order::Shuffled;
+    const unsigned together = shuffled ? threads : 32, in_turn = shuffled ? threads : launch.threads;
+    // Runs threads from `first` to `end` in that order as far as they can; whether one did.
+    const auto run = [&](unsigned first, unsigned end) {
+        bool any = false;
+        for (bool ran = true; ran && !launch.failed; any |= ran) {
+            ran = false;
+            for (unsigned i = first; i < end && !launch.failed; i++) {
+                Lane& lane = w.lanes[order[i]];
+                if (!ready(lane)) continue;
+                ran = true;
+                lane.state = State::Ready;
+                w.running = &lane;
+                lane.fiber.resume(w.scheduler);
             }
         }
         w.running = nullptr;
-    } while (!launch.failed && (release_barrier(w) || w.hopper.bring(w)));
-    expect_all_done(w);
-    for (unsigned i = 0; i < launch.threads && !launch.failed; i++)
-        for (const auto& group : w.lanes[i].groups)
-            if (!group.empty()) report("thread %u ended with copies that nobody waited for", i);
-    if (const char* undone = launch.failed ? nullptr : w.hopper.left_undone(launch)) report("%s", undone);
-    for (size_t i = launch.shared; i < room && !launch.failed; i++)
-        if (w.shared[i] != 0xff) report("wrote behind its %zu bytes of shared memory", launch.shared);
+        return any;
+    };
+    do {
+        if (shuffled) std::shuffle(order.begin(), order.end(), random);
+        for (bool any = true; any && !launch.failed;) {
+            any = false;
+            for (unsigned begin = 0; begin < threads; begin += in_turn) {
+                const unsigned end = begin + in_turn, rank = order[begin] / launch.threads;
+                for (bool ran = true; ran && !launch.failed; any |= ran) {
+                    ran = false;
+                    for (unsigned first = begin; first < end; first += together) ran |= run(first, std::min(first + together, end));
+                    if (!shuffled && blocks > 1 && !launch.failed)
+                        ran |= release(w, State::Barrier, rank * launch.threads, (rank + 1) * launch.threads);
+                }
+            }
+        }
+    } while (!launch.failed && go_on(w, blocks, random));
+    expect_all_done(w, threads);
+    expect_clean(w, launch);
 }
 
 // The system's threads, kept between launches.
@@ -316,8 +366,8 @@ struct Crew {
                 mine = launch;
             }
             worker->launch = mine;
-            const size_t blocks = (size_t)mine->grid.x * mine->grid.y * mine->grid.z;
-            for (size_t i; !mine->failed && (i = mine->next++) < blocks;) run_block(*worker, *mine, i);
+            const size_t clusters = (size_t)mine->grid.x * mine->grid.y * mine->grid.z / mine->kernel.cluster;
+            for (size_t i; !mine->failed && (i = mine->next++) < clusters;) run_cluster(*worker, *mine, i);
             std::lock_guard<std::mutex> lock(mutex);
             if (--busy == 0) idle.notify_all();
         }

@@ -52,15 +52,16 @@ struct Kernel {
     void (*call)(void (*function)(), void** args);
     const size_t* widths;
     size_t parameters;
+    unsigned cluster;  // Blocks that run together.
 };
 
 void enter(const Kernel& kernel);
 
 struct Registration {
     template <class... A>
-    Registration(const char* name, unsigned threads, void (*function)(A...)) {
+    Registration(const char* name, unsigned threads, void (*function)(A...), unsigned cluster = 1) {
         static const size_t widths[] = {sizeof(A)..., 0};
-        enter({name, threads, (void (*)())function, &call<A...>, widths, sizeof...(A)});
+        enter({name, threads, (void (*)())function, &call<A...>, widths, sizeof...(A), cluster});
     }
 
     template <class... A>

@@ -10,8 +10,9 @@ static Lane& lane() { return *worker->running; }
 
 unsigned shared_address(const void* pointer) {
     const unsigned char* at = (const unsigned char*)pointer;
-    if (at < worker->shared || at >= worker->shared_end) fail("address %p is not in the block's dynamic shared memory", pointer);
-    return (unsigned)(at - worker->area);
+    const Block& mine = worker->block();
+    if (at < mine.shared || at >= mine.shared_end) fail("address %p is not in the block's dynamic shared memory", pointer);
+    return (unsigned)(at - mine.area);
 }
 
 // An mbarrier as it stands in memory: arrivals of a phase, those that are still missing, bytes that are still missing (less than
@@ -46,12 +47,17 @@ struct Phase {
     }
 };
 
+// Of the barrier at that place in a block's shared memory.
+static Phase phase_in(const Block& block, unsigned at) {
+    Phase phase;
+    if (!Phase::read(block.area + at, phase))
+        fail("the mbarrier at %u of shared memory was not initialised, or was written over", at);
+    return phase;
+}
+
 static Phase phase_of(const void* barrier) {
     expect_aligned(barrier, 8);
-    const unsigned at = shared_address(barrier);
-    Phase phase;
-    if (!Phase::read(barrier, phase)) fail("the mbarrier at %u of shared memory was not initialised, or was written over", at);
-    return phase;
+    return phase_in(worker->block(), shared_address(barrier));
 }
 
 void mbarrier_init(void* barrier, unsigned arrivals) {
@@ -59,12 +65,12 @@ void mbarrier_init(void* barrier, unsigned arrivals) {
     shared_address(barrier);
     if (arrivals == 0 || arrivals > Phase::MOST) fail("an mbarrier of %u arrivals", arrivals);
     Phase{arrivals, arrivals, 0, 0}.write(barrier);
-    worker->hopper.mbarriers.push_back(barrier);
-    worker->hopper.unfenced.push_back({barrier, &lane()});
+    worker->block().hopper.mbarriers.push_back(barrier);
+    worker->block().hopper.unfenced.push_back({barrier, &lane()});
 }
 
 void mbarrier_fence_init() {
-    auto& all = worker->hopper.unfenced;
+    auto& all = worker->block().hopper.unfenced;
     for (size_t i = all.size(); i-- > 0;)
         if (all[i].second == &lane()) all.erase(all.begin() + (long)i);
 }
@@ -76,6 +82,28 @@ void mbarrier_arrive(void* barrier, unsigned expected) {
     phase.missing--;
     phase.write(barrier);
 }
+
+static bool ended(unsigned rank) {
+    for (unsigned i = 0; i < worker->launch->threads; i++)
+        if (worker->lanes[rank * worker->launch->threads + i].state != State::Done) return false;
+    return true;
+}
+
+void mbarrier_arrive_at(void* barrier, unsigned rank) {
+    if (rank >= worker->launch->kernel.cluster) fail("the cluster has no block %u", rank);
+    expect_aligned(barrier, 8);
+    const unsigned at = shared_address(barrier);
+    if (ended(rank)) fail("arrives at a barrier of block %u of the cluster, which has ended", rank);
+    Block& other = worker->blocks[rank];
+    Phase phase = phase_in(other, at);
+    if (phase.missing == 0) fail("an mbarrier of %u arrivals gets one more, before its phase has all its bytes", phase.arrivals);
+    phase.missing--;
+    phase.write(other.area + at);
+}
+
+unsigned cluster_rank() { return worker->rank(); }
+
+void cluster_sync() { give_way(State::Cluster); }
 
 bool phase_ended(const void* barrier, unsigned parity) {
     Phase phase;
@@ -98,7 +126,7 @@ static unsigned swizzled(unsigned address, int swizzle) {
     return address ^ (address >> 7 & bits) << 4;
 }
 
-static void bring(Worker& w, const Tile& tile) {
+static void bring(Block& block, const Tile& tile) {
     const EncodedMap& map = tile.map;
     const unsigned width = map.box[0] * map.element_bytes, piece = width < 16 ? width : 16;
     for (unsigned row = 0; row < map.box[1]; row++) {
@@ -117,19 +145,20 @@ static void bring(Worker& w, const Tile& tile) {
                         memcpy(content + (c - column) * map.element_bytes, source + c * map.element_bytes, map.element_bytes);
             }
             const unsigned at = swizzled(tile.to + row * width + byte, map.swizzle);
-            memcpy(w.area + at, content, piece);
-            memcpy(w.hopper.seen + at, content, piece);
+            memcpy(block.area + at, content, piece);
+            memcpy(block.hopper.seen + at, content, piece);
         }
     }
     // Not `fail`: no thread runs here.
     Phase phase;
-    if (!Phase::read(tile.barrier, phase) || !phase.expect(-(int)(width * map.box[1])))
+    if (!Phase::read(block.area + tile.barrier, phase) || !phase.expect(-(int)(width * map.box[1])))
         return report("the mbarrier of a copy was written over, or counts more bytes than it can");
-    phase.write(tile.barrier);
+    phase.write(block.area + tile.barrier);
 }
 
-void tma_load_2d(void* to, const void* map, int column, int row, void* barrier) {
-    Tile tile{&lane(), {}, shared_address(to), column, row, barrier};
+void tma_load_2d(void* to, const void* map, int column, int row, void* barrier, unsigned blocks) {
+    expect_aligned(barrier, 8);
+    Tile tile{&lane(), {}, shared_address(to), column, row, shared_address(barrier)};
     memcpy(&tile.map, map, sizeof tile.map);
     const EncodedMap& m = tile.map;
     if (m.mark != TENSOR_MAP_MARK) fail("the copy engine got a tensor map that no driver made");
@@ -143,43 +172,50 @@ void tma_load_2d(void* to, const void* map, int column, int row, void* barrier) 
         fail("a box whose rows are shorter than the swizzle is not emulated");
     if (m.swizzle == SWIZZLE_128B && tile.to % 1024 != 0)
         fail("a swizzled box at %u, no multiple of 1024 of shared memory", tile.to);
-    if (tile.to + bytes > (unsigned)(worker->shared_end - worker->area))
-        fail("a box of %u bytes reaches behind shared memory", bytes);
-    phase_of(barrier);
-    for (const auto& [unfenced, by] : worker->hopper.unfenced)
-        if (unfenced == barrier)
-            fail("the copy engine may not see yet that its mbarrier was initialised: fence_mbarrier_init is missing");
-    if (worker->launch->manner.deferred) worker->hopper.tiles.push_back(tile);
-    else bring(*worker, tile);
+    if (tile.to + bytes > MOST_SHARED) fail("a box of %u bytes reaches behind shared memory", bytes);
+    for (unsigned rank = 0; rank < MOST_BLOCKS; rank++) {
+        if (!(blocks >> rank & 1)) continue;
+        if (rank >= worker->launch->kernel.cluster) fail("the cluster has no block %u", rank);
+        if (ended(rank)) fail("a copy into block %u of the cluster, which has ended", rank);
+        Block& block = worker->blocks[rank];
+        phase_in(block, tile.barrier);
+        for (const auto& [unfenced, by] : block.hopper.unfenced)
+            if (unfenced == block.area + tile.barrier)
+                fail("the copy engine may not see yet that its mbarrier was initialised: fence_mbarrier_init is missing");
+        if (worker->launch->manner.deferred) block.hopper.tiles.push_back(tile);
+        else bring(block, tile);
+    }
 }
 
 void fence_proxy_async() {
-    const size_t from = (size_t)(worker->shared - worker->area);
-    memcpy(worker->hopper.seen + from, worker->shared, MOST_SHARED - from);
+    const Block& mine = worker->block();
+    const size_t from = (size_t)(mine.shared - mine.area);
+    memcpy(mine.hopper.seen + from, mine.shared, MOST_SHARED - from);
 }
 
 void named_barrier(unsigned number, unsigned threads, bool waits) {
     if (number == 0 || number > 15 || threads == 0 || threads % 32 != 0 || threads > worker->launch->threads)
         fail("a named barrier %u of %u threads: numbers are 1 to 15, threads whole warps of the block", number, threads);
-    NamedBarrier& barrier = worker->hopper.named[number];
+    NamedBarrier& barrier = worker->block().hopper.named[number];
     if (barrier.arrived == 0) barrier.threads = threads;
     if (barrier.threads != threads) fail("named barrier %u is of %u threads and of %u", number, barrier.threads, threads);
     if (++barrier.arrived == threads) {
         barrier.arrived = 0;
         for (Lane& other : worker->lanes)
-            if (other.state == State::Named && other.named == number) other.state = State::Ready;
+            if (other.state == State::Named && other.named == number && other.number / worker->launch->threads == worker->rank())
+                other.state = State::Ready;
     } else if (waits) {
         lane().named = number;
         give_way(State::Named);
     }
 }
 
-void HopperBlock::begin(Worker& w, unsigned block) {
-    const size_t from = (size_t)(w.shared - w.area);
+void HopperBlock::begin(const Block& mine, const Launch& launch, unsigned block) {
+    const size_t from = (size_t)(mine.shared - mine.area);
     memset(seen + from, 0xff, MOST_SHARED - from);
     tiles.clear(), mbarriers.clear(), unfenced.clear();
-    warps.assign((w.launch->threads + 31) / 32, {});
-    warpgroups.assign((w.launch->threads + 127) / 128, {});
+    warps.assign((launch.threads + 31) / 32, {});
+    warpgroups.assign((launch.threads + 127) / 128, {});
     for (NamedBarrier& barrier : named) barrier = {0, 0};
     random.seed(block + 1);
 }
@@ -192,13 +228,13 @@ bool HopperBlock::bytes_missing() const {
     return false;
 }
 
-bool HopperBlock::bring(Worker& w) {
+bool HopperBlock::bring(Worker& w, Block& mine) {
     if (tiles.empty()) return false;
     std::swap(tiles[random() % tiles.size()], tiles.back());
     const Tile tile = tiles.back();
     tiles.pop_back();
     w.running = tile.by;
-    cuda_host::bring(w, tile);
+    cuda_host::bring(mine, tile);
     w.running = nullptr;
     return true;
 }

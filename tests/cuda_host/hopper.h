@@ -18,8 +18,11 @@ void mbarrier_fence_init();
 // `expected` bytes more, then one arrival.
 void mbarrier_arrive(void* barrier, unsigned expected);
 void mbarrier_wait(void* barrier, unsigned parity);
+// One arrival at the barrier at the same place in another block of the cluster.
+void mbarrier_arrive_at(void* barrier, unsigned rank);
 
-void tma_load_2d(void* to, const void* map, int column, int row, void* barrier);
+// Into the blocks of the cluster whose bits are set, at the same place in each.
+void tma_load_2d(void* to, const void* map, int column, int row, void* barrier, unsigned blocks);
 // A thread's writes get visible to the copy engine and to products. Here those of all threads do: which thread wrote what is not
 // known.
 void fence_proxy_async();
@@ -36,6 +39,10 @@ void wgmma(Product& product);
 void wgmma_fence();
 void wgmma_commit();
 void wgmma_wait(int pending);
+
+unsigned cluster_rank();
+// Waits for all threads of the cluster.
+void cluster_sync();
 
 // More registers for each thread of the warpgroup, or fewer.
 void set_registers(unsigned count, bool more);

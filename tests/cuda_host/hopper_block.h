@@ -12,6 +12,7 @@
 
 namespace cuda_host {
 
+struct Block;
 struct Lane;
 struct Launch;
 struct Worker;
@@ -22,7 +23,7 @@ struct Tile {
     EncodedMap map;
     unsigned to;
     int column, row;
-    void* barrier;
+    unsigned barrier;
 };
 
 // A product that a warp asked for, as its 32 threads did.
@@ -53,9 +54,9 @@ struct HopperBlock {
     std::minstd_rand random;
 
     // Before a block's first thread runs.
-    void begin(Worker& worker, unsigned block);
+    void begin(const Block& mine, const Launch& launch, unsigned block);
     // Brings one of the tiles on their way, any; whether there was one.
-    bool bring(Worker& worker);
+    bool bring(Worker& worker, Block& mine);
     // After the last thread ended: what is left undone, told as a fault, or a null pointer.
     const char* left_undone(const Launch& launch) const;
     // Whether an mbarrier still expects bytes, or got more than it expects.

@@ -113,6 +113,40 @@ MULTIPLY(check_128_r, 128, false, false, true)
 MULTIPLY(check_256, 256, false, false, false)
 MULTIPLY(check_256_rt, 256, false, true, true)
 
+// Both blocks of a pair bring half of a slice for both, and tell each other when they have read it.
+static uint16_t brought_by_pair[2][2][2][BOX][64];  // Of a block, a round, a half.
+KERNEL_PAIR(128, check_pair, TENSOR_MAP(map)) {
+    DYNAMIC_SHARED(memory);
+    unsigned char* slice = aligned(memory);
+    lea::Mbarrier *full = (lea::Mbarrier*)(slice + SLICE), *empty = full + 1;
+    const unsigned rank = lea::cluster_rank();
+    if (threadIdx.x == 0) {
+        lea::mbarrier_init(full, 1), lea::mbarrier_init(empty, wrong == 1 ? 8 : 2);
+        lea::fence_mbarrier_init();
+    }
+    if (wrong == 2) __syncthreads();
+    else lea::cluster_sync();
+    for (int round = 0; round < 2; round++) {
+        if (threadIdx.x == 0) {
+            if (wrong != 3) lea::mbarrier_wait(empty, round ^ 1);
+            lea::mbarrier_arrive_expect_tx(full, 64 * BOX * 2 * (wrong == 4 ? 1 : 2));
+            unsigned char* const half = slice + (wrong == 5 ? 0 : rank) * SLICE / 2;
+            const int row = (round * 2 + (int)rank) * 4;
+            if (wrong == 6) lea::tma_load_2d(half, &map, 8, row, full);
+            else lea::tma_load_2d_pair(half, &map, 8, row, full);
+        }
+        lea::mbarrier_wait(full, round);
+        for (int at = threadIdx.x; at < 2 * BOX * 64; at += 128) {
+            const int half = at / 64 / BOX, r = at / 64 % BOX, chunk = at % 64 / 8;
+            memcpy(&brought_by_pair[rank][round][half][r][at % 64],
+                   slice + half * SLICE / 2 + r * 128 + (chunk ^ r % 8) * 16 + at % 8 * 2, 2);
+        }
+        __syncthreads();
+        if (threadIdx.x < 2) lea::mbarrier_arrive_at(empty, wrong == 7 ? rank : wrong == 8 ? threadIdx.x + 1 : threadIdx.x);
+    }
+    if (wrong != 9) lea::cluster_sync();
+}
+
 // Two warpgroups of three hand numbers to each other by named barriers, and registers.
 static int handed[128];
 KERNEL_ALONE(384, check_warps, unsigned) {
@@ -136,7 +170,7 @@ KERNEL_ALONE(384, check_warps, unsigned) {
 
 static bool run(const char* name, unsigned threads, size_t shared, void* argument, bool late, cuda_host::Order order) {
     void* args[] = {argument};
-    return cuda_host::run(*cuda_host::find(name), {1, 1, 1}, threads, shared, args, {late, order});
+    return cuda_host::run(*cuda_host::find(name), {cuda_host::find(name)->cluster, 1, 1}, threads, shared, args, {late, order});
 }
 static const cuda_host::Order ORDERS[] = {cuda_host::Order::Ascending, cuda_host::Order::Descending, cuda_host::Order::Shuffled};
 
@@ -160,6 +194,20 @@ static bool copies(bool late, cuda_host::Order order) {
             const uint16_t want = r >= 0 && r < ROWS && c >= 0 && c < COLUMNS ? matrix[r][c] : 0;
             if (brought[row][column] != want) return false;
         }
+    return true;
+}
+
+static bool pairs(bool late, cuda_host::Order order) {
+    memset(brought_by_pair, 0xff, sizeof brought_by_pair);
+    if (!run("check_pair", 128, SLICE + 1024 + 64, &map, late, order)) return false;
+    for (int place = 0; place < 4; place++)
+        for (int row = 0; row < BOX; row++)
+            for (int column = 0; column < 64; column++) {
+                const int r = place * 4 + row;
+                const uint16_t want = r < ROWS ? matrix[r][8 + column] : 0;
+                for (auto& block : brought_by_pair)
+                    if (block[place / 2][place % 2][row][column] != want) return false;
+            }
     return true;
 }
 
@@ -248,6 +296,8 @@ int main() {
     }
     box_column = 8, box_row = 9;
     for (unsigned number = 1; number <= 10; number++) expect(found(number, copies), "a mistaken copy was taken", (int)number);
+    expect(!found(0, pairs), "a pair of blocks");
+    for (unsigned number = 1; number <= 9; number++) expect(found(number, pairs), "a mistaken pair was taken", (int)number);
     map.opaque[0] ^= 1;
     expect(found(0, copies), "a map that no driver made was taken");
 

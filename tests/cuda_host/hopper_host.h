@@ -4,6 +4,10 @@
 #include "hopper.h"
 
 #define KERNEL_ALONE KERNEL
+#define KERNEL_PAIR(threads, name, ...)                                                 \
+    extern "C" void name(__VA_ARGS__);                                                  \
+    static const cuda_host::Registration name##_registration(#name, threads, &name, 2); \
+    extern "C" void name(__VA_ARGS__)
 #define TENSOR_MAP(name) const lea::TensorMap name
 
 namespace lea {
@@ -18,8 +22,15 @@ inline void mbarrier_wait(Mbarrier* barrier, unsigned parity) { cuda_host::mbarr
 
 inline void tma_load_2d(void* to, const TensorMap* map, int column, int row, Mbarrier* barrier) {
     cuda_host::expect_aligned(map, 64);
-    cuda_host::tma_load_2d(to, map, column, row, barrier);
+    cuda_host::tma_load_2d(to, map, column, row, barrier, 1u << cuda_host::cluster_rank());
 }
+inline void tma_load_2d_pair(void* to, const TensorMap* map, int column, int row, Mbarrier* barrier) {
+    cuda_host::expect_aligned(map, 64);
+    cuda_host::tma_load_2d(to, map, column, row, barrier, 3);
+}
+inline unsigned cluster_rank() { return cuda_host::cluster_rank(); }
+inline void cluster_sync() { cuda_host::cluster_sync(); }
+inline void mbarrier_arrive_at(Mbarrier* barrier, unsigned rank) { cuda_host::mbarrier_arrive_at(barrier, rank); }
 inline void prefetch_tensor_map(const TensorMap*) {}
 inline void fence_proxy_async() { cuda_host::fence_proxy_async(); }
 

@@ -7,7 +7,7 @@
 
 namespace cuda_host {
 
-static WarpProducts& products() { return worker->hopper.warps[worker->running->thread.thread.x / 32]; }
+static WarpProducts& products() { return worker->block().hopper.warps[worker->running->thread.thread.x / 32]; }
 
 static float widened(uint16_t half) {
     const uint32_t bits = (uint32_t)half << 16;
@@ -61,7 +61,7 @@ static Factor factor(const char* name, uint64_t bits, bool transposed, unsigned 
         fail("%s has strides %u and %u, no multiples of 1024", name, found.leading, found.stride);
     const unsigned last = transposed ? found.start + (side - 1) / 64 * found.leading + found.stride + 1024
                                      : found.start + (side - 1) / 8 * found.stride + 1024 - found.start % 128;
-    if (found.start < (unsigned)(worker->shared - worker->area) || last > MOST_SHARED)
+    if (found.start < (unsigned)(worker->block().shared - worker->block().area) || last > MOST_SHARED)
         fail("%s lies outside of shared memory", name);
     return found;
 }
@@ -114,10 +114,10 @@ static void ask(void* const* lanes) {
     if (!mine.fenced) fail("a product without wgmma_fence since the last group");
     factor("b", first.b_at, first.transposed_b, (unsigned)first.n);
     if (!first.a) factor("a", first.a_at, first.transposed_a, 64);
-    std::vector<Product>& list = worker->hopper.warpgroups[warp / 4];
+    std::vector<Product>& list = worker->block().hopper.warpgroups[warp / 4];
     if (mine.asked_for == list.size()) list.push_back(first);
     if (!same(list[mine.asked_for++], first)) fail("warps of one warpgroup ask for different products");
-    if (worker->launch->manner.deferred) multiply(worker->hopper.seen, warp, product);
+    if (worker->launch->manner.deferred) multiply(worker->block().hopper.seen, warp, product);
     mine.open.push_back(product);
 }
 
@@ -141,7 +141,7 @@ static void wait_for(const int pending) {
     while (mine.groups.size() > (size_t)pending) {
         if (!worker->launch->manner.deferred)
             for (const WarpProduct& product : mine.groups.front())
-                multiply(worker->hopper.seen, worker->running->thread.thread.x / 32, product);
+                multiply(worker->block().hopper.seen, worker->running->thread.thread.x / 32, product);
         mine.groups.erase(mine.groups.begin());
     }
 }

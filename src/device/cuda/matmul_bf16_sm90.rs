@@ -25,6 +25,8 @@ struct Tile {
     /// Kernels for b as stored `[k, n]`, and for `[n, k]`.
     kernels: [&'static str; 2],
     columns: usize,
+    /// Blocks that run together, each with a tile below the other's, and share what they read of b.
+    blocks: usize,
     /// Stages of shared memory.
     stages: usize,
     /// Elements per unit of time, beside the larger tile's: less is reused. Estimated, not measured.
@@ -36,25 +38,33 @@ const TILES: [Tile; 2] = [
     Tile {
         kernels: ["lea_matmul_bf16_sm90_nn", "lea_matmul_bf16_sm90_nt"],
         columns: 128,
+        blocks: 1,
         stages: 6,
         speed: 0.8,
     },
     Tile {
         kernels: ["lea_matmul_bf16_sm90_large_nn", "lea_matmul_bf16_sm90_large_nt"],
         columns: 256,
+        blocks: 2,
         stages: 4,
         speed: 1.0,
     },
 ];
 
 impl Tile {
+    /// Tiles, or groups of as many as there are blocks that run together.
     fn count(&self, m: usize, n: usize) -> usize {
-        m.div_ceil(ROWS) * n.div_ceil(self.columns)
+        m.div_ceil(self.blocks * ROWS) * n.div_ceil(self.columns)
+    }
+
+    /// How many of these are made at a time.
+    fn at_once(&self, processors: usize) -> usize {
+        (processors / self.blocks).max(1)
     }
 
     /// Time of an m×n product of a given k: that of the processor with the most tiles.
     fn time(&self, m: usize, n: usize, processors: usize) -> f64 {
-        (self.count(m, n).div_ceil(processors) * self.columns) as f64 / self.speed
+        (self.count(m, n).div_ceil(self.at_once(processors)) * self.columns) as f64 / self.speed
     }
 
     /// Bytes of shared memory: the stages, and two barriers each.
@@ -79,7 +89,7 @@ pub(super) fn takes(cuda: &Cuda, [n, k]: [usize; 2], transposed: bool) -> bool {
 /// c = a·b plus the epilogue, for what [`takes`] takes.
 pub(super) fn matmul(factors: &Factors, c: ViewMut, [m, n, k]: [usize; 3], epilogue: Epilogue) -> Result<()> {
     let cuda = c.cuda();
-    let processors = (cuda.description().processors as usize).max(1);
+    let processors = cuda.description().processors as usize;
     let tile = fastest(m, n, processors);
     let tiles = tile.count(m, n);
     if m == 0 {
@@ -92,12 +102,12 @@ pub(super) fn matmul(factors: &Factors, c: ViewMut, [m, n, k]: [usize; 3], epilo
     let a = factors.rounded.view(0, m * factors.padded);
     let a = TensorMap::of_rows(a, [m, factors.padded], ROWS)?;
     let b = factors.b;
-    let (shape, box_rows) = if b.transposed { ([n, k], tile.columns) } else { ([k, n], SLICE) };
+    let (shape, box_rows) = if b.transposed { ([n, k], tile.columns / tile.blocks) } else { ([k, n], SLICE) };
     let optional = |view: Option<View>| view.map_or(Arg::Long(0), Arg::from);
     cuda.launch(&Launch {
         file: FILE,
         kernel: tile.kernels[usize::from(b.transposed)],
-        grid: [tiles.min(processors), 1, 1],
+        grid: [tiles.min(tile.at_once(processors)) * tile.blocks, 1, 1],
         threads: THREADS,
         shared: tile.shared() as u32,
         args: &[
