@@ -113,6 +113,73 @@ fn an_adapter_of_peft_and_a_decoder_are_told_by_any_of_their_files() {
     assert!(!success && told.contains("tokenizer.json") && told.contains("1 part is broken"), "{told}");
 }
 
+/// A copy of the adapter `name` with its configuration changed.
+fn adapter(name: &str, change: impl Fn(&mut serde_json::Value)) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/peft").join(name);
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        std::fs::copy(fixture.join(file), dir.path().join(file)).unwrap();
+    }
+    let path = dir.path().join("adapter_config.json");
+    let mut config = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut config);
+    std::fs::write(path, config.to_string()).unwrap();
+    dir
+}
+
+#[test]
+fn an_adapter_is_told_with_all_that_decides_what_it_does() {
+    let patterns = adapter("paths_and_patterns", |_| {});
+    holds(
+        &told(patterns.path()),
+        &[
+            "rank, α            4, 6, output times α/rank",
+            "rank pattern",
+            "k_proj: 2",
+            "α pattern",
+            "layers.1.mlp.down_proj",
+            "of one label",
+            "lea fit --adapter starts from",
+        ],
+    );
+    holds(&told(adapter("names_rslora", |_| {}).path()), &["output times α/√rank (rslora)"]);
+}
+
+#[test]
+fn an_adapter_that_fit_refuses_is_broken_for_the_same_reason() {
+    let refused = |dir: &Path, reason: &str| {
+        let (success, told) = inspect(dir);
+        assert!(!success && told.contains("broken") && told.contains(reason), "{reason}: {told}");
+    };
+    let set = |key: &'static str, value: serde_json::Value| {
+        adapter("names_rslora", move |config| config[key] = value.clone())
+    };
+    for (key, value, reason) in [
+        ("use_dora", true.into(), "use_dora: true is not supported"),
+        ("bias", "all".into(), "bias: \"all\""),
+        ("r", 7.into(), "the rank is "),
+        ("modules_to_save", serde_json::Value::Null, "modules_to_save"),
+        ("target_modules", serde_json::json!(["q_proj", "embed_tokens"]), "embed_tokens is not supported"),
+    ] {
+        refused(set(key, value).path(), reason);
+    }
+    // A head of two labels, and one that is no number.
+    for (labels, value, reason) in [(2, 0.5f32, "expected [1, "), (1, f32::NAN, "is not a finite number")] {
+        let dir = adapter("names_rslora", |_| {});
+        let path = dir.path().join("adapter_model.safetensors");
+        let bytes = std::fs::read(&path).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let head = "base_model.model.score.weight";
+        let shape = [labels, tensors.tensor(head).unwrap().shape()[1]];
+        let values: Vec<u8> = (0..shape[0] * shape[1]).flat_map(|_| value.to_le_bytes()).collect();
+        let changed = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.into(), &values);
+        let mut all: Vec<_> = tensors.tensors().into_iter().filter(|(name, _)| name != head).collect();
+        all.push((head.to_string(), changed.unwrap()));
+        std::fs::write(&path, safetensors::serialize(all, None).unwrap()).unwrap();
+        refused(dir.path(), reason);
+    }
+}
+
 #[test]
 fn a_run_is_followed_from_its_kill_to_its_evaluation() {
     let workshop = Workshop::new(30);
@@ -147,6 +214,25 @@ fn a_run_is_followed_from_its_kill_to_its_evaluation() {
         label_run::succeed(&resumed.unwrap());
         holds(&told(&dir), &["LE in", "finished           lea fit"]);
     }
+
+    for place in ["le", "le/split.json"] {
+        holds(
+            &told(&workshop.path(place)),
+            &["split in", "sqn, seed", "24 for training, 3 for validation, 3 for test"],
+        );
+    }
+    std::fs::create_dir(workshop.path("texts")).unwrap();
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(workshop.path("decoder").join(file), workshop.path("texts").join(file)).unwrap();
+    }
+    for place in ["texts", "texts/tokenizer.json"] {
+        let tokenizer = told(&workshop.path(place));
+        holds(&tokenizer, &["tokenizer in", "vocabulary         280", "opens, ends with   0, 1"]);
+        assert!(!tokenizer.contains("data set in"), "{tokenizer}");
+    }
+    std::fs::remove_file(workshop.path("texts/tokenizer.json")).unwrap();
+    let (success, half) = inspect(&workshop.path("texts"));
+    assert!(!success && half.contains("tokenizer in") && half.contains("tokenizer.json: No such"), "{half}");
 
     for shard in ["1/4", "4/4"] {
         workshop.run(&workshop.label("labels", &["--shard", shard]));

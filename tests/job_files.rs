@@ -118,6 +118,40 @@ fn a_slurm_cluster_of_one_node_labels_in_an_array_and_merges_behind_it() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_shard_ends_with_the_worker_that_ran_it() {
+    use std::time::{Duration, Instant};
+    let dir = tempfile::tempdir().unwrap();
+    // The script without its engine: only how it runs a program.
+    std::fs::write(dir.path().join("ray.py"), "").unwrap();
+    let worker = "import label_shards; label_shards.run(['sh', '-c', 'echo $$ > pid; exec sleep 600'])";
+    let worker = Command::new("python3")
+        .args(["-c", worker])
+        .env("PYTHONPATH", format!("{}:{}", dir.path().display(), here("scripts/ray").display()))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .current_dir(dir.path())
+        .spawn();
+    let Ok(mut worker) = worker else {
+        skip::skipped("there is no python3");
+        return;
+    };
+    let patience = Instant::now();
+    let wait = |what: &str, until: &dyn Fn() -> bool| {
+        while !until() {
+            assert!(patience.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let pid = || std::fs::read_to_string(dir.path().join("pid")).unwrap_or_default().trim().to_string();
+    wait("the shard did not begin", &|| !pid().is_empty());
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    // Gone, or dead and not yet buried by whoever inherits it.
+    let status = || std::fs::read_to_string(format!("/proc/{}/status", pid())).unwrap_or_default();
+    wait("the shard outlived its worker", &|| status().is_empty() || status().contains("State:\tZ"));
+}
+
+#[test]
 fn ray_labels_in_shards_and_merges() {
     let python = std::env::var("LEA_RAY_PYTHON").unwrap_or("python3".into());
     let has_ray = Command::new(&python).args(["-c", "import ray"]).output().is_ok_and(|o| o.status.success());

@@ -298,6 +298,12 @@ fn a_shard_has_one_writer_and_lets_other_shards_in() {
         let message = workshop.refused(&second);
         assert!(message.contains("another run of lea is writing"), "{second:?}: {message}");
     }
+    // A shard that would write the same file, of another number of shards, leaves nothing behind.
+    let message = workshop.refused(&shard("1/4", &["--resume"]));
+    assert!(message.contains("00000-of-00004.part"), "{message}");
+    let names = std::fs::read_dir(workshop.path("shards")).unwrap();
+    let mut names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(names.all(|name| !name.contains("shard-00001-of-00004")));
     workshop.run(&shard("2/2", &[]));
     signal(&child, "CONT");
     let output = child.wait_with_output().unwrap();

@@ -6,8 +6,11 @@ Give absolute paths. A shard whose node is lost is run again and goes on where i
 """
 
 import argparse
+import ctypes
 import os
+import signal
 import subprocess
+import sys
 
 import ray
 
@@ -25,8 +28,19 @@ def arguments():
     return parser.parse_args()
 
 
+def die_with(parent):
+    """Has the process that this is called in killed once `parent` is gone: a worker that is killed would leave a shard
+    that goes on, and whose lock keeps out the run that takes its place."""
+    PR_SET_PDEATHSIG = 1
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
 def run(command):
-    done = subprocess.run(command, capture_output=True, text=True)
+    parent = os.getpid()
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=lambda: die_with(parent))
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr.strip()}")
     return done.stdout.strip()

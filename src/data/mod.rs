@@ -31,7 +31,7 @@ pub use open::{ByUser, open};
 pub use read::{Format, Order, ReadReport, Skipped, StoredUsers, UnknownItems};
 pub use save::{save, save_locked};
 pub use segments::{Segment, segments};
-pub use splits::{LeShare, Part, Protocol, Split};
+pub use splits::{LeShare, Part, Protocol, Split, SplitSurvey};
 pub use stats::Stats;
 pub use synth::synthesise;
 pub use synth_config::SynthConfig;

@@ -32,6 +32,16 @@ pub enum Protocol {
     LeaveOneOut,
 }
 
+impl Protocol {
+    /// The name in files and flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Sqn => "sqn",
+            Protocol::LeaveOneOut => "leave-one-out",
+        }
+    }
+}
+
 impl std::str::FromStr for Protocol {
     type Err = Error;
 
@@ -98,6 +108,37 @@ struct Stored {
     test: Vec<u32>,
     le: LeShare,
     hash: String,
+}
+
+/// What a stored split says, apart from who is in which part.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SplitSurvey {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Seed of the users' order.
+    pub seed: u64,
+    /// [`Dataset::interactions_hash`] of the data set.
+    pub data: String,
+    /// Users of training, validation and test; `None` under leave-one-out, where each is in every part.
+    pub users: Option<[usize; 3]>,
+    /// The LE's users.
+    pub le: LeShare,
+}
+
+/// What to do about a file that is not as it was written.
+const REMEDY: &str = "make the split again for this data";
+const CHANGED: &str = "the file was changed after it was written";
+
+impl Stored {
+    fn read(path: &Path) -> Result<Self> {
+        let stored: Stored = serde_json::from_str(&files::read_text(path)?)
+            .map_err(|e| Error::invalid(path, format!("line {}", e.line()), e.to_string(), REMEDY))?;
+        if stored.format != FORMAT {
+            let problem = format!("{:?} where {FORMAT:?} is expected", stored.format);
+            return Err(Error::invalid(path, "format", problem, REMEDY));
+        }
+        Ok(stored)
+    }
 }
 
 impl Split {
@@ -211,18 +252,29 @@ impl Split {
         Self::read(path, &dataset.interactions_hash(), dataset.users.len())
     }
 
+    /// Reads a split whatever data it is of, to tell of it.
+    ///
+    /// # Errors
+    /// A file that is no split, or that was changed after it was written.
+    pub fn survey(path: &Path) -> Result<SplitSurvey> {
+        let mut stored = Stored::read(path)?;
+        let hash = std::mem::take(&mut stored.hash);
+        if files::sha256(&serde_json::to_vec(&stored).expect("numbers and strings serialise")) != hash {
+            return Err(Error::invalid(path, "hash", CHANGED, REMEDY));
+        }
+        let Stored { protocol, seed, data, users, validation, test, le, .. } = stored;
+        let apart = validation.len() + test.len();
+        let users =
+            (protocol == Protocol::Sqn).then(|| [users.saturating_sub(apart), validation.len(), test.len()]);
+        Ok(SplitSurvey { protocol, seed, data, users, le })
+    }
+
     /// Reads a split of the data set of that [`Dataset::interactions_hash`], which has `users` users.
     ///
     /// # Errors
     /// As of [`Split::load`].
     pub fn read(path: &Path, interactions_hash: &str, users: usize) -> Result<Self> {
-        let remedy = "make the split again for this data";
-        let stored: Stored = serde_json::from_str(&files::read_text(path)?)
-            .map_err(|e| Error::invalid(path, format!("line {}", e.line()), e.to_string(), remedy))?;
-        if stored.format != FORMAT {
-            let problem = format!("{:?} where {FORMAT:?} is expected", stored.format);
-            return Err(Error::invalid(path, "format", problem, remedy));
-        }
+        let stored = Stored::read(path)?;
         if stored.data != interactions_hash {
             let problem = "the split was made for other data, or for other filters";
             return Err(Error::invalid(
@@ -239,7 +291,7 @@ impl Split {
                 path,
                 "users",
                 format!("they are not those of the {users} users"),
-                remedy,
+                REMEDY,
             ));
         }
         let mut parts = vec![Part::Train; stored.users];
@@ -250,7 +302,7 @@ impl Split {
         let Stored { protocol, seed, data, le, .. } = stored;
         let split = Split { protocol, seed, data, le, parts };
         if split.hash() != stored.hash {
-            return Err(Error::invalid(path, "hash", "the file was changed after it was written", remedy));
+            return Err(Error::invalid(path, "hash", CHANGED, REMEDY));
         }
         Ok(split)
     }

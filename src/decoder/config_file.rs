@@ -166,8 +166,19 @@ mod tests {
         let (full, sliding) = ("\"full_attention\"", "\"sliding_attention\"");
         let mixed = of("qwen3", &types(&format!("{full}, {sliding}, {full}"))).unwrap();
         assert_eq!(mixed, (Some(7), vec![0, 2]));
+        // Of families whose layers are alike: what says so of each of them.
+        let all = |kind: &str| format!("\"layer_types\": [{kind}, {kind}, {kind}]");
+        assert_eq!(of("llama", &all(full)).unwrap(), (None, vec![]));
+        assert_eq!(
+            of("mistral", &format!("\"sliding_window\": null, {}", all(full))).unwrap(),
+            (None, vec![])
+        );
+        assert_eq!(of("mistral", &format!("\"sliding_window\": 7, {}", all(sliding))).unwrap().0, Some(7));
         for (family, more, message) in [
             ("qwen3", types(full), "layer_types: 1 for 3 layers"),
+            ("llama", all(sliding), "layer_types: \"sliding_attention\" is not supported"),
+            ("llama", format!("\"layer_types\": [{full}]"), "layer_types: 1 for 3 layers"),
+            ("mistral", all(full), "layer_types: \"full_attention\" is not supported"),
             ("qwen3", types("\"chunked\", \"x\", \"y\""), "layer_types: \"chunked\" is not supported"),
             ("qwen2", format!("\"layer_types\": [{full}, {full}, {sliding}]"), "gives no window"),
             ("llama", "\"sliding_window\": 4".into(), "sliding_window: a window is not possible for llama"),

@@ -77,6 +77,9 @@ struct Unsaid {
     attention_bias: bool,
 }
 
+/// Kinds of layers, as `layer_types` names them.
+const FULL: &str = "full_attention";
+const SLIDING: &str = "sliding_attention";
 const EPS: f64 = 1e-6;
 const THETA: f64 = 10_000.0;
 
@@ -176,9 +179,7 @@ impl File {
             if self.use_sliding_window == Some(true) {
                 return Err(("use_sliding_window", format!("true is not supported for {}", family.name())));
             }
-            if self.layer_types.is_some() {
-                return Err(("layer_types", format!("they are not supported for {}", family.name())));
-            }
+            self.check_layers_are_alike(if width.is_some() { SLIDING } else { FULL })?;
             return Ok((width, Vec::new()));
         }
         let width = width.filter(|_| self.use_sliding_window == Some(true));
@@ -188,24 +189,36 @@ impl File {
         let full: Vec<usize> = match &self.layer_types {
             None => (0..layers.min(first)).map(extent).collect(),
             Some(types) => {
-                if types.len() as u64 != self.num_hidden_layers {
-                    let problem = format!("{} for {} layers", types.len(), self.num_hidden_layers);
-                    return Err(("layer_types", problem));
-                }
-                let known = ["full_attention", "sliding_attention"];
-                if let Some(other) = types.iter().find(|kind| !known.contains(&&kind[..])) {
-                    return Err(("layer_types", format!("{other:?} is not supported")));
-                }
-                if width.is_none() && types.iter().any(|kind| kind == known[1]) {
+                self.check_types(types, &[FULL, SLIDING])?;
+                if width.is_none() && types.iter().any(|kind| kind == SLIDING) {
                     let problem = "sliding_attention where use_sliding_window gives no window";
                     return Err(("layer_types", problem.into()));
                 }
-                types.iter().enumerate().filter(|(_, kind)| *kind == known[0]).map(|(i, _)| i).collect()
+                types.iter().enumerate().filter(|(_, kind)| *kind == FULL).map(|(i, _)| i).collect()
             }
         };
         match width {
             Some(width) if (full.len() as u64) < layers => Ok((Some(width), full)),
             _ => Ok((None, Vec::new())),
+        }
+    }
+}
+
+impl File {
+    /// Refuses `layer_types` of a family whose layers are alike, unless they say of each that it is `kind`.
+    fn check_layers_are_alike(&self, kind: &str) -> Result<(), Problem> {
+        self.layer_types.as_ref().map_or(Ok(()), |types| self.check_types(types, &[kind]))
+    }
+
+    /// Refuses another number of `types` than of layers, and all but the `known` ones.
+    fn check_types(&self, types: &[String], known: &[&str]) -> Result<(), Problem> {
+        if types.len() as u64 != self.num_hidden_layers {
+            let problem = format!("{} for {} layers", types.len(), self.num_hidden_layers);
+            return Err(("layer_types", problem));
+        }
+        match types.iter().find(|kind| !known.contains(&&kind[..])) {
+            Some(other) => Err(("layer_types", format!("{other:?} is not supported, {known:?} is"))),
+            None => Ok(()),
         }
     }
 }

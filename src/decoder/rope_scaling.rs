@@ -27,6 +27,23 @@ pub enum RopeScaling {
     },
 }
 
+/// In words, as in "linear, frequencies divided by 4".
+impl std::fmt::Display for RopeScaling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            RopeScaling::None => write!(f, "not stretched"),
+            RopeScaling::Linear(factor) => write!(f, "linear, frequencies divided by {factor}"),
+            RopeScaling::Llama3 { factor, low, high, original_context } => write!(
+                f,
+                "llama3, from a context of {original_context}: waves longer than {} tokens divided by {factor}, \
+                 shorter than {} kept",
+                original_context / low,
+                original_context / high
+            ),
+        }
+    }
+}
+
 /// Key and problem of a value that cannot be.
 type Problem = (&'static str, String);
 
@@ -150,6 +167,20 @@ impl RopeScaling {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scaling_is_told_in_words() {
+        let llama3 = RopeScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original_context: 8192.0 };
+        for (scaling, told) in [
+            (RopeScaling::Linear(2.5), "linear, frequencies divided by 2.5"),
+            (
+                llama3,
+                "llama3, from a context of 8192: waves longer than 8192 tokens divided by 8, shorter than 2048 kept",
+            ),
+        ] {
+            assert_eq!(scaling.to_string(), told);
+        }
+    }
 
     const LLAMA3: RopeScaling =
         RopeScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original_context: 8192.0 };

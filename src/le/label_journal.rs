@@ -76,11 +76,7 @@ impl Journal {
         let file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
         // Two writers would tear each other's blocks. Where the file system has no locks, its user must see to it.
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            let problem = format!("another run of lea is writing to {} now", path.display());
-            return Err(Error::setting(
-                problem,
-                "wait for its end, stop it, or name another folder with --out",
-            ));
+            return Err(held(path));
         }
         let mut journal = Journal {
             path: path.to_path_buf(),
@@ -123,6 +119,14 @@ impl Journal {
         let blocks = found.map_err(io)?.blocks;
         let last = blocks.iter().map(|block| block.last).max();
         Ok(Some(Peek { users, last, rows: blocks.iter().map(|block| block.rows).sum() }))
+    }
+
+    /// Refuses a journal that another run is writing, before anything is touched; one that is missing is fine.
+    pub fn refuse_if_held(path: &Path) -> Result<()> {
+        match File::open(path).map(|file| file.try_lock_shared()) {
+            Ok(Err(TryLockError::WouldBlock)) => Err(held(path)),
+            _ => Ok(()),
+        }
     }
 
     fn begin(&mut self, header: &LabelHeader, users: &Range<u32>) -> std::io::Result<()> {
@@ -339,4 +343,9 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+fn held(path: &Path) -> Error {
+    let problem = format!("another run of lea is writing to {} now", path.display());
+    Error::setting(problem, "wait for its end, stop it, or name another folder with --out")
 }

@@ -107,7 +107,8 @@ fn damage_of<T>(read: Result<T>) -> Result<std::result::Result<T, String>> {
 }
 
 /// Refuses label files in `dir` of another labelling than `header`, and of one that is cut into another number of files;
-/// of the `own` ones of `part` those alone that it cannot go on from. A folder that is missing is fine.
+/// of the `own` ones of `part` those alone that it cannot go on from, and one that another run is writing, as a shard of
+/// another number of shards may. A folder that is missing is fine.
 pub fn check_neighbours(dir: &Path, header: &LabelHeader, part: &LabelPart, own: OwnFiles) -> Result<()> {
     if !dir.is_dir() {
         return Ok(());
@@ -115,6 +116,9 @@ pub fn check_neighbours(dir: &Path, header: &LabelHeader, part: &LabelPart, own:
     for entry in entries(dir)? {
         let path = dir.join(&entry.name);
         let of_part = entry.total == part.files() && part.own().contains(&entry.index);
+        if of_part && entry.ending == ".part" {
+            Journal::refuse_if_held(&path)?;
+        }
         if of_part && own == OwnFiles::Replaced {
             continue;
         }

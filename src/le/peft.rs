@@ -6,7 +6,7 @@ use super::environment::{Environment, Prompt};
 use super::item_file::{ITEM_TOKENS, ItemTokenOrigin, check_finite, read_item_tokens, write_item_tokens};
 use crate::autograd::Param;
 use crate::data::Dataset;
-use crate::decoder::{Decoder, DecoderIdentity, LoraConfig, ModelFolder};
+use crate::decoder::{AdapterShape, Decoder, DecoderIdentity, LoraConfig, ModelFolder};
 use crate::device::{DType, Device};
 use crate::files::{self, FileHash};
 use crate::tensor::Tensor;
@@ -149,7 +149,8 @@ pub fn load_on(dir: &Path, base: &Decoder, identity: &DecoderIdentity) -> Result
         return Err(Error::invalid(dir.join(RECORD), "decoder", problem, remedy));
     }
     check_adapter_config(dir, &record, base.layers.len())?;
-    let (decoder, head) = read_adapters(&dir.join(ADAPTERS), base, &record.settings.fit.lora)?;
+    let file = TensorFile::open(&dir.join(ADAPTERS))?;
+    let (decoder, head) = read_adapters(&file, base, &record.settings.fit.lora)?;
     let prompt = stored.prompt_tokens;
     let vocab = decoder.config.vocab_size;
     if let Some(token) =
@@ -224,15 +225,46 @@ pub struct Adapted {
 /// # Errors
 /// Settings whose effect would be lost, by name; adapters or a head that are missing, unknown or of another shape.
 pub fn read_adapter(dir: &Path, base: &Decoder) -> Result<Adapted> {
+    let (config, file) = open_adapter(dir)?;
+    let lora = config.lora(base.layers.len())?;
+    let (decoder, head) = read_adapters(&file, base, &lora)?;
+    Ok(Adapted { decoder, head, lora })
+}
+
+/// What the PEFT folder `dir` says of its adapters, after all checks of [`read_adapter`] that need no decoder; the number of
+/// layers, where no decoder tells it, is that which the tensors name.
+///
+/// # Errors
+/// As of [`read_adapter`].
+pub fn survey_adapter(dir: &Path) -> Result<(LoraConfig, Vec<AdapterShape>)> {
+    let (config, file) = open_adapter(dir)?;
+    let names = file.names();
+    let layer = |name: &String| {
+        let number = name.strip_prefix("base_model.model.model.layers.")?.split('.').next()?;
+        number.parse::<usize>().ok()
+    };
+    // A number beyond those of any decoder's layers has no place, and is told as such.
+    let numbers = names.iter().filter_map(layer).filter(|&number| number < 4096);
+    let layers = numbers.max().map_or(1, |last| last + 1);
+    let lora = config.lora(layers)?;
+    check_tensors(&file, &lora, layers)?;
+    for name in &names {
+        let shape = file.shape(name).unwrap_or_default();
+        check_finite(file.path(), name, &file.read(name, shape, &Device::Cpu, DType::F32)?)?;
+    }
+    let adapters = lora.adapters(layers)?;
+    Ok((lora, adapters))
+}
+
+fn open_adapter(dir: &Path) -> Result<(AdapterConfig, TensorFile)> {
     let path = dir.join(ADAPTERS);
     if !path.exists() && dir.join("adapter_model.bin").exists() {
         let problem = "the adapter lies in adapter_model.bin, which may run programs when it is read";
         let remedy = "save it with safe_serialization=True";
         return Err(Error::invalid(dir, ADAPTERS, problem, remedy));
     }
-    let lora = AdapterConfig::load(dir)?.lora(base.layers.len())?;
-    let (decoder, head) = read_adapters(&path, base, &lora)?;
-    Ok(Adapted { decoder, head, lora })
+    let config = AdapterConfig::load(dir)?;
+    Ok((config, TensorFile::open(&path)?))
 }
 
 /// PEFT's description and the LE's own settings must mean the same adapters.
@@ -248,23 +280,12 @@ fn check_adapter_config(dir: &Path, record: &LeRecord, layers: usize) -> Result<
 }
 
 /// `base` with the adapters `lora` filled from the file, and the head `[d]`.
-fn read_adapters(path: &Path, base: &Decoder, lora: &LoraConfig) -> Result<(Decoder, Tensor)> {
-    let file = TensorFile::open(path)?;
-    if file.shape(HEAD).is_none() {
-        let problem = "the score head is missing, and rewards of any other head would be noise";
-        let remedy = "save it with modules_to_save [\"score\"], or fit the LE again";
-        return Err(Error::invalid(path, format!("tensor {HEAD}"), problem, remedy));
-    }
-    check_ranks(&file, lora, base.layers.len())?;
+fn read_adapters(file: &TensorFile, base: &Decoder, lora: &LoraConfig) -> Result<(Decoder, Tensor)> {
+    let path = file.path();
+    check_tensors(file, lora, base.layers.len())?;
     let mut decoder = base.clone();
     decoder.add_lora(lora, 0)?;
     let params = decoder.lora_params();
-    let known: BTreeSet<&str> = params.iter().map(Param::name).chain([HEAD]).collect();
-    if let Some(name) = file.names().iter().find(|name| !known.contains(&name[..])) {
-        let problem = "the adapters have no place for it, so its effect would be lost";
-        let remedy = "check that adapter_config.json belongs to these adapters";
-        return Err(Error::invalid(path, format!("tensor {name}"), problem, remedy));
-    }
     let read = |name: &str, shape: &[usize]| {
         let tensor = file.read(name, shape, &decoder.device(), decoder.dtype())?;
         check_finite(path, name, &tensor)?;
@@ -278,19 +299,45 @@ fn read_adapters(path: &Path, base: &Decoder, lora: &LoraConfig) -> Result<(Deco
     Ok((decoder, head))
 }
 
-/// Refuses ranks that the file does not have before adapters of that size are made.
-fn check_ranks(file: &TensorFile, lora: &LoraConfig, layers: usize) -> Result<()> {
+/// Refuses a file without a head of one label, without the adapters `lora` or with others, or of other ranks, before
+/// adapters of that size are made.
+fn check_tensors(file: &TensorFile, lora: &LoraConfig, layers: usize) -> Result<()> {
+    let wrong = |name: &str, problem: String, remedy: &str| {
+        Err(Error::invalid(file.path(), format!("tensor {name}"), problem, remedy))
+    };
+    match file.shape(HEAD) {
+        None => {
+            let problem = "the score head is missing, and rewards of any other head would be noise";
+            let remedy = "save it with modules_to_save [\"score\"], or fit the LE again";
+            return wrong(HEAD, problem.into(), remedy);
+        }
+        Some([labels, width]) if *labels != 1 => {
+            let problem =
+                format!("the shape is [{labels}, {width}], expected [1, {width}]: a head of one label");
+            return wrong(HEAD, problem, "train the adapter with num_labels=1");
+        }
+        Some(_) => {}
+    }
+    let belongs = "check that adapter_config.json belongs to these adapters";
+    let mut known = BTreeSet::from([HEAD.to_string()]);
     for adapter in lora.adapters(layers)? {
-        let name = format!("base_model.model.{}.lora_A.weight", adapter.module);
-        let problem = match file.shape(&name).map(|shape| shape.first().copied().unwrap_or(0)) {
-            Some(rank) if rank == adapter.rank => None,
-            Some(rank) => Some(format!("the rank is {rank}, expected {}", adapter.rank)),
-            None => Some("the tensor is missing".into()),
-        };
-        if let Some(problem) = problem {
-            let remedy = "check that adapter_config.json belongs to these adapters";
-            return Err(Error::invalid(file.path(), format!("tensor {name}"), problem, remedy));
+        for (matrix, axis) in [("lora_A", 0), ("lora_B", 1)] {
+            let name = format!("base_model.model.{}.{matrix}.weight", adapter.module);
+            match file.shape(&name).map(|shape| shape.get(axis).copied().unwrap_or(0)) {
+                Some(rank) if rank == adapter.rank => {}
+                Some(rank) => {
+                    return wrong(&name, format!("the rank is {rank}, expected {}", adapter.rank), belongs);
+                }
+                None => return wrong(&name, "the tensor is missing".into(), belongs),
+            }
+            known.insert(name);
         }
     }
-    Ok(())
+    match file.names().iter().find(|name| !known.contains(&name[..])) {
+        None => Ok(()),
+        Some(name) => {
+            let problem = "the adapters have no place for it, so its effect would be lost";
+            wrong(name, problem.into(), belongs)
+        }
+    }
 }

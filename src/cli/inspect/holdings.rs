@@ -2,11 +2,11 @@
 
 use super::super::pipeline::base::OpenBase;
 use super::memory::DataSize;
-use super::unfinished;
-use crate::data::{LoadOptions, Stats, is_data_folder, load};
-use crate::decoder::{Decoder, RopeScaling, weights::Weights};
+use super::{adapter, unfinished};
+use crate::data::{LoadOptions, Split, Stats, is_data_folder, load};
+use crate::decoder::{Decoder, DecoderConfig, RopeScaling, Tokenizer, weights::Weights};
 use crate::device::Device;
-use crate::le::{ITEM_TOKENS, LeConfig, MANIFEST, decoder_folder, labels_left, peft, read_manifest};
+use crate::le::{ITEM_TOKENS, LeConfig, MANIFEST, SPLIT, labels_left, peft, read_manifest};
 use crate::rec::saved;
 use crate::report::Metrics;
 use crate::run_folder::{half_written, survey};
@@ -28,6 +28,8 @@ pub(super) enum Kind {
     Tensors,
     Run,
     Evaluation,
+    Split,
+    Tokenizer,
     HalfWritten,
 }
 
@@ -54,7 +56,7 @@ pub(super) type Rows = Vec<(&'static str, String)>;
 const PARTS: [&str; 6] = ["data", "decoder", "items", "le", "labels", "rec"];
 
 /// Files that tell of the folder in which they lie, and endings of such files.
-const OF_FOLDERS: [&str; 7] = [
+const OF_FOLDERS: [&str; 10] = [
     "config.json",
     "le.json",
     "adapter_config.json",
@@ -62,7 +64,12 @@ const OF_FOLDERS: [&str; 7] = [
     "metrics.json",
     MANIFEST,
     "model.safetensors.index.json",
+    SPLIT,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
 ];
+const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const ENDINGS: [&str; 3] = ["resume.json", ".part", ".tmp"];
 
 /// All that `path`, or a part of a run in it, holds, told by its files, and what is wrong with parts that cannot be
@@ -105,6 +112,8 @@ fn of_folder(dir: &Path) -> Result<Vec<Holding>> {
         (Kind::UnmergedLabels, !has(MANIFEST) && !matches!(labels_left(dir), Ok(None))),
         (Kind::Run, !survey(dir).is_ok_and(|runs| runs.is_empty())),
         (Kind::Evaluation, has("metrics.json")),
+        (Kind::Split, has(SPLIT)),
+        (Kind::Tokenizer, has(TOKENIZER) && !decoder),
         (Kind::HalfWritten, !half_written(dir)?.is_empty()),
     ];
     let folder = |kind| Holding { kind, place: dir.to_path_buf() };
@@ -118,6 +127,10 @@ fn of_folder(dir: &Path) -> Result<Vec<Holding>> {
         if name.ends_with(".safetensors") && !known {
             all.push(Holding { kind: of_tensors(&path), place: path });
         }
+    }
+    // Half a tokenizer: what is missing is told.
+    if all.is_empty() && has(TOKENIZER_CONFIG) {
+        all.push(folder(Kind::Tokenizer));
     }
     // Any JSON file could be reviews: raw data is looked for only where nothing else explains the files.
     if all.is_empty() && is_data_folder(dir) {
@@ -149,6 +162,8 @@ impl Kind {
             Kind::Tensors => "tensors",
             Kind::Run => "run",
             Kind::Evaluation => "evaluation",
+            Kind::Split => "split",
+            Kind::Tokenizer => "tokenizer",
             Kind::HalfWritten => "files left half written",
         }
     }
@@ -160,13 +175,15 @@ impl Kind {
             Kind::Decoder => decoder(place, found),
             Kind::ItemTokens => item_tokens(place, found),
             Kind::Le => le(place, found),
-            Kind::Adapter => adapter(place, found),
+            Kind::Adapter => adapter::describe(place, found.decoder.as_ref()),
             Kind::Labels => labels(place, found),
             Kind::UnmergedLabels => unfinished::labels(place),
             Kind::Recommender => recommender(place),
             Kind::Tensors => tensors(place),
             Kind::Run => unfinished::runs(place),
             Kind::Evaluation => evaluation(place),
+            Kind::Split => split(&place.join(SPLIT)),
+            Kind::Tokenizer => tokenizer(place),
             Kind::HalfWritten => unfinished::half(place),
         }
     }
@@ -196,7 +213,7 @@ fn decoder(dir: &Path, found: &mut Found) -> Result<Rows> {
         config.sliding_window.map_or("none".to_string(), |width| format!("{width} in {windowed} layers"));
     let stretched = match config.rope_scaling {
         RopeScaling::None => String::new(),
-        other => format!(", {other:?}"),
+        other => format!(", stretched: {other}"),
     };
     let yes = |parts: &[(&str, bool)]| {
         let parts: Vec<&str> = parts.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
@@ -257,17 +274,42 @@ fn le(dir: &Path, found: &mut Found) -> Result<Rows> {
     ])
 }
 
-fn adapter(dir: &Path, found: &Found) -> Result<Rows> {
-    let mut rows = vec![("decoder", decoder_folder(dir)?.display().to_string())];
-    match &found.decoder {
-        Some(decoder) => {
-            let lora = peft::read_adapter(dir, decoder)?.lora;
-            let adapters = lora.adapters(decoder.layers.len())?.len();
-            rows.push(("adapters", format!("{adapters}, on {}", lora.targets.join(", "))));
+fn split(path: &Path) -> Result<Rows> {
+    let split = Split::survey(path)?;
+    let users = match split.users {
+        None => "each in every part: the last event is test, the one before it validation".to_string(),
+        Some([train, validation, test]) => {
+            format!("{train} for training, {validation} for validation, {test} for test")
         }
-        None => rows.push(("use", "lea fit --adapter, with its decoder".into())),
-    }
-    Ok(rows)
+    };
+    let le = &split.le;
+    Ok(vec![
+        ("protocol", format!("{}, seed {}", split.protocol.name(), split.seed)),
+        ("users", users),
+        ("LE", format!("{} users train it, {} judge it", le.users.len(), le.held_out.len())),
+        ("data", split.data),
+    ])
+}
+
+/// A tokenizer without a decoder.
+fn tokenizer(dir: &Path) -> Result<Rows> {
+    // Any number of tokens and no special ones: what the file itself says.
+    let config = DecoderConfig {
+        vocab_size: usize::MAX,
+        bos_token_id: None,
+        eos_token_ids: Vec::new(),
+        ..DecoderConfig::default()
+    };
+    let tokenizer = Tokenizer::load(dir, &config)?;
+    let token = |id: Option<u32>| id.map_or("none".to_string(), |id| id.to_string());
+    Ok(vec![
+        ("vocabulary", tokenizer.vocab_size().to_string()),
+        (
+            "opens, ends with",
+            format!("{}, {}", token(tokenizer.bos()), token(tokenizer.eos().first().copied())),
+        ),
+        ("use", "of a decoder: put it beside its config.json and weights".into()),
+    ])
 }
 
 fn labels(dir: &Path, found: &mut Found) -> Result<Rows> {

@@ -1,5 +1,6 @@
 //! `lea inspect`: what a folder holds, what of it will be used, and how much memory each step will need.
 
+mod adapter;
 mod holdings;
 pub mod memory;
 mod unfinished;
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 pub struct InspectCommand {
     /// A data set (raw or imported), a decoder, an LE, item tokens, labels or shards of them, a recommender, an adapter
-    /// of peft, an evaluation, any safetensors file, or a run with several, finished or not; le.json, config.json and
+    /// of peft, a split, a tokenizer, an evaluation, any safetensors file, or a run with several, finished or not; le.json, config.json and
     /// such stand for their folder
     #[arg(value_name = "PATH")]
     pub dir: PathBuf,
@@ -53,7 +54,7 @@ pub fn run(args: InspectCommand) -> Result<()> {
     if all.is_empty() && problems.is_empty() {
         let problem = format!("{} holds nothing that lea reads", args.dir.display());
         let remedy = "looked for, in it and in its folders data, decoder, items, le, labels and rec: data in a format that lea data \
-             import reads, config.json, le.json, adapter_config.json, manifest.json, labels-*, metrics.json, resume.json, *.safetensors";
+             import reads, config.json, le.json, adapter_config.json, manifest.json, labels-*, split.json, tokenizer.json, metrics.json, resume.json, *.safetensors";
         return Err(Error::setting(problem, remedy));
     }
     let options = settings.as_ref().map(|settings| settings.data.clone()).unwrap_or_default();
