@@ -11,8 +11,7 @@
 // A row's bits depend on its own keys alone: chunks are counted from its first key, which is that of all rows of its tile; keys that it
 // does not see weigh exactly 0; products of 16 keys are added up in the order of keys.
 // Bound by arithmetic: 128 CHUNK hd multiply-adds for 4 CHUNK hd bytes of keys and values. See NOTES.md.
-#include "common/lea.cuh"
-#include "common/tensor_core.cuh"
+#include "common/attention_rows.cuh"
 
 namespace lea {
 
@@ -22,8 +21,6 @@ constexpr int TILE = WARPS * WARP_ROWS;
 constexpr int CHUNK = 64;
 constexpr int STEP = 16;  // Depth of one product of tensor cores.
 constexpr int PAD = 8;    // Elements behind a row in shared memory: eight rows then lie in different banks.
-constexpr float LOG2_E = 1.44269504f;
-constexpr float LN_2 = 0.69314718f;
 
 struct SharedKeys {
     unsigned start[3], length[3];
@@ -80,54 +77,6 @@ __device__ __forceinline__ void copy_chunk(const bf16* x, const SharedKeys& keys
     }
 }
 
-// The two bf16 of a word.
-__device__ __forceinline__ float low_of(unsigned pair) { return __uint_as_float(pair << 16); }
-__device__ __forceinline__ float high_of(unsigned pair) { return __uint_as_float(pair & 0xffff0000u); }
-
-// Sum over the four lanes that hold a row.
-__device__ __forceinline__ float quad_sum(float value) {
-    value += shuffle_xor(value, 1);
-    return value + shuffle_xor(value, 2);
-}
-__device__ __forceinline__ float quad_max(float value) {
-    value = fmaxf(value, shuffle_xor(value, 1));
-    return fmaxf(value, shuffle_xor(value, 2));
-}
-__device__ __forceinline__ unsigned warp_most(unsigned value) {
-    for (int mask = WARP / 2; mask > 0; mask /= 2) value = max(value, shuffle_xor(value, mask));
-    return value;
-}
-
-// What a lane holds of its two rows, g and g + 8 of the warp's 16: running highest score (times log2 e) and sum, and outputs in the
-// layout of mma_m16n8k16.
-template <int WIDTH>
-struct Rows {
-    float most[2], total[2];
-    float out[WIDTH / 8][4];
-
-    __device__ __forceinline__ void begin() {
-        for (int r = 0; r < 2; r++) most[r] = -INFINITY, total[r] = 0.0f;
-#pragma unroll
-        for (int j = 0; j < WIDTH / 8; j++)
-            for (int i = 0; i < 4; i++) out[j][i] = 0.0f;
-    }
-
-    // Takes in that row r has a score `highest`; what scores are to be lessened by. Nothing changes where it is not higher.
-    __device__ __forceinline__ float raise(int r, float highest) {
-        const float raised = fmaxf(most[r], highest);
-        const float base = raised == -INFINITY ? 0.0f : raised;
-        const float factor = exp2f(most[r] - base);
-        most[r] = raised;
-        total[r] *= factor;
-#pragma unroll
-        for (int j = 0; j < WIDTH / 8; j++) {
-            out[j][2 * r] *= factor;
-            out[j][2 * r + 1] *= factor;
-        }
-        return base;
-    }
-};
-
 // Scores of the warp's rows for the chunk's keys, 16 at a time up to `limit`; the rest is left at 0.
 template <int WIDTH, class QueryAt>
 __device__ __forceinline__ void score_chunk(const bf16* keys, unsigned limit, QueryAt query_at, float (&scores)[CHUNK / 8][4]) {
@@ -151,33 +100,6 @@ __device__ __forceinline__ void score_chunk(const bf16* keys, unsigned limit, Qu
     }
 }
 
-// Scores of keys from `start` on become weights, those of keys that a row does not see 0; outputs are lessened as the softmax asks.
-template <int WIDTH>
-__device__ __forceinline__ void weigh(float (&scores)[CHUNK / 8][4], float factor, unsigned start, const unsigned (&seen)[2],
-                                      Rows<WIDTH>& rows) {
-    const unsigned first = start + threadIdx.x % 4 * 2;
-    float highest[2] = {-INFINITY, -INFINITY};
-#pragma unroll
-    for (int j = 0; j < CHUNK / 8; j++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const bool sees = first + j * 8 + i % 2 < seen[i / 2];
-            scores[j][i] = sees ? scores[j][i] * factor : -INFINITY;
-            highest[i / 2] = fmaxf(highest[i / 2], scores[j][i]);
-        }
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-        const float base = rows.raise(r, quad_max(highest[r]));
-#pragma unroll
-        for (int j = 0; j < CHUNK / 8; j++)
-#pragma unroll
-            for (int i = 2 * r; i < 2 * r + 2; i++) {
-                scores[j][i] = exp2f(scores[j][i] - base);
-                rows.total[r] += scores[j][i];
-            }
-    }
-}
-
 // Adds the chunk's values by their weights.
 template <int WIDTH>
 __device__ __forceinline__ void add_values(const bf16* values, unsigned limit, const float (&weights)[CHUNK / 8][4],
@@ -187,10 +109,8 @@ __device__ __forceinline__ void add_values(const bf16* values, unsigned limit, c
 #pragma unroll
     for (int block = 0; block < CHUNK / STEP; block++) {
         if (block * STEP >= limit) break;
-        const float(&low)[4] = weights[2 * block];
-        const float(&high)[4] = weights[2 * block + 1];
-        const unsigned weight[4] = {pack_bf16(low[0], low[1]), pack_bf16(low[2], low[3]), pack_bf16(high[0], high[1]),
-                                    pack_bf16(high[2], high[3])};
+        unsigned weight[4];
+        pack_weights(weights, block, weight);
 #pragma unroll
         for (int j = 0; j < WIDTH / STEP; j++) {
             unsigned value[4];
@@ -199,39 +119,6 @@ __device__ __forceinline__ void add_values(const bf16* values, unsigned limit, c
             mma_m16n8k16(rows.out[2 * j + 1], weight, {value[2], value[3]});
         }
     }
-}
-
-// A row's own leaf keys, one after the other. `query` points at the lane's first element of row g.
-template <int WIDTH>
-__device__ __forceinline__ void add_leaf(const bf16* k, const bf16* v, size_t pitch, const bf16* query, float factor,
-                                         const uint4 (&own)[2], Rows<WIDTH>& rows) {
-    const unsigned lane = threadIdx.x % WARP;
-    const unsigned most = warp_most(max(own[0].z - own[0].y, own[1].z - own[1].y));
-    for (unsigned i = 0; i < most; i++)
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-            const bool sees = own[r].y + i < own[r].z;
-            const size_t at = (own[r].y + i) * pitch + lane % 4 * 2;
-            float score = 0.0f;
-            if (sees)
-#pragma unroll
-                for (int j = 0; j < WIDTH / 8; j++) {
-                    const unsigned a = *(const unsigned*)(query + r * 8 * (WIDTH + PAD) + j * 8);
-                    const unsigned b = *(const unsigned*)(k + at + j * 8);
-                    score = fmaf(low_of(a), low_of(b), score);
-                    score = fmaf(high_of(a), high_of(b), score);
-                }
-            score = quad_sum(score) * factor;
-            if (!sees) continue;
-            const float weight = exp2f(score - rows.raise(r, score));
-            rows.total[r] += weight;
-#pragma unroll
-            for (int j = 0; j < WIDTH / 8; j++) {
-                const unsigned b = *(const unsigned*)(v + at + j * 8);
-                rows.out[j][2 * r] = fmaf(weight, low_of(b), rows.out[j][2 * r]);
-                rows.out[j][2 * r + 1] = fmaf(weight, high_of(b), rows.out[j][2 * r + 1]);
-            }
-        }
 }
 
 template <int WIDTH>
@@ -293,14 +180,16 @@ __device__ __forceinline__ void attention_forward(RoundedShape shape, const uint
         __syncthreads();  // They are done with.
         if (start + CHUNK < count) copy_chunk<WIDTH>(k, keys, start + CHUNK, pitch, key_rows);
         cp_async_commit();
-        if (limit > 0) weigh<WIDTH>(scores, factor, start, seen, state);
+        if (limit > 0) weigh(scores, factor, state, [&](unsigned column, int r) { return start + column < seen[r]; });
         cp_async_wait<1>();
         __syncthreads();  // The values are there.
         if (limit > 0) add_values<WIDTH>(value_rows, limit, scores, state);
         __syncthreads();  // They are done with.
     }
     for (int r = 0; r < 2; r++) state.total[r] = quad_sum(state.total[r]);
-    add_leaf<WIDTH>(k, v, pitch, queries + mine[0] * (WIDTH + PAD) + lane % 4 * 2, factor, own, state);
+    const bf16* query = queries + mine[0] * (WIDTH + PAD) + lane % 4 * 2;
+    auto pair_at = [&](int r, int j) { return *(const unsigned*)(query + r * 8 * (WIDTH + PAD) + j * 8); };
+    add_leaf(k, v, pitch, pair_at, factor, own, state);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         if (mine[r] >= rows) continue;
@@ -313,7 +202,7 @@ __device__ __forceinline__ void attention_forward(RoundedShape shape, const uint
                 const unsigned d = j * 8 + lane % 4 * 2 + i;
                 if (d < hd) out[place * hd + d] = state.out[j][2 * r + i] * inverse;
             }
-        if (lane % 4 == 0) lse[place] = state.most[r] * LN_2 + logf(state.total[r]);
+        if (lane % 4 == 0) lse[place] = state.log_sum(r);
     }
 }
 

@@ -13,6 +13,7 @@ mod parity;
 mod skip;
 
 mod attention_bf16;
+mod attention_sm90;
 mod cublaslt;
 mod faults;
 mod files;

@@ -31,6 +31,8 @@ const WINDOW_BITS: &str =
     "ops::attention::a_row_through_a_window_has_the_same_bits_in_a_tile_of_many_rows_as_in_one_of_few";
 const LEAF_BITS: &str = "ops::attention::a_short_leaf_has_the_same_bits_beside_long_ones";
 const ATTENTION_BF16: &str = "attention_bf16::products_in_bf16_are_as_near_as_those_of_a_plain_loop";
+const RANGES: &str = "attention_sm90::ranges_of_any_length_are_as_near_as_those_of_a_plain_loop";
+const KINDS: &str = "attention_sm90::forests_of_every_kind_are_as_near_as_a_plain_loop";
 const RMS_NORM: &str = "ops::rows::rms_norm";
 const SUMS: &str = "ops::elements::sums_over_rows";
 const REDUCE: &str = "ops::elements::sums_of_everything";
@@ -39,6 +41,7 @@ const NAN: &str = "ops::search::nan_is_never_found_and_infinities_are_ordered";
 const GRU: &str = "ops::recurrence::gru";
 
 const SM90: &str = "matmul_bf16_sm90.cu";
+const HOPPER_ATTENTION: &str = "forest_attention_bf16_sm90.cu";
 
 const MISTAKES: &[Mistake] = &[
     Mistake("matmul.cu", 0, "r < rows && at < k", To("at < k"), MATMUL),
@@ -97,6 +100,56 @@ const MISTAKES: &[Mistake] = &[
     Mistake(SM90, 0, "row + half * 8 >= m", To("false"), HOPPER),
     Mistake("common/epilogue.cuh", 0, "column + j * 8 < n", To("true"), HOPPER),
     Mistake("common/epilogue.cuh", 1, "column + j * 8 + 1 < n", To("true"), HOPPER),
+    Mistake(HOPPER_ATTENTION, 0, "mbarrier_init(full + i, 1)", To("mbarrier_init(full + i, 2)"), RANGES),
+    Mistake(
+        HOPPER_ATTENTION,
+        0,
+        "mbarrier_init(read + i, WARPS_THAT_READ)",
+        To("mbarrier_init(read + i, 1)"),
+        RANGES,
+    ),
+    Mistake(HOPPER_ATTENTION, 0, "fence_mbarrier_init();", Gone, RANGES),
+    Mistake(
+        HOPPER_ATTENTION,
+        0,
+        "mbarrier_wait(ring.read + ring.turn % SLOTS, ring.parity() ^ 1);",
+        Gone,
+        RANGES,
+    ),
+    Mistake(HOPPER_ATTENTION, 0, "ring.parity() ^ 1", To("ring.parity()"), RANGES),
+    Mistake(HOPPER_ATTENTION, 0, "turn / SLOTS % 2", To("0"), RANGES),
+    Mistake(
+        HOPPER_ATTENTION,
+        0,
+        "mbarrier_arrive_expect_tx(full, ring.SLOT)",
+        To("mbarrier_arrive(full)"),
+        RANGES,
+    ),
+    Mistake(HOPPER_ATTENTION, 0, "ring.SLOT", To("ring.SLOT / 2"), RANGES),
+    Mistake(HOPPER_ATTENTION, 0, "mbarrier_arrive(read + turn % SLOTS);", Gone, RANGES),
+    Mistake(HOPPER_ATTENTION, 0, "ring.wait();", Gone, RANGES),
+    Mistake(HOPPER_ATTENTION, 1, "ring.wait();", Gone, RANGES),
+    Mistake(HOPPER_ATTENTION, 0, "wgmma_fence();", Gone, RANGES),
+    Mistake(HOPPER_ATTENTION, 1, "wgmma_fence();", Gone, RANGES),
+    Mistake(HOPPER_ATTENTION, 0, "wgmma_commit();", Gone, RANGES),
+    Mistake(HOPPER_ATTENTION, 1, "wgmma_commit();", Gone, RANGES),
+    Mistake(HOPPER_ATTENTION, 0, "wgmma_wait<0>(flat(scores));", Gone, RANGES),
+    Mistake(HOPPER_ATTENTION, 0, "wgmma_wait<0>(flat(rows.out));", Gone, RANGES),
+    Mistake(HOPPER_ATTENTION, 0, "step > 0", To("true"), RANGES),
+    Mistake(HOPPER_ATTENTION, 0, "step / 4 * PANEL", To("0"), RANGES),
+    Mistake(
+        HOPPER_ATTENTION,
+        0,
+        "item.keys.key(first + unit)",
+        To("item.keys.key(0) + (first + unit) * UNIT"),
+        RANGES,
+    ),
+    Mistake(HOPPER_ATTENTION, 0, "item.keys.fill(start)", To("true"), RANGES),
+    Mistake(HOPPER_ATTENTION, 0, "start + CHUNK <= group.least", To("true"), KINDS),
+    Mistake(HOPPER_ATTENTION, 0, "item.keys.holds(start + column)", To("true"), RANGES),
+    Mistake(HOPPER_ATTENTION, 0, "start + column < group.end[r]", To("true"), RANGES),
+    Mistake(HOPPER_ATTENTION, 0, "number % parts * TILE", To("0"), KINDS),
+    Mistake(HOPPER_ATTENTION, 0, "start < group.most", To("start + CHUNK < group.most"), RANGES),
     Mistake("rms_norm.cu", 0, "x[first + i] * scale * weight[i]", To("x[i] * scale * weight[i]"), RMS_NORM),
     Mistake("rms_norm.cu", 0, "inverse[blockIdx.x] = scale;", Gone, RMS_NORM),
     Mistake("common/reduce.cuh", 0, "(int)blockDim.x / WARP", To("(int)blockDim.x / WARP - 1"), RMS_NORM),
@@ -125,12 +178,13 @@ const MISTAKES: &[Mistake] = &[
 ];
 
 /// The tests of which one must fail where a barrier of a file is taken away.
-const BARRIERS: [(&str, &[&str]); 9] = [
+const BARRIERS: [(&str, &[&str]); 10] = [
     ("matmul.cu", &[MATMUL]),
     ("matmul_bf16.cu", &[HALVES]),
     (SM90, &[HOPPER]),
     ("forest_attention.cu", &[ATTENTION]),
     ("forest_attention_bf16.cu", &[ATTENTION_BF16]),
+    (HOPPER_ATTENTION, &[RANGES]),
     ("top_k.cu", &[TOP_K]),
     ("gru.cu", &[GRU]),
     ("common/reduce.cuh", &["ops::elements::layer_norm", RMS_NORM]),

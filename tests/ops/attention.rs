@@ -1,7 +1,7 @@
 //! The ops of an attention block and the score head behind it.
 
 use super::{devices, parity, random};
-use lea::device::DType;
+use lea::device::{DType, Device};
 use lea::ops::forest_attention::{AttentionIndex, RowRanges};
 use lea::ops::{ForestAttention, NormScore, Op, Rope, RopeTable, Saved};
 use lea::tensor::Tensor;
@@ -100,13 +100,18 @@ fn forest_attention() {
 
 #[test]
 fn a_row_through_a_window_has_the_same_bits_in_a_tile_of_many_rows_as_in_one_of_few() {
-    expect_same_bits_through_a_window("a_row_through_a_window", DType::F32);
+    expect_same_bits_through_a_window(&devices("a_row_through_a_window"), &[150, 5, 70], 24, DType::F32);
 }
 
-pub fn expect_same_bits_through_a_window(test: &str, products: DType) {
-    let whole = AttentionIndex::causal(&[150, 5, 70]).unwrap();
-    let (heads, kv_heads, head_dim) = (4, 2, 24);
-    for device in devices(test) {
+pub fn expect_same_bits_through_a_window(
+    devices: &[Device],
+    lengths: &[usize],
+    head_dim: usize,
+    products: DType,
+) {
+    let whole = AttentionIndex::causal(lengths).unwrap();
+    let (heads, kv_heads) = (4, 2);
+    for device in devices {
         for width in [1, 7, 32] {
             let windowed = Arc::new(whole.windowed(width).unwrap());
             let apart = AttentionIndex::new(windowed.ranges().to_vec(), windowed.keys()).unwrap();
@@ -116,7 +121,7 @@ pub fn expect_same_bits_through_a_window(test: &str, products: DType) {
                 let inputs = [(1, heads), (2, kv_heads), (3, kv_heads)].map(|(seed, heads)| {
                     let shape = [whole.rows(), heads * head_dim];
                     let x = random(&shape, seed).to_f64_vec().unwrap();
-                    Tensor::from_f64(&device, DType::F32, &x, &shape).unwrap()
+                    Tensor::from_f64(device, DType::F32, &x, &shape).unwrap()
                 });
                 let mut op =
                     ForestAttention::new(index, heads, kv_heads, head_dim, 0.3).products_in(products);
@@ -154,17 +159,17 @@ fn a_short_leaf_has_the_same_bits_beside_long_ones() {
 
 #[test]
 fn a_row_has_the_same_bits_in_any_forest() {
-    expect_same_bits_in_any_forest("a_row_has_the_same_bits_in_any_forest", DType::F32);
+    expect_same_bits_in_any_forest(&devices("a_row_has_the_same_bits_in_any_forest"), 24, DType::F32);
 }
 
-pub fn expect_same_bits_in_any_forest(test: &str, products: DType) {
+pub fn expect_same_bits_in_any_forest(devices: &[Device], head_dim: usize, products: DType) {
     // The last tree of the forest alone under the same root: its rows must not notice, nor their gradients.
     let whole = Arc::new(forest(&[70, 40]));
     let last = whole.trees().last().unwrap().clone();
     let alone = Arc::new(forest(&[40]));
     assert_eq!(last.rows.len() + 3, alone.rows());
-    let (heads, kv_heads, head_dim) = (4, 2, 24);
-    for device in devices(test) {
+    let (heads, kv_heads) = (4, 2);
+    for device in devices {
         let run = |index: &Arc<AttentionIndex>, part: bool| {
             let inputs = [(1, heads), (2, kv_heads), (3, kv_heads), (4, heads)].map(|(seed, heads)| {
                 let width = heads * head_dim;
@@ -172,7 +177,7 @@ pub fn expect_same_bits_in_any_forest(test: &str, products: DType) {
                 if part {
                     x.drain(3 * width..last.rows.start * width);
                 }
-                Tensor::from_f64(&device, DType::F32, &x, &[x.len() / width, width]).unwrap()
+                Tensor::from_f64(device, DType::F32, &x, &[x.len() / width, width]).unwrap()
             });
             let [q, k, v, grad] = inputs;
             let op = ForestAttention::new(index.clone(), heads, kv_heads, head_dim, 0.3);

@@ -1,6 +1,6 @@
 //! What the kernels need of an attention index, made once for each device and kept with the index.
 
-use super::tensor_cores::ByGroup;
+use super::tiles::ByRows;
 use super::{KEYS, ROWS};
 use crate::Result;
 use crate::device::AttentionIndex;
@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 pub struct DeviceIndex {
     queries: OnceLock<Queries>,
     keys: OnceLock<Keys>,
-    pub(super) by_group: ByGroup,
+    pub(super) tiles: ByRows,
 }
 
 /// For kernels whose blocks are tiles of query rows; see `kernels/forest_attention.cu` for the layouts.

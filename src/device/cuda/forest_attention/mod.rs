@@ -2,6 +2,7 @@
 
 mod index;
 pub mod tensor_cores;
+mod tiles;
 
 pub use index::DeviceIndex;
 

@@ -1,84 +1,60 @@
-//! Forward in bf16 on tensor cores, see `kernels/forest_attention_bf16.cu`.
+//! Forward in bf16 on tensor cores, see `kernels/forest_attention_bf16.cu`, and on Hopper `kernels/forest_attention_bf16_sm90.cu`.
 
 use super::{Inputs, all};
 use crate::device::cpu::forest_attention::Heads;
-use crate::device::cuda::{Arg, Buffer, Cuda, Launch, View, ViewMut, each::each};
+use crate::device::cuda::tensor_map::{self, TensorMap};
+use crate::device::cuda::{Arg, Buffer, Launch, View, ViewMut, each::each};
 use crate::device::{AttentionIndex, DType};
 use crate::{Error, Result};
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// Rows of a product, of a row of the index and a head each; `TILE` of the file.
-const TILE: usize = 64;
-/// Threads of a block.
-const THREADS: u32 = 128;
-/// Elements behind a row in shared memory; `PAD` of the file.
-const PAD: usize = 8;
 
 const FILE: &str = "forest_attention_bf16";
 
-/// Tiles of an index for each size of a group of heads that it was used with.
-#[derive(Default)]
-pub(super) struct ByGroup(Mutex<Vec<(usize, Arc<Tiles>)>>);
+/// Elements behind a row in shared memory; `PAD` of the file.
+const PAD: usize = 8;
 
-/// See the kernel for the layouts.
-struct Tiles {
-    /// `[tiles, 8]`.
-    tiles: Buffer,
-    count: usize,
-    /// `[rows, 4]`.
-    rows: Buffer,
+/// A kernel and the products that it makes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Kernel {
+    name: &'static str,
+    /// Elements of a head in bf16.
+    width: usize,
+    /// Rows of a product, of a row of the index and a head each; `TILE` of the file.
+    rows: usize,
+    hopper: bool,
 }
 
-impl ByGroup {
-    fn get(&self, index: &AttentionIndex, cuda: &Cuda, group: usize) -> Result<Arc<Tiles>> {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, tiles)) = made.iter().find(|(other, _)| *other == group) {
-            return Ok(tiles.clone());
-        }
-        let tiles = Arc::new(Tiles::new(index, cuda, (TILE / group).max(1))?);
-        made.push((group, tiles.clone()));
-        Ok(tiles)
-    }
-}
-
-impl Tiles {
-    /// Tiles of at most `most` rows that all begin with the same key: chunks are counted from there.
-    fn new(index: &AttentionIndex, cuda: &Cuda, most: usize) -> Result<Self> {
-        let (mut tiles, mut of_rows): (Vec<u32>, Vec<u32>) = Default::default();
-        for tile in index.tiles() {
-            let ranges = &index.ranges()[tile.rows.clone()];
-            of_rows.extend(ranges.iter().flat_map(|r| [r.shared() as u32, r.0[3].0, r.0[3].1, 0]));
-            let mut first = tile.rows.start;
-            for alike in ranges.chunk_by(|a, b| tile.ahead(a) == tile.ahead(b)) {
-                for rows in alike.chunks(most) {
-                    let seen = rows.iter().map(|r| r.shared()).max().unwrap_or(0);
-                    let from = tile.ahead(&rows[0]);
-                    let shared = tile.cut(from, from + seen).shared;
-                    tiles.extend([first as u32, rows.len() as u32]);
-                    tiles.extend(shared.iter().map(|keys| keys.start as u32));
-                    tiles.extend(shared.iter().map(|keys| keys.len() as u32));
-                    first += rows.len();
-                }
+impl Kernel {
+    /// The kernel for `keys` rows of keys on a device of that compute capability; whether queries and outputs are `aligned` to 8 bytes.
+    fn of(
+        capability: (u32, u32),
+        keys: usize,
+        Heads { kv_heads, head_dim, .. }: Heads,
+        aligned: bool,
+    ) -> Result<Self> {
+        let hopper = [
+            ("lea_forest_attention_bf16_sm90_forward_64", 64),
+            ("lea_forest_attention_bf16_sm90_forward_128", 128),
+        ];
+        let others = [
+            ("lea_forest_attention_bf16_forward_32", 32),
+            ("lea_forest_attention_bf16_forward_64", 64),
+            ("lea_forest_attention_bf16_forward_96", 96),
+            ("lea_forest_attention_bf16_forward_128", 128),
+            ("lea_forest_attention_bf16_forward_256", 256),
+        ];
+        if capability == (9, 0) && aligned && tensor_map::takes(keys, kv_heads * head_dim) {
+            if let Some((name, width)) = hopper.into_iter().find(|(_, width)| head_dim == *width) {
+                return Ok(Kernel { name, width, rows: 128, hopper: true });
             }
         }
-        let count = tiles.len() / 8;
-        Ok(Tiles { tiles: Buffer::copy_of(cuda, &tiles)?, count, rows: Buffer::copy_of(cuda, &of_rows)? })
+        match others.into_iter().find(|(_, width)| head_dim <= *width) {
+            Some((name, width)) => Ok(Kernel { name, width, rows: 64, hopper: false }),
+            None => {
+                let problem = format!("heads {head_dim} wide: CUDA's kernels take at most 256");
+                Err(Error::shape("forest_attention", problem))
+            }
+        }
     }
-}
-
-/// The narrowest kernel for heads of `head_dim`, and its width.
-fn kernel(head_dim: usize) -> Result<(&'static str, usize)> {
-    let kernels = [
-        ("lea_forest_attention_bf16_forward_32", 32),
-        ("lea_forest_attention_bf16_forward_64", 64),
-        ("lea_forest_attention_bf16_forward_96", 96),
-        ("lea_forest_attention_bf16_forward_128", 128),
-        ("lea_forest_attention_bf16_forward_256", 256),
-    ];
-    kernels.into_iter().find(|(_, width)| head_dim <= *width).ok_or_else(|| {
-        let problem = format!("heads {head_dim} wide: CUDA's kernels take at most 256");
-        Error::shape("forest_attention", problem)
-    })
 }
 
 /// Keys or values as bf16, each head `width` wide.
@@ -94,20 +70,84 @@ pub fn forward(inputs: Inputs, index: &AttentionIndex, out: ViewMut, lse: ViewMu
     let cuda = inputs.q.cuda();
     let Heads { heads, kv_heads, head_dim } = inputs.heads;
     let group = inputs.heads.group();
-    let (kernel, width) = kernel(head_dim)?;
-    let tiles = index.on_cuda(cuda).by_group.get(index, cuda, group)?;
-    let rows = index.keys() * kv_heads;
-    let k = rounded(inputs.k, rows, head_dim, width)?;
-    let v = rounded(inputs.v, rows, head_dim, width)?;
     debug_assert_eq!(heads, kv_heads * group);
+    let aligned =
+        [inputs.q.address(), out.part(0, out.len()).0.address()].iter().all(|a| a.is_multiple_of(8));
+    let kernel = Kernel::of(cuda.description().capability, index.keys(), inputs.heads, aligned)?;
+    let tiles = index.on_cuda(cuda).tiles.get(index, cuda, (kernel.rows / group).max(1))?;
+    let rows = index.keys() * kv_heads;
+    let k = rounded(inputs.k, rows, head_dim, kernel.width)?;
+    let v = rounded(inputs.v, rows, head_dim, kernel.width)?;
+    let parts = group.div_ceil(kernel.rows);
     let of_index = [all(&tiles.tiles), all(&tiles.rows)];
-    let tensors = [inputs.q.into(), all(&k), all(&v), (&out).into(), (&lse).into()];
+    let tensors: [Arg; 5] = [inputs.q.into(), all(&k), all(&v), (&out).into(), (&lse).into()];
+    if kernel.hopper {
+        return forward_on_hopper(
+            kernel,
+            inputs,
+            [&k, &v],
+            tiles.count * kv_heads * parts,
+            &[&of_index[..], &tensors].concat(),
+        );
+    }
     cuda.launch(&Launch {
         file: FILE,
-        kernel,
-        grid: [tiles.count, kv_heads, group.div_ceil(TILE)],
-        threads: THREADS,
-        shared: (3 * TILE * (width + PAD) * DType::BF16.size()) as u32,
+        kernel: kernel.name,
+        grid: [tiles.count, kv_heads, parts],
+        threads: 128,
+        shared: (3 * kernel.rows * (kernel.width + PAD) * DType::BF16.size()) as u32,
         args: &[&inputs.shape()[..], &of_index, &tensors].concat(),
     })
+}
+
+/// The launch where every block has a processor to itself and takes its share of the `items`.
+fn forward_on_hopper(
+    kernel: Kernel,
+    inputs: Inputs,
+    keys_and_values: [&Buffer; 2],
+    items: usize,
+    args: &[Arg],
+) -> Result<()> {
+    // `SLOTS`, `CHUNK` and `UNIT` of the file.
+    const SLOTS: usize = 8;
+    const CHUNK: usize = 64;
+    const UNIT: usize = 16;
+    let cuda = inputs.q.cuda();
+    let Heads { heads, kv_heads, .. } = inputs.heads;
+    let columns = kv_heads * kernel.width;
+    let map = |x: &Buffer| TensorMap::of_rows(x.view(0, x.len()), [x.len() / columns, columns], UNIT);
+    let maps = [map(keys_and_values[0])?.into(), map(keys_and_values[1])?.into()];
+    let shape: [Arg; 4] =
+        [items.into(), (heads as u32).into(), (inputs.heads.group() as u32).into(), inputs.scale.into()];
+    // Slots begin at a multiple of 1024, behind them two barriers of 8 bytes each.
+    let shared = 1024 + SLOTS * (CHUNK * kernel.width * DType::BF16.size() + 2 * 8);
+    cuda.launch(&Launch {
+        file: "forest_attention_bf16_sm90",
+        kernel: kernel.name,
+        grid: [items.min(cuda.description().processors as usize), 1, 1],
+        threads: 384,
+        shared: shared as u32,
+        args: &[&maps[..], &shape, args].concat(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hopper_takes_its_own_kernel_for_the_widths_that_it_has() {
+        let of = |capability, keys, kv_heads, head_dim| {
+            let kernel =
+                Kernel::of(capability, keys, Heads { heads: kv_heads, kv_heads, head_dim }, true).unwrap();
+            (kernel.hopper, kernel.width)
+        };
+        assert_eq!(of((9, 0), 5, 2, 64), (true, 64));
+        assert_eq!(of((9, 0), 5, 2, 128), (true, 128));
+        assert_eq!(of((9, 0), 5, 2, 63), (false, 64));
+        assert_eq!(of((9, 0), 5, 2, 80), (false, 96));
+        // There is no tensor map of no keys, and other devices do not take the code.
+        assert_eq!(of((9, 0), 0, 2, 64), (false, 64));
+        assert_eq!([(8, 0), (8, 9), (10, 0)].map(|c| of(c, 5, 2, 128)), [(false, 128); 3]);
+    }
 }

@@ -1,0 +1,291 @@
+// arch: sm_90a
+// Forest attention forward on Hopper: what forest_attention_bf16.cu computes, from the same inputs and index, for heads 64 or 128 wide.
+//   q, out [rows, heads hd] f32; k, v [keys, kv_heads hd] bf16, by tensor maps with boxes of UNIT keys and 64 elements, and as they are;
+//   lse [rows, heads] f32, the log-sum-exp of a row's scores. Query head h reads key head h / group.
+//   tiles [tiles, 8]: first row, rows, and the start and the length of the root, trunk and stem keys that they share.
+//   rows_of [rows, 4]: how many of the shared keys a row sees, from the first on; its leaf keys from, to; nothing.
+// An item is a tile and a key head (and TILE heads of a larger group): its product has TILE rows, of rows times heads of the group. A block
+// has a processor to itself and takes every gridDim.x-th item. One warp brings keys and values through a ring of slots, past the ends of
+// items, so that the next item's are on their way while rows' leaves are read and outputs written; two groups of four warps multiply,
+// 64 rows each, by wgmma: scores from queries in registers, which loads them once, spares their way through shared memory and leaves its
+// bandwidth to the keys; outputs from weights in registers.
+// The copy engine brings UNIT consecutive keys at a time to a fixed place, so each range of the shared list begins at a new unit: places behind
+// a range's end hold other rows' keys, which nobody sees and whose values weigh 0 (so values must be finite). A row's own leaf keys, one
+// where the closing text is empty, are no factor that rows share: they follow as f32 sums of products of the rounded values.
+// A row's bits depend on its own keys alone: chunks are counted from its first key, which is that of all rows of its tile, and units from
+// each of its ranges' first; keys that it does not see weigh exactly 0; products of 16 keys are added up in the order of keys.
+// Bound by memory: by queries, outputs and leaf keys of the many rows that see few keys. See NOTES.md.
+#include "common/attention_rows.cuh"
+#include "common/hopper.cuh"
+
+namespace lea {
+namespace {
+
+constexpr unsigned MULTIPLYING = 2;  // Warpgroups.
+constexpr unsigned GROUP_ROWS = 64;
+constexpr unsigned TILE = MULTIPLYING * GROUP_ROWS;
+constexpr unsigned THREADS = (1 + MULTIPLYING) * WARPGROUP;
+constexpr unsigned WARPS_THAT_READ = MULTIPLYING * WARPGROUP / WARP;
+constexpr unsigned UNIT = 16;    // Keys of a copy; depth of one product.
+constexpr unsigned CHUNK = 64;   // Keys of a slot.
+constexpr unsigned PANEL = CHUNK * SWIZZLED_ROW;  // Bytes of 64 columns of a slot.
+constexpr unsigned SLOTS = 8;
+
+// The keys that a tile's rows share, each range from a new unit on.
+struct PlacedKeys {
+    unsigned start[3], length[3];
+
+    __device__ __forceinline__ unsigned units_of(int range) const { return (length[range] + UNIT - 1) / UNIT; }
+    __device__ __forceinline__ unsigned units() const { return units_of(0) + units_of(1) + units_of(2); }
+    // The first key of a unit; behind the last unit, where the copy engine finds no keys and writes zeros.
+    __device__ __forceinline__ int key(unsigned unit) const {
+        if (unit < units_of(0)) return start[0] + unit * UNIT;
+        unit -= units_of(0);
+        if (unit < units_of(1)) return start[1] + unit * UNIT;
+        unit -= units_of(1);
+        return unit < units_of(2) ? (int)(start[2] + unit * UNIT) : -(int)UNIT;
+    }
+    // Behind the place of the last of the first `count` keys.
+    __device__ __forceinline__ unsigned end(unsigned count) const {
+        if (count <= length[0]) return count;
+        count -= length[0];
+        const unsigned second = units_of(0) * UNIT;
+        if (count <= length[1]) return second + count;
+        return second + units_of(1) * UNIT + count - length[1];
+    }
+    // Whether one of them stands at a place.
+    __device__ __forceinline__ bool holds(unsigned place) const {
+        const unsigned second = units_of(0) * UNIT, third = second + units_of(1) * UNIT;
+        return place < length[0] || (place >= second && place < second + length[1]) || place >= third;
+    }
+    // Whether one of them stands at each place of the chunk from `from` on, or none is behind it.
+    __device__ __forceinline__ bool fill(unsigned from) const {
+        const unsigned second = units_of(0) * UNIT, third = second + units_of(1) * UNIT, to = from + CHUNK;
+        return (second == length[0] || from >= second || to <= length[0]) &&
+               (third == second + length[1] || from >= third || to <= second + length[1]);
+    }
+};
+
+struct HopperShape {
+    unsigned heads, group;
+    float scale;
+    size_t items;
+};
+
+struct Item {
+    PlacedKeys keys;
+    size_t first_row;
+    unsigned kv_head, skipped, rows;
+
+    __device__ __forceinline__ Item(size_t number, const HopperShape& shape, const uint4* tiles) {
+        const unsigned parts = (shape.group + TILE - 1) / TILE, kv_heads = shape.heads / shape.group;
+        const size_t tile = number / parts / kv_heads;
+        const uint4 head = tiles[2 * tile], tail = tiles[2 * tile + 1];
+        keys = {{head.z, head.w, tail.x}, {tail.y, tail.z, tail.w}};
+        first_row = head.x;
+        kv_head = number / parts % kv_heads;
+        skipped = number % parts * TILE;
+        rows = min(head.y * shape.group - skipped, TILE);
+    }
+};
+
+// Slots of keys and values in turn, each with a barrier of its bytes and one of the warps that have read it.
+template <int WIDTH>
+struct Ring {
+    static constexpr unsigned SLOT = CHUNK * WIDTH * sizeof(bf16);
+    unsigned char* slots;
+    Mbarrier *full, *read;
+    unsigned turn;
+
+    __device__ __forceinline__ explicit Ring(unsigned char* memory) {
+        slots = memory + (SWIZZLED_ROWS - shared_address(memory) % SWIZZLED_ROWS) % SWIZZLED_ROWS;
+        full = (Mbarrier*)(slots + SLOTS * SLOT);
+        read = full + SLOTS;
+        turn = 0;
+    }
+    __device__ __forceinline__ void begin() {
+        if (threadIdx.x == 0) {
+            for (unsigned i = 0; i < SLOTS; i++) mbarrier_init(full + i, 1), mbarrier_init(read + i, WARPS_THAT_READ);
+            fence_mbarrier_init();
+        }
+        __syncthreads();
+    }
+    __device__ __forceinline__ unsigned char* slot() const { return slots + turn % SLOTS * SLOT; }
+    __device__ __forceinline__ unsigned parity() const { return turn / SLOTS % 2; }
+    // The slot has its keys or values.
+    __device__ __forceinline__ void wait() { mbarrier_wait(full + turn % SLOTS, parity()); }
+    // This warp has read it.
+    __device__ __forceinline__ void leave() {
+        if (threadIdx.x % WARP == 0) mbarrier_arrive(read + turn % SLOTS);
+        turn++;
+    }
+};
+
+// Brings the chunk of units from `first` on into the ring's next slot. A lane brings 64 columns of a unit.
+template <int WIDTH>
+__device__ __forceinline__ void bring(const TensorMap* map, const Item& item, unsigned first, Ring<WIDTH>& ring) {
+    constexpr unsigned PANELS = WIDTH / 64;
+    const unsigned unit = threadIdx.x / PANELS, panel = threadIdx.x % PANELS;
+    Mbarrier* full = ring.full + ring.turn % SLOTS;
+    mbarrier_wait(ring.read + ring.turn % SLOTS, ring.parity() ^ 1);
+    if (threadIdx.x == 0) mbarrier_arrive_expect_tx(full, ring.SLOT);
+    if (unit < CHUNK / UNIT)
+        tma_load_2d(ring.slot() + panel * PANEL + unit * UNIT * SWIZZLED_ROW, map, item.kv_head * WIDTH + panel * 64,
+                    item.keys.key(first + unit), full);
+    ring.turn++;
+}
+
+// What a warpgroup needs of its 64 rows of an item.
+struct GroupRows {
+    unsigned mine[2];     // Rows of the product that the lane holds.
+    uint4 own[2];         // Of rows_of.
+    unsigned end[2];      // Behind the place of the last shared key that they see,
+    unsigned most, least;  // and that any row sees, and all rows do.
+
+    __device__ __forceinline__ GroupRows(const Item& item, unsigned group, const uint4* rows_of) {
+        const unsigned first = (threadIdx.x / WARPGROUP - 1) * GROUP_ROWS, lane = threadIdx.x % WARP;
+        const unsigned of_warp = first + threadIdx.x % WARPGROUP / WARP * 16;
+        auto of = [&](unsigned row) { return rows_of[item.first_row + (row + item.skipped) / group]; };
+        for (int r = 0; r < 2; r++) {
+            mine[r] = of_warp + lane / 4 + 8 * r;
+            own[r] = mine[r] < item.rows ? of(mine[r]) : make_uint4(0, 0, 0, 0);
+            end[r] = item.keys.end(own[r].x);
+        }
+        most = 0;
+        unsigned hidden = 0;  // The complement of what all see.
+        for (unsigned row = first + lane; row < first + GROUP_ROWS; row += WARP)
+            if (row < item.rows) {
+                const unsigned seen = item.keys.end(of(row).x);
+                most = max(most, seen);
+                hidden = max(hidden, ~seen);
+            }
+        most = warp_most(most);
+        least = ~warp_most(hidden);
+    }
+};
+
+template <int N>
+__device__ __forceinline__ float (&flat(float (&x)[N][4]))[4 * N] {
+    return reinterpret_cast<float(&)[4 * N]>(x);
+}
+
+// The rows of a warpgroup, of one item.
+template <int WIDTH>
+__device__ __forceinline__ void attend(const Item& item, const HopperShape& shape, const uint4* rows_of, const float* q, const bf16* k,
+                                       const bf16* v, float* out, float* lse, Ring<WIDTH>& ring) {
+    const GroupRows group(item, shape.group, rows_of);
+    const unsigned t = threadIdx.x % 4, units = item.keys.units();
+    // Row and head of a row of the product, as one number: rows of [rows, heads].
+    auto place_of = [&](unsigned row) {
+        const unsigned i = row + item.skipped;
+        return (item.first_row + i / shape.group) * shape.heads + item.kv_head * shape.group + i % shape.group;
+    };
+    unsigned query[WIDTH / UNIT][4];  // Left factors of products.
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const bool there = group.mine[r] < item.rows;
+        const float* from = q + (there ? place_of(group.mine[r]) * WIDTH : 0) + 2 * t;
+#pragma unroll
+        for (int j = 0; j < WIDTH / 8; j++) {
+            const float2 pair = there ? *(const float2*)(from + j * 8) : make_float2(0.0f, 0.0f);
+            query[j / 2][r + j % 2 * 2] = pack_bf16(pair.x, pair.y);
+        }
+    }
+    const float factor = shape.scale * LOG2_E;
+    Rows<WIDTH> rows;
+    rows.begin();
+    for (unsigned start = 0; start < units * UNIT; start += CHUNK) {
+        const bool any = start < group.most;
+        float scores[CHUNK / 8][4];
+        unsigned weights[CHUNK / UNIT][4];
+        ring.wait();  // For the keys.
+        if (any) {
+            wgmma_fence();
+#pragma unroll
+            for (int step = 0; step < WIDTH / (int)UNIT; step++) {
+                const unsigned char* keys = ring.slot() + step / 4 * PANEL + step % 4 * 32;
+                wgmma<CHUNK, false>(flat(scores), query[step], matrix_descriptor(keys, SWIZZLED_ROWS), step > 0);
+            }
+            wgmma_commit();
+            wgmma_wait<0>(flat(scores));
+        }
+        ring.leave();
+        if (any) {
+            if (start + CHUNK <= group.least && item.keys.fill(start)) {
+                weigh(scores, factor, rows, [](unsigned, int) { return true; });
+            } else {
+                weigh(scores, factor, rows, [&](unsigned column, int r) {
+                    return start + column < group.end[r] && item.keys.holds(start + column);
+                });
+            }
+#pragma unroll
+            for (int block = 0; block < (int)(CHUNK / UNIT); block++) pack_weights(scores, block, weights[block]);
+        }
+        ring.wait();  // For the values.
+        if (any) {
+            wgmma_fence();
+            // All of the slot, zeros too: a condition between products would make the compiler wait for each.
+#pragma unroll
+            for (int block = 0; block < (int)(CHUNK / UNIT); block++) {
+                const unsigned long long values = matrix_descriptor(ring.slot() + block * UNIT * SWIZZLED_ROW, SWIZZLED_ROWS, PANEL);
+                wgmma<WIDTH, true>(flat(rows.out), weights[block], values, true);
+            }
+            wgmma_commit();
+            wgmma_wait<0>(flat(rows.out));
+        }
+        ring.leave();
+    }
+    for (int r = 0; r < 2; r++) rows.total[r] = quad_sum(rows.total[r]);
+    const size_t pitch = (size_t)(shape.heads / shape.group) * WIDTH, of_head = (size_t)item.kv_head * WIDTH;
+    auto pair_at = [&](int r, int j) { return query[j / 2][r + j % 2 * 2]; };
+    add_leaf(k + of_head, v + of_head, pitch, pair_at, factor, group.own, rows);
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        if (group.mine[r] >= item.rows) continue;
+        const size_t place = place_of(group.mine[r]);
+        const float inverse = 1.0f / rows.total[r];
+        float* to = out + place * WIDTH + 2 * t;
+#pragma unroll
+        for (int j = 0; j < WIDTH / 8; j++)
+            *(float2*)(to + j * 8) = make_float2(rows.out[j][2 * r] * inverse, rows.out[j][2 * r + 1] * inverse);
+        if (t == 0) lse[place] = rows.log_sum(r);
+    }
+}
+
+template <int WIDTH>
+__device__ __forceinline__ void hopper_attention(const TensorMap* keys, const TensorMap* values, const HopperShape& shape, const uint4* tiles,
+                                                 const uint4* rows_of, const float* q, const bf16* k, const bf16* v, float* out,
+                                                 float* lse, unsigned char* memory) {
+    Ring<WIDTH> ring(memory);
+    ring.begin();
+    if (threadIdx.x < WARPGROUP) {
+        setmaxnreg_dec<40>();
+        if (threadIdx.x >= WARP) return;
+        for (size_t number = blockIdx.x; number < shape.items; number += gridDim.x) {
+            const Item item(number, shape, tiles);
+            for (unsigned first = 0; first < item.keys.units(); first += CHUNK / UNIT) {
+                bring(keys, item, first, ring);
+                bring(values, item, first, ring);
+            }
+        }
+    } else {
+        setmaxnreg_inc<232>();
+        for (size_t number = blockIdx.x; number < shape.items; number += gridDim.x)
+            attend<WIDTH>(Item(number, shape, tiles), shape, rows_of, q, k, v, out, lse, ring);
+    }
+}
+
+}  // namespace
+}  // namespace lea
+
+#define FOREST_ATTENTION(width)                                                                                                    \
+    KERNEL_ALONE(lea::THREADS, lea_forest_attention_bf16_sm90_forward_##width, TENSOR_MAP(keys), TENSOR_MAP(values), size_t items, \
+                 unsigned heads, unsigned group, float scale, const unsigned* tiles, const unsigned* rows_of, const float* q,      \
+                 const bf16* k, const bf16* v, float* out, float* lse) {                                                           \
+        DYNAMIC_SHARED(memory);                                                                                                    \
+        lea::hopper_attention<width>(&keys, &values, {heads, group, scale, items}, (const uint4*)tiles, (const uint4*)rows_of, q,  \
+                                     k, v, out, lse, memory);                                                                      \
+    }
+
+FOREST_ATTENTION(64)
+FOREST_ATTENTION(128)
