@@ -1,7 +1,8 @@
 //! CUDA kernels, forward, timed by the device's own clock: the products of decoders of 7B and 1B parameters over 8192
 //! rows, and forest attention as in the labelling pass. Median of the repetitions after one to warm up. The ceilings are
 //! measured in the same run: a square product for arithmetic, a copy for memory. The share is that of the ceiling which
-//! the work's least time is bound by. On Hopper products in bf16 are done twice: by its own kernels, and by those for all GPUs.
+//! the work's least time is bound by. On Hopper products and attention in bf16 are done twice: by its own kernels, and by
+//! those for all GPUs.
 //!
 //! `-- --quick` takes extents that an emulated device can do, `-- --jsonl FILE` writes a line a row there as well.
 
@@ -20,7 +21,7 @@ use std::sync::Arc;
 /// Head dim of the decoders of both sizes' attention.
 const HEAD_DIM: usize = 128;
 
-/// Types of weights whose products with activations in f32 are measured.
+/// Types in which weights are stored, and in which attention multiplies.
 const TYPES: [DType; 2] = [DType::F32, DType::BF16];
 
 /// Extents of a run.
@@ -153,18 +154,7 @@ impl Bench {
         for dtype in TYPES {
             self.products_of(dtype, "", ceilings)?;
         }
-        // Hopper has kernels of its own; beside them, those that all GPUs have.
-        let description = self.cuda.description();
-        if description.capability == (9, 0) {
-            let cuda =
-                Cuda::open(cuda::Description { capability: (8, 0), ..description.clone() }, false, None)?;
-            let hopper = (
-                std::mem::replace(&mut self.device, Device::Cuda(cuda.clone())),
-                std::mem::replace(&mut self.cuda, cuda),
-            );
-            self.products_of(DType::BF16, " (sm_80)", ceilings)?;
-            (self.device, self.cuda) = hopper;
-        }
+        self.by_older_kernels(|bench| bench.products_of(DType::BF16, " (sm_80)", ceilings))?;
         match self.cuda.set_gemm(Gemm::CublasLt) {
             Ok(()) => {
                 self.products_of(DType::BF16, " (cuBLASLt)", ceilings)?;
@@ -175,6 +165,22 @@ impl Bench {
                 Ok(())
             }
         }
+    }
+
+    /// Hopper has kernels of its own: there, `f` by those that all GPUs have.
+    fn by_older_kernels(&mut self, f: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let description = self.cuda.description();
+        if description.capability != (9, 0) {
+            return Ok(());
+        }
+        let cuda = Cuda::open(cuda::Description { capability: (8, 0), ..description.clone() }, false, None)?;
+        let hopper = (
+            std::mem::replace(&mut self.device, Device::Cuda(cuda.clone())),
+            std::mem::replace(&mut self.cuda, cuda),
+        );
+        f(self)?;
+        (self.device, self.cuda) = hopper;
+        Ok(())
     }
 
     fn products_of(&mut self, dtype: DType, kernels: &str, ceilings: &Ceilings) -> Result<()> {
@@ -190,6 +196,13 @@ impl Bench {
     }
 
     fn attention(&mut self, ceilings: &Ceilings) -> Result<()> {
+        for dtype in TYPES {
+            self.attention_of(dtype, "", ceilings)?;
+        }
+        self.by_older_kernels(|bench| bench.attention_of(DType::BF16, " (sm_80)", ceilings))
+    }
+
+    fn attention_of(&mut self, products: DType, kernels: &str, ceilings: &Ceilings) -> Result<()> {
         let heads = self.extents.heads;
         let width = heads * HEAD_DIM;
         for &history in self.extents.histories {
@@ -199,11 +212,12 @@ impl Bench {
                 let k = self.random(DType::F32, &[index.keys(), width], 2)?;
                 let v = self.random(DType::F32, &[index.keys(), width], 3)?;
                 let scale = (HEAD_DIM as f64).sqrt().recip();
-                let mut op = ForestAttention::new(index, heads, heads, HEAD_DIM, scale);
+                let mut op = ForestAttention::new(index, heads, heads, HEAD_DIM, scale).products_in(products);
                 let work = op.cost(&[&q, &k, &v]);
                 let seconds = self.median(|| op.forward(&[&q, &k, &v], false))?;
-                let name = format!("forest, {heads} heads, history {history}, {candidates} candidates");
-                self.row(&name, DType::F32, work, seconds, ceilings)?;
+                let name =
+                    format!("forest, {heads} heads, history {history}, {candidates} candidates{kernels}");
+                self.row(&name, products, work, seconds, ceilings)?;
             }
         }
         Ok(())

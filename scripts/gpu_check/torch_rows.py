@@ -77,7 +77,9 @@ def main():
             try:
                 if found := re.search(r": (\d+) x (\d+) x (\d+)$", name):
                     product(name, row["dtype"], *map(int, found.groups()))
-                elif found := re.match(r"forest, (\d+) heads, history (\d+), (\d+) candidates$", name):
+                elif row["dtype"] == "bf16" and (
+                    found := re.match(r"forest, (\d+) heads, history (\d+), (\d+) candidates$", name)
+                ):
                     attention(name, *map(int, found.groups()))
             except Exception as error:  # one row that fails must not take the others with it
                 tell(name, "torch", row["dtype"], note=str(error).strip().split("\n")[0][:200])
