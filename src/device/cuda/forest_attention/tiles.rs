@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::device::AttentionIndex;
 use crate::device::cuda::{Buffer, Cuda};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Tiles of an index for each number of rows that they were wanted of.
@@ -31,27 +32,99 @@ impl ByRows {
     }
 }
 
-impl Tiles {
-    /// Tiles of at most `most` rows that all begin with the same key: chunks are counted from there.
-    fn new(index: &AttentionIndex, cuda: &Cuda, most: usize) -> Result<Self> {
-        let (mut tiles, mut of_rows): (Vec<u32>, Vec<u32>) = Default::default();
-        for tile in index.tiles() {
-            let ranges = &index.ranges()[tile.rows.clone()];
-            of_rows.extend(ranges.iter().flat_map(|r| [r.shared() as u32, r.0[3].0, r.0[3].1, 0]));
-            let mut first = tile.rows.start;
-            for alike in ranges.chunk_by(|a, b| tile.ahead(a) == tile.ahead(b)) {
-                for rows in alike.chunks(most) {
-                    let seen = rows.iter().map(|r| r.shared()).max().unwrap_or(0);
-                    let from = tile.ahead(&rows[0]);
-                    let shared = tile.cut(from, from + seen).shared;
-                    tiles.extend([first as u32, rows.len() as u32]);
-                    tiles.extend(shared.iter().map(|keys| keys.start as u32));
-                    tiles.extend(shared.iter().map(|keys| keys.len() as u32));
-                    first += rows.len();
+/// Consecutive query rows that all begin with the same key, and the keys that they share.
+#[derive(Debug, PartialEq)]
+struct Rows {
+    rows: Range<usize>,
+    shared: [Range<usize>; 3],
+}
+
+impl Rows {
+    /// Whether its keys are the first of the other's, cut into ranges alike.
+    fn begins(&self, other: &Rows) -> bool {
+        let mut ended = false;
+        self.shared.iter().zip(&other.shared).all(|(a, b)| {
+            let fits = a.is_empty() || (!ended && a.start == b.start && a.end <= b.end);
+            ended |= a.len() != b.len();
+            fits
+        })
+    }
+}
+
+/// All rows in tiles of at most `most`. Chunks are counted from the first key of a tile, so its rows begin there; where they end they may
+/// differ, so leaves of neighbouring steps of a short history share one.
+fn cut(index: &AttentionIndex, most: usize) -> Vec<Rows> {
+    let mut tiles: Vec<Rows> = Vec::new();
+    for tile in index.tiles() {
+        let mut first = tile.rows.start;
+        for alike in index.ranges()[tile.rows.clone()].chunk_by(|a, b| tile.ahead(a) == tile.ahead(b)) {
+            for rows in alike.chunks(most) {
+                let seen = rows.iter().map(|r| r.shared()).max().unwrap_or(0);
+                let from = tile.ahead(&rows[0]);
+                let shared = tile.cut(from, from + seen).shared;
+                let next = Rows { rows: first..first + rows.len(), shared };
+                first = next.rows.end;
+                match tiles.last_mut() {
+                    Some(last) if next.rows.end - last.rows.start <= most && last.begins(&next) => {
+                        *last = Rows { rows: last.rows.start..next.rows.end, ..next };
+                    }
+                    _ => tiles.push(next),
                 }
             }
         }
-        let count = tiles.len() / 8;
-        Ok(Tiles { tiles: Buffer::copy_of(cuda, &tiles)?, count, rows: Buffer::copy_of(cuda, &of_rows)? })
+    }
+    tiles
+}
+
+impl Tiles {
+    fn new(index: &AttentionIndex, cuda: &Cuda, most: usize) -> Result<Self> {
+        let cut = cut(index, most);
+        let words_of = |tile: &Rows| {
+            let (starts, lengths) =
+                (tile.shared.each_ref().map(|k| k.start), tile.shared.each_ref().map(|k| k.len()));
+            let words = [&[tile.rows.start, tile.rows.len()], &starts[..], &lengths].concat();
+            words.into_iter().map(|word| word as u32).collect::<Vec<_>>()
+        };
+        let tiles: Vec<u32> = cut.iter().flat_map(words_of).collect();
+        let rows: Vec<u32> =
+            index.ranges().iter().flat_map(|r| [r.shared() as u32, r.0[3].0, r.0[3].1, 0]).collect();
+        Ok(Tiles {
+            tiles: Buffer::copy_of(cuda, &tiles)?,
+            count: cut.len(),
+            rows: Buffer::copy_of(cuda, &rows)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::RowRanges;
+
+    #[test]
+    fn leaves_of_neighbouring_steps_share_tiles_unless_a_stem_parts_them() {
+        // A root of 2, a trunk of 5, then 20 leaves of each step, behind a stem of 1 or none.
+        let of = |stem: u32| {
+            let mut rows: Vec<RowRanges> =
+                (0..2).map(|i| RowRanges([(0, i + 1), (0, 0), (0, 0), (0, 0)])).collect();
+            rows.extend((0..5).map(|t| RowRanges([(0, 2), (2, 3 + t), (0, 0), (0, 0)])));
+            for t in 0..5 {
+                let (seen, first) = ((2, 3 + t), rows.len() as u32);
+                rows.extend((0..stem).map(|_| RowRanges([(0, 2), seen, (first, first + 1), (0, 0)])));
+                for leaf in (first + stem..).take(20) {
+                    rows.push(RowRanges([(0, 2), seen, (first, first + stem), (leaf, leaf + 1)]));
+                }
+            }
+            let keys = rows.len();
+            AttentionIndex::new(rows, keys).unwrap()
+        };
+        let rows =
+            |index: &AttentionIndex, most| cut(index, most).into_iter().map(|t| t.rows).collect::<Vec<_>>();
+        assert_eq!(rows(&of(0), 64), [0..7, 7..67, 67..107]);
+        assert_eq!(rows(&of(0), 128), [0..7, 7..107]);
+        assert_eq!(cut(&of(0), 128)[1].shared.each_ref().map(|keys| keys.len()), [2, 5, 0]);
+        assert_eq!(rows(&of(1), 64), [0..7, 7..28, 28..49, 49..70, 70..91, 91..112]);
+        // Through a window rows of different steps begin with different keys.
+        assert_eq!(rows(&of(0).windowed(3).unwrap(), 64).len(), 10);
     }
 }
