@@ -42,10 +42,12 @@ impl Kernel {
             ("lea_forest_attention_bf16_forward_128", 128),
             ("lea_forest_attention_bf16_forward_256", 256),
         ];
-        if capability == (9, 0) && aligned && tensor_map::takes(keys, kv_heads * head_dim) {
-            if let Some((name, width)) = hopper.into_iter().find(|(_, width)| head_dim == *width) {
-                return Ok(Kernel { name, width, rows: 128, hopper: true });
-            }
+        if capability == (9, 0)
+            && aligned
+            && tensor_map::takes(keys, kv_heads * head_dim)
+            && let Some((name, width)) = hopper.into_iter().find(|(_, width)| head_dim == *width)
+        {
+            return Ok(Kernel { name, width, rows: 128, hopper: true });
         }
         match others.into_iter().find(|(_, width)| head_dim <= *width) {
             Some((name, width)) => Ok(Kernel { name, width, rows: 64, hopper: false }),
