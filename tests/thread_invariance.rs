@@ -4,7 +4,7 @@
 use lea::autograd::gradcheck;
 use lea::device::{DType, Device};
 use lea::ops::adamw::squared_norm;
-use lea::ops::{CrossEntropy, GatherDot, Gru, Op, Saved, SequenceLayout, retrieve};
+use lea::ops::{CrossEntropy, GatherDot, Gru, LinearCrossEntropy, Op, Saved, SequenceLayout, retrieve};
 use lea::tensor::Tensor;
 use std::sync::Arc;
 
@@ -35,6 +35,8 @@ fn all_bits() -> Vec<Vec<u32>> {
     let (x, table) = (random(&[rows, width], 1), random(&[items, width], 2));
     let gates = random(&[layout.rows(), 3 * width], 3);
     let mut all = bits(CrossEntropy::new(ids(rows, items, &[rows])), vec![random(&[rows, items], 4)]);
+    let head = vec![x.clone(), table.clone(), random(&[items], 9)];
+    all.extend(bits(LinearCrossEntropy::new(ids(rows, items, &[rows])), head));
     let choice = GatherDot::new(ids(rows * 40, items, &[rows, 40]));
     all.extend(bits(choice, vec![x.clone(), table.clone(), random(&[items], 5)]));
     let recurrent = vec![gates, random(&[3 * width, width], 6), random(&[3 * width], 7)];

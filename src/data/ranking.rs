@@ -5,6 +5,7 @@
 //! relevant item, HR@K = \[rank ≤ K\] and NDCG@K = \[rank ≤ K\] / log2(1 + rank) (Järvelin and Kekäläinen 2002, with
 //! an ideal DCG of 1), averaged over the steps.
 
+use crate::ops::standing::Standing;
 use serde::{Deserialize, Serialize};
 
 /// The cut-offs K at which rankings are judged.
@@ -18,16 +19,12 @@ const LAST: usize = CUTOFFS[CUTOFFS.len() - 1];
 /// # Panics
 /// If `target` is not below the number of scores.
 pub fn rank(scores: &[f32], target: usize) -> f64 {
-    let own = scores[target];
-    if own.is_nan() {
-        return scores.len() as f64;
-    }
-    let (mut greater, mut equal) = (0u32, 0u32);
-    for &score in scores {
-        greater += u32::from(score > own);
-        equal += u32::from(score == own);
-    }
-    1.0 + f64::from(greater) + f64::from(equal - 1) / 2.0
+    rank_of(Standing::among(scores, scores[target], Some(target)))
+}
+
+/// The same from how the target stands among the others.
+pub fn rank_of(standing: Standing) -> f64 {
+    1.0 + f64::from(standing.above) + f64::from(standing.equal) / 2.0
 }
 
 /// Ranks of many steps, kept as counts, so that neither the order of adding nor that of merging changes a bit.

@@ -1,7 +1,7 @@
 //! Full-ranking evaluation: every step is predicted from exactly the last H items before it.
 
 use super::layout::Layout;
-use super::metrics::{Ranking, rank};
+use super::metrics::{Ranking, rank_of};
 use super::network::Network;
 use super::noise::Noise;
 use crate::autograd::{Var, no_grad};
@@ -9,12 +9,9 @@ use crate::data::{Dataset, Part, Split};
 use crate::ops::embedding::gather_rows;
 use crate::tensor::Tensor;
 use crate::{Result, interrupt};
-use rayon::prelude::*;
 
 /// Rows that the encoder reads in one piece.
-const ROWS: usize = 2048;
-/// Scores that are held at a time, whatever the catalogue's size.
-const SCORES: usize = 1 << 23;
+const ROWS: usize = 16_384;
 
 /// Steps to predict, packed into sequences for a causal encoder.
 ///
@@ -96,17 +93,9 @@ pub fn evaluate(network: &Network, steps: &EvalSteps) -> Result<Ranking> {
     for piece in &steps.pieces {
         interrupt::check("ranking")?;
         let hidden = hidden(network, &piece.lengths, &piece.items, &piece.rows)?;
-        let together = (SCORES / network.items().max(1)).max(1);
-        for (part, targets) in piece.targets.chunks(together).enumerate() {
-            let first = part * together;
-            let scores = scores(network, hidden.rows(first..first + targets.len())?)?;
-            let ranks: Vec<f64> = scores
-                .par_chunks(network.items())
-                .zip(targets)
-                .map(|(scores, &target)| rank(scores, target as usize))
-                .collect();
-            ranks.into_iter().for_each(|rank| ranking.add_rank(rank));
-        }
+        let targets = Tensor::from_ids(hidden.device(), &piece.targets)?;
+        let standings = network.standings(&hidden, &targets)?;
+        standings.into_iter().for_each(|standing| ranking.add_rank(rank_of(standing)));
     }
     Ok(ranking)
 }

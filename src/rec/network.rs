@@ -9,7 +9,8 @@ use crate::autograd::{Param, Var, apply};
 use crate::device::{DType, Device};
 use crate::ops::add::Add;
 use crate::ops::retrieve::retrieve;
-use crate::ops::{Embedding, GatherDot, Linear, Scale};
+use crate::ops::standing::{Standing, standings};
+use crate::ops::{Embedding, GatherDot, Linear, LinearCrossEntropy, Scale};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -122,6 +123,16 @@ impl Network {
     pub fn logits(&self, h: &Var) -> Result<Var> {
         let inputs = [h, &self.head.var(), &self.head_bias.var()];
         apply(Linear { bias: true, residual: false }, &inputs)
+    }
+
+    /// How `targets`, u32 `[n]`, stand among those scores.
+    pub fn standings(&self, h: &Tensor, targets: &Tensor) -> Result<Vec<Standing>> {
+        standings(h, &self.head.value(), &self.head_bias.value(), targets)
+    }
+
+    /// Cross-entropy of those scores against `targets`, u32 `[n]`: `[n]`.
+    pub fn losses(&self, h: &Var, targets: Tensor) -> Result<Var> {
+        apply(LinearCrossEntropy::new(targets), &[h, &self.head.var(), &self.head_bias.var()])
     }
 
     /// The scores of chosen items only: `ids: [n, k]` → `[n, k]`.

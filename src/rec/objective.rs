@@ -12,7 +12,7 @@ use super::network::Network;
 use super::noise::Noise;
 use crate::autograd::{Var, apply, no_grad};
 use crate::ops::add::Add;
-use crate::ops::{CrossEntropy, DotWeights, Embedding, Reshape, TdLoss};
+use crate::ops::{DotWeights, Embedding, Reshape, TdLoss};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -110,7 +110,7 @@ fn supervised_loss(
     let steps = data.batch.steps();
     let mean = 1.0 / steps as f64;
     let targets = Tensor::from_ids(&device, &data.batch.targets)?;
-    let losses = apply(CrossEntropy::new(targets), &[&network.logits(h)?])?;
+    let losses = network.losses(h, targets)?;
     let supervised = losses.value().to_f64_vec()?.iter().sum::<f64>() * mean;
     let weight = |i| mean * (advantages.map_or(1.0, |advantages| advantages[i]) + alpha);
     let loss = weighted_sum(network, &losses, (0..steps).map(weight).collect())?;

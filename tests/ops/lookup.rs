@@ -2,7 +2,10 @@
 
 use super::{devices, limited_devices, parity, parity_on, random, to};
 use lea::device::{DType, Device};
-use lea::ops::{CrossEntropy, Embedding, GatherDot, InfoNce, Op, Rope, RopeTable, Saved, retrieve, top_k};
+use lea::ops::{
+    CrossEntropy, Embedding, GatherDot, InfoNce, LinearCrossEntropy, Op, Rope, RopeTable, Saved, retrieve,
+    top_k,
+};
 use lea::tensor::Tensor;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -64,6 +67,16 @@ fn cross_entropy() {
         let targets = ids(rows, columns as u32, 7);
         let make = |device: &Device| CrossEntropy::new(put(device, &targets, &[rows]));
         parity("cross_entropy", make, &[random(&[rows, columns], 1)]);
+    }
+}
+
+#[test]
+fn linear_cross_entropy() {
+    for (rows, d, columns) in [(1, 1, 1), (3, 5, 7), (70, 24, 131), (0, 4, 3), (2, 33, 1025)] {
+        let targets = ids(rows, columns as u32, 7);
+        let make = |device: &Device| LinearCrossEntropy::new(put(device, &targets, &[rows]));
+        let inputs = [random(&[rows, d], 1), random(&[columns, d], 2), random(&[columns], 3)];
+        parity("linear_cross_entropy", make, &inputs);
     }
 }
 

@@ -7,6 +7,8 @@
 
 use super::simd::{self, Kernel};
 use super::{Float, rows_per_task};
+#[cfg(target_arch = "x86_64")]
+use crate::device::DType;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
@@ -68,18 +70,45 @@ pub fn matmul<T: Float>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], accumulate: boo
 
 /// c = a·b and the terms.
 pub fn matmul_with<T: Float>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], terms: Terms<T>) {
-    let (m, n, k) = (a.rows, b.columns, a.columns);
-    assert!(b.rows == k && c.len() == m * n && a.data.len() == m * k && b.data.len() == k * n);
+    if a.rows > 0 {
+        matmul_prepared(a, &Factor::new(b), c, terms);
+    }
+}
+
+/// The right factor of several products: packed once, where it has to be.
+pub struct Factor<'a, T> {
+    b: Matrix<'a, T>,
+    #[cfg(target_arch = "x86_64")]
+    panels: Option<super::packed::Panels>,
+}
+
+impl<'a, T: Float> Factor<'a, T> {
+    /// Of the matrix b.
+    pub fn new(b: Matrix<'a, T>) -> Self {
+        assert!(b.data.len() == b.rows * b.columns);
+        #[cfg(target_arch = "x86_64")]
+        let packs =
+            T::DTYPE == DType::F32 && b.columns >= MIN_COLUMNS && simd::level() == simd::Level::Avx512;
+        Factor {
+            b,
+            #[cfg(target_arch = "x86_64")]
+            panels: packs.then(|| native::pack(b.as_f32())),
+        }
+    }
+}
+
+/// c = a·b and the terms, b prepared.
+pub fn matmul_prepared<T: Float>(a: Matrix<T>, b: &Factor<T>, c: &mut [T], terms: Terms<T>) {
+    let (m, n, k) = (a.rows, b.b.columns, a.columns);
+    assert!(b.b.rows == k && c.len() == m * n && a.data.len() == m * k);
     if m == 0 || n == 0 {
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if n >= MIN_COLUMNS
-        && simd::level() == simd::Level::Avx512
-        && let Some((a, b, c, terms)) = as_f32(a, b, &mut *c, terms)
-    {
-        return native::matmul(a, b, c, terms);
+    if let Some(panels) = &b.panels {
+        return native::matmul(a.as_f32(), panels, bytemuck::cast_slice_mut(c), terms.as_f32());
     }
+    let b = b.b;
     if let Some(residual) = terms.residual {
         match terms.accumulate {
             true => super::elementwise::add_assign(c, residual),
@@ -105,32 +134,21 @@ pub fn matmul_with<T: Float>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], terms: Ter
 }
 
 #[cfg(target_arch = "x86_64")]
-type OfF32<'a> = (Matrix<'a, f32>, Matrix<'a, f32>, &'a mut [f32], Terms<'a, f32>);
-
-/// The same arguments, if they are of f32.
-#[cfg(target_arch = "x86_64")]
-fn as_f32<'a, T: Float>(
-    a: Matrix<'a, T>,
-    b: Matrix<'a, T>,
-    c: &'a mut [T],
-    terms: Terms<'a, T>,
-) -> Option<OfF32<'a>> {
-    use bytemuck::cast_slice;
-    if T::DTYPE != crate::device::DType::F32 {
-        return None;
+impl<'a, T: Float> Matrix<'a, T> {
+    /// The same matrix, which is of f32.
+    fn as_f32(&self) -> Matrix<'a, f32> {
+        let Matrix { data, rows, columns, transposed } = *self;
+        Matrix { data: bytemuck::cast_slice(data), rows, columns, transposed }
     }
-    let matrix = |x: Matrix<'a, T>| Matrix {
-        data: cast_slice::<T, f32>(x.data),
-        rows: x.rows,
-        columns: x.columns,
-        transposed: x.transposed,
-    };
-    let terms = Terms {
-        residual: terms.residual.map(cast_slice::<T, f32>),
-        bias: terms.bias.map(cast_slice::<T, f32>),
-        accumulate: terms.accumulate,
-    };
-    Some((matrix(a), matrix(b), bytemuck::cast_slice_mut(c), terms))
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<'a, T: Float> Terms<'a, T> {
+    /// The same terms, which are of f32.
+    fn as_f32(&self) -> Terms<'a, f32> {
+        let [residual, bias] = [self.residual, self.bias].map(|x| x.map(bytemuck::cast_slice));
+        Terms { residual, bias, accumulate: self.accumulate }
+    }
 }
 
 /// f32 on AVX-512: the crate reaches less than half of what such a processor does.
@@ -141,10 +159,11 @@ mod native {
     use super::{Matrix, Terms};
     use std::ops::Range;
 
-    pub fn matmul(a: Matrix<f32>, b: Matrix<f32>, c: &mut [f32], terms: Terms<f32>) {
+    /// b in panels.
+    pub fn pack(b: Matrix<f32>) -> Panels {
         let (n, k) = (b.columns, b.rows);
         let words: &[u32] = bytemuck::cast_slice(b.data);
-        let panels = Panels::fill(n, k, |first, count, panel| match b.transposed {
+        Panels::fill(n, k, |first, count, panel| match b.transposed {
             true => {
                 let words = &words[first * k..][..count * k];
                 let mut rows = [words.as_ptr(); COLUMNS];
@@ -159,10 +178,13 @@ mod native {
                     to[..count].copy_from_slice(&row[first..first + count]);
                 }
             }
-        });
+        })
+    }
+
+    pub fn matmul(a: Matrix<f32>, b: &Panels, c: &mut [f32], terms: Terms<f32>) {
         match a.transposed {
-            true => product(Words::Single, &Columns(a), &panels, c, terms),
-            false => product(Words::Single, &InPlace(a), &panels, c, terms),
+            true => product(Words::Single, &Columns(a), b, c, terms),
+            false => product(Words::Single, &InPlace(a), b, c, terms),
         }
     }
 

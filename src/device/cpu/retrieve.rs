@@ -1,8 +1,8 @@
-//! The best k table rows by dot product for every row of x. Scores exist one tile at a time: a tile of x meets all
-//! tiles of the table in turn, and each row keeps its best. Bound by the arithmetic of the product.
+//! The best k table rows by dot product for every row of x. A part of the table at a time is prepared for products; tiles of
+//! x meet it, each row keeping its best, so that scores exist one tile at a time. Bound by the arithmetic of the product.
 
 use super::best::{Best, Consider, Ranked};
-use super::matmul::{Matrix, matmul};
+use super::matmul::{Factor, Matrix, Terms, matmul_prepared};
 use super::simd;
 use rayon::prelude::*;
 
@@ -31,34 +31,38 @@ pub struct Search<'a, T> {
 
 /// `values, ids: [n, k]`, best first, padded with −∞ and `u32::MAX`. A row's bits depend on no other row.
 pub fn retrieve<T: Ranked>(search: Search<T>, values: &mut [T], ids: &mut [u32]) {
-    let tile = X_ROWS * search.k;
-    let tiles = values.par_chunks_mut(tile).zip(ids.par_chunks_mut(tile)).enumerate();
-    tiles.for_each(|(i, (values, ids))| retrieve_tile(&search, i * X_ROWS, values, ids));
-}
-
-fn retrieve_tile<T: Ranked>(search: &Search<T>, first_row: usize, values: &mut [T], ids: &mut [u32]) {
-    let &Search { d, v, k, .. } = search;
-    let rows = values.len() / k;
-    let x = Matrix::new(&search.x[first_row * d..(first_row + rows) * d], rows, d);
-    let exclude = |row: usize| search.exclude.get(first_row + row).map_or(&[][..], Vec::as_slice);
-    let mut best: Vec<Best<T>> = (0..rows).map(|_| Best::new(k)).collect();
-    let mut tile = vec![T::ZERO; rows * TABLE_ROWS.min(v)];
+    let Search { d, v, k, .. } = search;
+    let mut best: Vec<Best<T>> = (0..values.len() / k).map(|_| Best::new(k)).collect();
     for first in (0..v).step_by(TABLE_ROWS) {
         let columns = TABLE_ROWS.min(v - first);
-        let scores = &mut tile[..rows * columns];
-        if let Some(bias) = search.bias {
-            scores
-                .chunks_exact_mut(columns)
-                .for_each(|row| row.copy_from_slice(&bias[first..first + columns]));
-        }
         let table = Matrix::transposed(&search.table[first * d..(first + columns) * d], d, columns);
-        matmul(x, table, scores, search.bias.is_some());
-        for (row, (best, scores)) in best.iter_mut().zip(scores.chunks_exact(columns)).enumerate() {
-            simd::dispatch(Consider { best, scores, first: first as u32, exclude: exclude(row) });
-        }
+        let table = Factor::new(table);
+        let tiles = best.par_chunks_mut(X_ROWS).enumerate();
+        tiles.for_each_init(Vec::new, |scores, (i, best)| {
+            scores.resize(best.len() * columns, T::ZERO);
+            search.consider(i * X_ROWS, best, (first, &table), scores);
+        });
     }
-    for (best, (values, ids)) in best.iter_mut().zip(values.chunks_exact_mut(k).zip(ids.chunks_exact_mut(k)))
-    {
-        best.finish(values, ids);
+    let rows = values.par_chunks_mut(k).zip(ids.par_chunks_mut(k)).zip(&mut best);
+    rows.for_each(|((values, ids), best)| best.finish(values, ids));
+}
+
+impl<T: Ranked> Search<'_, T> {
+    /// Meets rows of x from `row` on with the table from `first` on; `scores: [rows, part of the table]` is written.
+    fn consider(
+        &self,
+        row: usize,
+        best: &mut [Best<T>],
+        (first, table): (usize, &Factor<T>),
+        scores: &mut [T],
+    ) {
+        let (d, columns) = (self.d, scores.len() / best.len());
+        let x = Matrix::new(&self.x[row * d..(row + best.len()) * d], best.len(), d);
+        let bias = self.bias.map(|bias| &bias[first..first + columns]);
+        matmul_prepared(x, table, scores, Terms { bias, ..Terms::default() });
+        for (i, (best, scores)) in best.iter_mut().zip(scores.chunks_exact(columns)).enumerate() {
+            let exclude = self.exclude.get(row + i).map_or(&[][..], Vec::as_slice);
+            simd::dispatch(Consider { best, scores, first: first as u32, exclude });
+        }
     }
 }

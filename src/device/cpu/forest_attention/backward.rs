@@ -4,15 +4,15 @@
 use super::tile::{BLOCK, RowKeys, Transposed, block_rows, head_of, leaf_products, stride, weighted_sum};
 use super::{Float, Inputs};
 use crate::device::cpu::simd::{self, Kernel};
-use crate::device::{AttentionIndex, Tree};
+use crate::device::{AttentionIndex, DType, Tree};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Gradients of k and v for a run of key rows.
-struct KeyGrads<'a, T> {
-    rows: Range<usize>,
-    dk: &'a mut [T],
-    dv: &'a mut [T],
+pub(super) struct KeyGrads<'a, T> {
+    pub rows: Range<usize>,
+    pub dk: &'a mut [T],
+    pub dv: &'a mut [T],
 }
 
 /// What forward left, and the gradient of its output; `out, dout: [rows, heads·head_dim]`, `lse: [rows, heads]`.
@@ -26,14 +26,18 @@ pub struct Outputs<'a, T> {
     pub dout: &'a [T],
 }
 
-struct TreeBackward<'a, T: Float> {
-    inputs: Inputs<'a, T>,
-    outputs: Outputs<'a, T>,
-    index: &'a AttentionIndex,
-    tree: &'a Tree,
-    dq: &'a mut [T],
-    own: KeyGrads<'a, T>,
-    root: KeyGrads<'a, T>,
+/// One tree's part of the work.
+pub(super) struct TreeBackward<'a, T: Float> {
+    pub inputs: Inputs<'a, T>,
+    pub outputs: Outputs<'a, T>,
+    pub index: &'a AttentionIndex,
+    pub tree: &'a Tree,
+    /// Of the tree's query rows.
+    pub dq: &'a mut [T],
+    /// Of the keys that only it sees.
+    pub own: KeyGrads<'a, T>,
+    /// Of those of the root, by this tree.
+    pub root: KeyGrads<'a, T>,
 }
 
 impl<T: Float> Kernel for TreeBackward<'_, T> {
@@ -173,6 +177,26 @@ pub fn backward<T: Float>(
     dk: &mut [T],
     dv: &mut [T],
 ) {
+    #[cfg(target_arch = "x86_64")]
+    if T::DTYPE == DType::F32 && simd::level() == simd::Level::Avx512 {
+        use bytemuck::{cast_slice, cast_slice_mut};
+        let Outputs { out, lse, dout } = outputs;
+        let [out, lse, dout] = [out, lse, dout].map(cast_slice::<T, f32>);
+        let (inputs, outputs) = (inputs.as_f32(), Outputs { out, lse, dout });
+        let grads = [dq, dk, dv].map(cast_slice_mut);
+        return over_trees(inputs, outputs, index, grads, super::avx512::tree);
+    }
+    over_trees(inputs, outputs, index, [dq, dk, dv], |tree| simd::dispatch(tree));
+}
+
+/// Backward by `run` of every tree.
+fn over_trees<T: Float>(
+    inputs: Inputs<T>,
+    outputs: Outputs<T>,
+    index: &AttentionIndex,
+    [dq, dk, dv]: [&mut [T]; 3],
+    run: impl Fn(TreeBackward<T>) + Sync + Send,
+) {
     let (q_width, kv_width) = (inputs.heads.q_width(), inputs.heads.kv_width());
     dk.fill(T::ZERO);
     dv.fill(T::ZERO);
@@ -195,7 +219,7 @@ pub fn backward<T: Float>(
         let root = KeyGrads { rows: root.clone(), dk: root_dk, dv: root_dv };
         tasks.push(TreeBackward { inputs, outputs, index, tree, dq, own, root });
     }
-    tasks.into_par_iter().for_each(simd::dispatch);
+    tasks.into_par_iter().for_each(run);
     let root_range = root.start * kv_width..root.end * kv_width;
     for sums in root_grads.chunks_exact(2 * root_range.len().max(1)) {
         let (sum_k, sum_v) = sums.split_at(root_range.len());

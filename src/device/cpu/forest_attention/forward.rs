@@ -88,11 +88,8 @@ fn softmax<T: Float, const FMA: bool>(scores: &mut [T], scale: T) -> T {
 pub fn forward<T: Float>(inputs: Inputs<T>, index: &AttentionIndex, out: &mut [T], lse: Option<&mut [T]>) {
     #[cfg(target_arch = "x86_64")]
     if T::DTYPE == DType::F32 && simd::level() == simd::Level::Avx512 {
-        use bytemuck::{cast_slice, cast_slice_mut};
-        let Inputs { q, k, v, heads, scale } = inputs;
-        let [q, k, v] = [q, k, v].map(cast_slice::<T, f32>);
-        let inputs = Inputs { q, k, v, heads, scale: scale.to_f64() as f32 };
-        return super::avx512::forward(inputs, index, cast_slice_mut(out), lse.map(cast_slice_mut));
+        use bytemuck::cast_slice_mut;
+        return super::avx512::forward(inputs.as_f32(), index, cast_slice_mut(out), lse.map(cast_slice_mut));
     }
     let heads = inputs.heads;
     let (mut out, mut lse) = (out, lse);

@@ -60,3 +60,12 @@ pub struct Inputs<'a, T: Float> {
     /// Factor of the scores, usually 1/√head_dim.
     pub scale: T,
 }
+
+#[cfg(target_arch = "x86_64")]
+impl<'a, T: Float> Inputs<'a, T> {
+    /// The same inputs, which are of f32.
+    fn as_f32(&self) -> Inputs<'a, f32> {
+        let [q, k, v] = [self.q, self.k, self.v].map(bytemuck::cast_slice);
+        Inputs { q, k, v, heads: self.heads, scale: self.scale.to_f64() as f32 }
+    }
+}

@@ -1,11 +1,12 @@
 //! Forward in f32 on AVX-512: scores and weighted sums of twelve rows by products of blocks (`packed`), with the keys and
 //! values that the tiles share in panels. A row's leaf keys follow by dot products. Sums run in the order of positions.
 //!
-//! On two cores of AMD EPYC (AVX-512), 50 steps of 100 leaves of two rows, 6 heads of 48: see benches/results/label-cpu.md.
+//! The time of it is in benches/results/label-cpu.md.
 
-use super::tile::RowKeys;
-use super::{Heads, Inputs};
-use crate::device::cpu::avx512::{exp, first, transpose};
+use super::{add_scaled, dot, load_columns, load_rows, run_of};
+use crate::device::cpu::avx512::{exp, first};
+use crate::device::cpu::forest_attention::tile::RowKeys;
+use crate::device::cpu::forest_attention::{Heads, Inputs};
 use crate::device::cpu::matmul::Terms;
 use crate::device::cpu::packed::{COLUMNS, Place, ROWS, block_f32};
 use crate::device::{AttentionIndex, Tile};
@@ -38,8 +39,8 @@ struct Scratch {
     scores: Vec<f32>,
 }
 
-/// As [`forward`](super::forward).
-pub(super) fn forward(inputs: Inputs<f32>, index: &AttentionIndex, out: &mut [f32], lse: Option<&mut [f32]>) {
+/// As [`forward`](crate::device::cpu::forest_attention::forward).
+pub fn forward(inputs: Inputs<f32>, index: &AttentionIndex, out: &mut [f32], lse: Option<&mut [f32]>) {
     let heads = inputs.heads;
     let (mut out, mut lse) = (out, lse);
     let mut tasks = Vec::with_capacity(index.tiles().len());
@@ -138,43 +139,20 @@ fn ahead(inputs: &Inputs<f32>, index: &AttentionIndex, rows: Range<usize>, head:
     }
 }
 
-/// The shared keys from the first to past the last that a row of the block sees.
-fn run_of(keys: &[RowKeys]) -> Range<usize> {
-    let (mut start, mut end) = (usize::MAX, 0);
-    for keys in keys {
-        (start, end) = (start.min(keys.ahead), end.max(keys.shared_end()));
-    }
-    start.min(end)..end
-}
-
 impl Scratch {
     /// Takes the heads `kv_heads` of the shared keys and values.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     fn load(&mut self, inputs: &Inputs<f32>, kv_heads: Range<usize>) {
         let (head_dim, width) = (inputs.heads.head_dim, inputs.heads.kv_width());
-        let [k, v]: [&[u32]; 2] = [inputs.k, inputs.v].map(bytemuck::cast_slice);
         let (keys, values) = (self.keys_of_head(head_dim), self.values_of_head(head_dim));
         self.keys.resize(kv_heads.len() * keys, 0);
         self.values.resize(kv_heads.len() * values, 0);
         for (i, head) in kv_heads.enumerate() {
-            let panels = self.keys[i * keys..(i + 1) * keys].chunks_exact_mut(COLUMNS * head_dim);
-            for (shared, panel) in self.shared.chunks(COLUMNS).zip(panels) {
-                let mut rows = [k.as_ptr(); COLUMNS];
-                for (to, &row) in rows.iter_mut().zip(shared) {
-                    *to = k[row * width + head * head_dim..][..head_dim].as_ptr();
-                }
-                // SAFETY: rows of head_dim words; the panel has as many rows of COLUMNS.
-                unsafe { transpose(&rows[..shared.len()], head_dim, panel.as_mut_ptr(), COLUMNS) };
-            }
-            let panels = self.values[i * values..(i + 1) * values]
-                .chunks_exact_mut(COLUMNS * self.shared.len().max(1));
-            for (number, panel) in panels.enumerate() {
-                let columns = number * COLUMNS..head_dim.min((number + 1) * COLUMNS);
-                for (to, &row) in panel.chunks_exact_mut(COLUMNS).zip(&self.shared) {
-                    let from = &v[row * width + head * head_dim..][columns.clone()];
-                    to[..from.len()].copy_from_slice(from);
-                }
-            }
+            let columns = head * head_dim..(head + 1) * head_dim;
+            let (keys, values) =
+                (&mut self.keys[i * keys..][..keys], &mut self.values[i * values..][..values]);
+            load_columns(inputs.k, width, columns.clone(), &self.shared, keys);
+            load_rows(inputs.v, width, columns, &self.shared, values);
         }
     }
 
@@ -269,38 +247,6 @@ impl Scratch {
                 let value = &inputs.v[key * kv_width + kv_head * head_dim..][..head_dim];
                 add_scaled(weight, value, &mut out[r * width + head * head_dim..][..head_dim]);
             }
-        }
-    }
-}
-
-/// Σ aᵢ·bᵢ over the length of a.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    assert!(a.len() <= b.len());
-    let mut sum = _mm512_setzero_ps();
-    for from in (0..a.len()).step_by(16) {
-        let mask = first(a.len() - from);
-        // SAFETY: the mask leaves what both have.
-        let [x, y] = [a, b].map(|x| unsafe { _mm512_maskz_loadu_ps(mask, x.as_ptr().add(from)) });
-        sum = _mm512_fmadd_ps(x, y, sum);
-    }
-    _mm512_reduce_add_ps(sum)
-}
-
-/// y += a·x.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn add_scaled(a: f32, x: &[f32], y: &mut [f32]) {
-    assert!(x.len() == y.len());
-    for from in (0..x.len()).step_by(16) {
-        let mask = first(x.len() - from);
-        // SAFETY: the mask leaves what both have.
-        unsafe {
-            let x = _mm512_maskz_loadu_ps(mask, x.as_ptr().add(from));
-            let sum = _mm512_maskz_loadu_ps(mask, y.as_ptr().add(from));
-            let sum = _mm512_fmadd_ps(_mm512_set1_ps(a), x, sum);
-            _mm512_mask_storeu_ps(y.as_mut_ptr().add(from), mask, sum);
         }
     }
 }
