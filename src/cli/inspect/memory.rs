@@ -169,7 +169,7 @@ pub fn label(decoder: &DecoderConfig, settings: &RunConfig, items: usize, device
 
 /// `lea train` of the variant LEA: the labels of all steps, read whole, and the users' steps as they are trained on; four
 /// times the parameters of each network but for gradients, which one has at a time, and the best; a pass of `batch_steps`
-/// steps with logits over all items, or the label file that is being read, or the scores of an evaluation.
+/// steps with the scores of a block of them, or the label file that is being read, or the rows of an evaluation.
 pub fn train(decoder: &DecoderConfig, settings: &RunConfig, size: &DataSize) -> Estimate {
     let (rec, label) = (settings.rec.clone().with_variant(Variant::Lea), &settings.le.label);
     let (d, steps) = (decoder.hidden_size, size.interactions.saturating_sub(size.users));
@@ -180,9 +180,11 @@ pub fn train(decoder: &DecoderConfig, settings: &RunConfig, size: &DataSize) -> 
     // Moments and value of each, one gradient, the best weights; a second gradient of the table that two uses share.
     let trained = F32 * (parameters(&rec, size.items, d) * (3 * networks + 2) + table);
     let rows = rec.batch_steps;
-    let pass = F32 * (product(&[3, rows, size.items]) + product(&[rows, encoder_row(&rec) + 4 * d]));
-    // A tenth of the steps validates; they are ranked in pieces of 2048 rows and 2²³ scores.
-    let evaluation = F32 * product(&[(steps / 10).min(2048), size.items]).min(1 << 23);
+    // Scores and their gradients of a block of rows, and the table as a product wants it.
+    let scores = product(&[rows, size.items]).min((size.items as u64).max(1 << 19));
+    let pass = F32 * (2 * scores + table + product(&[rows, encoder_row(&rec) + 4 * d]));
+    // A tenth of the steps validates; their histories are read in pieces of 16,384 rows, of which about eight are held.
+    let evaluation = F32 * product(&[(steps / 10 * rec.history).min(16_384), 8, rec.width]);
     Estimate {
         weights: labels.saturating_add(product(&[96, size.users]) + product(&[13, size.interactions])),
         trained,
