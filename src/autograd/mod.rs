@@ -121,10 +121,15 @@ fn with_recording<R>(on: bool, f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Whether what is applied to `inputs` here is recorded.
+pub fn is_recorded(inputs: &[&Var]) -> bool {
+    RECORDING.get() && inputs.iter().any(|v| v.requires_grad())
+}
+
 /// Runs `op` on `inputs` and records it when one of them requires a gradient.
 pub fn apply(mut op: impl Op + 'static, inputs: &[&Var]) -> Result<Var> {
     let needs: Vec<bool> = inputs.iter().map(|v| v.requires_grad()).collect();
-    let record = RECORDING.get() && needs.contains(&true);
+    let record = is_recorded(inputs);
     let values: Vec<&Tensor> = inputs.iter().map(|v| &v.value).collect();
     let device = values.first().map_or(Device::Cpu, |x| x.device().clone());
     let range = profile::op(&device, op.name(), || op.cost(&values));

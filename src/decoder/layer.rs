@@ -2,11 +2,11 @@
 
 use super::rows::ReadRows;
 use crate::Result;
-use crate::autograd::{Param, Var, apply};
+use crate::autograd::{Param, Var, apply, is_recorded};
 use crate::nn::Linear;
 use crate::ops::forest_attention::AttentionIndex;
 use crate::ops::rope::RopeTable;
-use crate::ops::{ConcatRows, Embedding, ForestAttention, Reshape, RmsNorm, Rope, SwiGlu};
+use crate::ops::{ConcatRows, Embedding, ForestAttention, GatedLinear, Reshape, RmsNorm, Rope, SwiGlu};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -112,9 +112,18 @@ impl Layer {
 
     fn feed_forward(&self, x: &Var, eps: f64, step: Option<u64>) -> Result<Var> {
         let normed = apply(RmsNorm::new(eps), &[x, &self.post_norm.var()])?;
-        let gate = self.gate.run(&normed, None, step)?;
-        let up = self.up.run(&normed, None, step)?;
-        self.down.run(&apply(SwiGlu, &[&gate, &up])?, Some(x), step)
+        let plain = |linear: &Linear| linear.bias.is_none() && linear.lora.is_none();
+        let weights = [&self.gate, &self.up].map(|linear| linear.weight.var());
+        let factors = [&normed, &weights[0], &weights[1]];
+        // One op where it can be, unless a gradient is asked for: that reads gate and up.
+        let gated = if plain(&self.gate) && plain(&self.up) && !is_recorded(&factors) {
+            apply(GatedLinear, &factors)?
+        } else {
+            let gate = self.gate.run(&normed, None, step)?;
+            let up = self.up.run(&normed, None, step)?;
+            apply(SwiGlu, &[&gate, &up])?
+        };
+        self.down.run(&gated, Some(x), step)
     }
 
     /// The projections, in the order of their names in [`PROJECTIONS`](super::lora::PROJECTIONS).

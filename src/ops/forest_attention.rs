@@ -275,12 +275,15 @@ mod tests {
         let whole = Arc::new(forest());
         let windowed = Arc::new(forest().windowed(4).unwrap());
         let causal = Arc::new(AttentionIndex::causal(&[50, 1, 30]).unwrap());
+        let leaves = (0..40).map(|i| RowRanges([(0, 0), (0, 0), (0, 0), (i / 2 * 2, i + 1)])).collect();
+        let leaves = Arc::new(AttentionIndex::new(leaves, 40).unwrap());
         for (index, (heads, kv_heads, hd)) in [
             (&whole, (4, 2, 24)),
             (&whole, (3, 1, 33)),
             (&windowed, (2, 1, 16)),
             (&causal, (2, 2, 32)),
             (&causal, (1, 1, 7)),
+            (&leaves, (2, 1, 9)),
         ] {
             let n = index.rows();
             let random = |seed, width| gradcheck::random(&[n, width], seed).to_f64_vec().unwrap();

@@ -180,11 +180,16 @@ pub fn train(decoder: &DecoderConfig, settings: &RunConfig, size: &DataSize) -> 
     // Moments and value of each, one gradient, the best weights; a second gradient of the table that two uses share.
     let trained = F32 * (parameters(&rec, size.items, d) * (3 * networks + 2) + table);
     let rows = rec.batch_steps;
-    // Scores and their gradients of a block of rows, and the table as a product wants it.
+    // Scores of a block of rows, their gradients and those of a search; the table as a product wants it.
     let scores = product(&[rows, size.items]).min((size.items as u64).max(1 << 19));
-    let pass = F32 * (2 * scores + table + product(&[rows, encoder_row(&rec) + 4 * d]));
-    // A tenth of the steps validates; their histories are read in pieces of 16,384 rows, of which about eight are held.
-    let evaluation = F32 * product(&[(steps / 10 * rec.history).min(16_384), 8, rec.width]);
+    let pass = F32 * (3 * scores + table + product(&[rows, encoder_row(&rec) + 4 * d]));
+    // A tenth of the users validates; their histories, and one more for each step past the first, are read in pieces of
+    // 16,384 rows, of which about eight are held.
+    let each = steps / size.users.max(1);
+    let read =
+        each.min(rec.history).saturating_add(each.saturating_sub(rec.history).saturating_mul(rec.history));
+    let read = (size.users / 10).saturating_mul(read).min(16_384);
+    let evaluation = F32 * product(&[read, 8, rec.width]);
     Estimate {
         weights: labels.saturating_add(product(&[96, size.users]) + product(&[13, size.interactions])),
         trained,

@@ -153,7 +153,7 @@ impl<'a, T: Float> Terms<'a, T> {
 
 /// f32 on AVX-512: the crate reaches less than half of what such a processor does.
 #[cfg(target_arch = "x86_64")]
-mod native {
+pub(super) mod native {
     use super::super::avx512::transpose;
     use super::super::packed::{COLUMNS, Panels, Rows, Words, pitch, product};
     use super::{Matrix, Terms};
@@ -189,7 +189,7 @@ mod native {
     }
 
     /// Rows where they are, or copied apart.
-    struct InPlace<'a>(Matrix<'a, f32>);
+    pub struct InPlace<'a>(pub Matrix<'a, f32>);
 
     impl Rows for InPlace<'_> {
         fn words<'a>(

@@ -40,7 +40,7 @@ fn widened(x: &[f32], w: &[bf16], c: &mut [f32], [n, k]: [usize; 2], terms: Term
 }
 
 #[cfg(target_arch = "x86_64")]
-mod native {
+pub(super) mod native {
     use super::super::avx512::transpose;
     use super::super::matmul::Terms;
     use super::super::packed::{COLUMNS, Panels, Rows, Words, pitch, product};
@@ -49,8 +49,13 @@ mod native {
     use std::ops::Range;
 
     pub fn matmul(x: &[f32], w: &[bf16], c: &mut [f32], [n, k]: [usize; 2], terms: Terms<f32>) {
+        product(Words::Pair, &Rounded { x, k }, &pack(w, [n, k]), c, terms);
+    }
+
+    /// w in panels of pairs.
+    pub fn pack(w: &[bf16], [n, k]: [usize; 2]) -> Panels {
         let depth = k.div_ceil(2);
-        let panels = Panels::fill(n, depth, |first, count, panel| {
+        Panels::fill(n, depth, |first, count, panel| {
             if k.is_multiple_of(2) {
                 let mut rows = [w.as_ptr().cast(); COLUMNS];
                 for (column, to) in rows.iter_mut().enumerate().take(count) {
@@ -66,14 +71,13 @@ mod native {
                     *to = u32::from(pair[0].to_bits()) | u32::from(high) << 16;
                 }
             }
-        });
-        product(Words::Pair, &Rounded { x, k }, &panels, c, terms);
+        })
     }
 
     /// Rows of f32 as pairs of bf16.
-    struct Rounded<'a> {
-        x: &'a [f32],
-        k: usize,
+    pub struct Rounded<'a> {
+        pub x: &'a [f32],
+        pub k: usize,
     }
 
     impl Rows for Rounded<'_> {

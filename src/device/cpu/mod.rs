@@ -18,6 +18,7 @@ pub mod embedding;
 mod float;
 pub mod forest_attention;
 mod frozen;
+pub mod gated_linear;
 pub mod gather_dot;
 pub mod gru;
 pub mod l2_normalize;

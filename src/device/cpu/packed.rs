@@ -6,7 +6,9 @@
 //! itself and B alone. Bound by arithmetic: 24 vector multiply-adds take 14 loads.
 
 use super::avx512::first;
+use super::map::Map;
 use super::matmul::Terms;
+use super::swiglu::SwiGlu;
 use rayon::prelude::*;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -21,6 +23,9 @@ const DEPTH: usize = 512;
 const TASK: usize = 1 << 22;
 /// Most rows of a task: with a pass's words of them, and a panel, the second cache is about half full.
 const HEIGHT: usize = 20 * ROWS;
+
+/// Most words of a that a task of [`gated`] takes, unless a block of rows has more.
+const GATED: usize = 1 << 16;
 
 /// What the words of both factors are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +130,67 @@ pub fn product(kind: Words, a: &impl Rows, b: &Panels, c: &mut [f32], terms: Ter
             }
         }
     });
+}
+
+/// y = silu(a·gate)·(a·up); both factors alike, `y: [rows, n]`. The products of a block go no further than the nearest cache.
+pub fn gated(kind: Words, a: &impl Rows, gate: &Panels, up: &Panels, y: &mut [f32]) {
+    let Panels { n, depth, .. } = *gate;
+    assert!((n, depth) == (up.n, up.depth));
+    let rows = y.len() / n.max(1);
+    if rows == 0 {
+        return;
+    }
+    let height = (TASK / (2 * n * depth).max(1))
+        .min(GATED / depth.max(1))
+        .clamp(1, rows.div_ceil(rayon::current_num_threads()));
+    let height = height.next_multiple_of(ROWS);
+    y.par_chunks_mut(height * n).enumerate().for_each_init(Vec::new, |scratch, (task, y)| {
+        let first = task * height;
+        let rows = y.len() / n;
+        let (words, pitch) = a.words(first..first + rows, 0..depth, scratch);
+        let (mut gates, mut ups) = ([0.0; ROWS * COLUMNS], [0.0; ROWS * COLUMNS]);
+        for column in (0..n).step_by(COLUMNS) {
+            let panel = column * depth..(column + COLUMNS) * depth;
+            let columns = COLUMNS.min(n - column);
+            let place = Place { n: COLUMNS, end: columns, pitch, row: 0, column: 0 };
+            for row in (0..rows).step_by(ROWS) {
+                let (left, own) = (rows - row, &words[row * pitch..]);
+                // SAFETY: the features were found at run time by whoever chose this product. Both have ROWS rows of COLUMNS.
+                unsafe {
+                    block_of(
+                        kind,
+                        left,
+                        own,
+                        &gate.words[panel.clone()],
+                        gates.as_mut_ptr(),
+                        place,
+                        Terms::default(),
+                    );
+                    block_of(
+                        kind,
+                        left,
+                        own,
+                        &up.words[panel.clone()],
+                        ups.as_mut_ptr(),
+                        place,
+                        Terms::default(),
+                    );
+                    gate_rows(&mut gates, &ups);
+                }
+                for (r, gated) in gates.chunks_exact(COLUMNS).enumerate().take(left) {
+                    y[(row + r) * n + column..][..columns].copy_from_slice(&gated[..columns]);
+                }
+            }
+        }
+    });
+}
+
+/// silu(gate)·up in place of the gate.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+fn gate_rows(gates: &mut [f32; ROWS * COLUMNS], ups: &[f32; ROWS * COLUMNS]) {
+    for (gate, &up) in gates.iter_mut().zip(ups) {
+        *gate = Map::<f32, 2>::at::<true>(SwiGlu, [*gate, up]);
+    }
 }
 
 /// Where a block's results go.

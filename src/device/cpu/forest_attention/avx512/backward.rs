@@ -166,6 +166,9 @@ impl Scratch {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     fn key_grads(&mut self, q: &[f32], dout: &[f32], head: usize, heads: Heads, stride: usize) {
         let (head_dim, width, rows) = (heads.head_dim, heads.q_width(), self.rows.len());
+        if self.shared.is_empty() {
+            return;
+        }
         let columns = head * head_dim..(head + 1) * head_dim;
         let factors = [(q, &self.grads), (dout, &self.weights)];
         for ((x, factor), sums) in factors.into_iter().zip(&mut self.sums) {
