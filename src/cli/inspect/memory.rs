@@ -181,7 +181,7 @@ pub fn train(decoder: &DecoderConfig, settings: &RunConfig, size: &DataSize) -> 
     let trained = F32 * (parameters(&rec, size.items, d) * (3 * networks + 2) + table);
     let rows = rec.batch_steps;
     // Scores of a block of rows, their gradients and those of a search; the table as a product wants it.
-    let scores = product(&[rows, size.items]).min((size.items as u64).max(1 << 19));
+    let scores = product(&[rows, size.items]).min((size.items as u64).max(1 << 21));
     let pass = F32 * (3 * scores + table + product(&[rows, encoder_row(&rec) + 4 * d]));
     // A tenth of the users validates; their histories, and one more for each step past the first, are read in pieces of
     // 16,384 rows, of which about eight are held.

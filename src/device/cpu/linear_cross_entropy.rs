@@ -7,8 +7,9 @@ use super::elementwise::{add_assign, sum_rows};
 use super::matmul::{Matrix, Terms, matmul, matmul_with};
 use super::{Buffer, Float};
 
-/// Scores of a block, at most, unless a single row has more: with their gradients 4 MiB of f32.
-const SCORES: usize = 1 << 19;
+/// Scores of a block, at most, unless a single row has more: with their gradients 16 MiB of f32. Smaller blocks would lie in
+/// nearer caches, but add to the weight's gradient more often, which costs more.
+const SCORES: usize = 1 << 21;
 
 /// A linear head over some rows, and the columns that they should score highest.
 #[derive(Clone, Copy)]
