@@ -60,7 +60,7 @@ impl TreeBackward<'_, f32> {
             scratch.load(self.inputs.k, self.inputs.v, kv_width, columns);
             for head in kv_head * group..(kv_head + 1) * group {
                 self.row_grads(tile, &keys, (head, kv_head), scratch, stride);
-                scratch.key_grads(&self.inputs.q, &self.outputs.dout, head, self.inputs.heads, stride);
+                scratch.key_grads(self.inputs.q, self.outputs.dout, head, self.inputs.heads, stride);
             }
             let Scratch { shared, sums: [dk, dv], .. } = &*scratch;
             for (j, &key) in shared.iter().enumerate() {
