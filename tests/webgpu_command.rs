@@ -32,7 +32,9 @@ fn names_that_mean_no_device_are_answered_with_those_there_are() {
     };
     assert!(refuse("gpu").contains("name cpu, cuda, cuda:NUMBER, webgpu, webgpu:NUMBER"));
     let adapters = adapter::list();
-    for device in ["webgpu:99", "webgpu:no such adapter", "webgpu:"] {
+    // Names of software adapters hold small numbers, such as their compiler's version.
+    let past = format!("webgpu:{}", adapters.len());
+    for device in ["webgpu:99", &past, "webgpu:no such adapter", "webgpu:", "webgpu: "] {
         let message = refuse(device);
         match adapters.first() {
             Some(first) => assert!(message.contains(&first.info.name), "{message}"),
@@ -77,6 +79,28 @@ fn the_doctor_lists_adapters_and_has_a_clear_line_where_there_is_none() {
         assert!(text.contains("/nowhere.json"), "{text}");
         if found["cuda"].as_array().unwrap().is_empty() {
             assert!(text.contains("--device auto takes cpu"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn auto_tells_in_one_line_what_it_took_and_what_it_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["generate", "--decoder", "nowhere", "a text", "--device", "auto"];
+    let output = lea(folder.path(), &args);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lines: Vec<&str> = told.lines().filter(|line| line.starts_with("--device auto takes ")).collect();
+    assert_eq!(lines.len(), 1, "{told}");
+    let adapters = adapter::list();
+    let found: Value = serde_json::from_slice(&lea(folder.path(), &["doctor", "--json"]).stdout).unwrap();
+    if found["cuda"].as_array().unwrap().is_empty() {
+        assert!(lines[0].contains("passed over: cuda (") && !lines[0].contains("--device cpu"), "{told}");
+        if adapters.iter().all(adapter::Description::is_software) {
+            assert!(lines[0].starts_with("--device auto takes cpu"), "{told}");
+            assert!(
+                adapters.iter().all(|a| lines[0].contains(&format!("webgpu:{} (software)", a.index))),
+                "{told}"
+            );
         }
     }
 }

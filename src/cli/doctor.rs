@@ -55,7 +55,7 @@ pub fn run(args: DoctorCommand) -> Result<()> {
 
 /// What `--device auto` takes.
 fn choice(gpus: &[cuda::Description], adapters: &[adapter::Description]) -> String {
-    match (cuda::best(gpus), adapter::best_hardware(adapters)) {
+    match (cuda::best(gpus), adapter::hardware(adapters).first()) {
         (Some(found), _) => format!("cuda:{}", found.index),
         (None, Some(found)) => format!("webgpu:{}", found.index),
         (None, None) => "cpu".into(),

@@ -23,7 +23,7 @@ pub mod run;
 pub mod split;
 pub mod train;
 
-use crate::device::{FrozenType, cpu, cuda, webgpu};
+use crate::device::{FrozenType, auto, cpu, cuda, webgpu};
 use crate::{Error, Result, interrupt};
 use clap::{Parser, Subcommand};
 
@@ -127,6 +127,9 @@ pub fn run(cli: Cli) -> Result<()> {
     for cuda in cuda::opened() {
         cli.gemm.map_or(Ok(()), |gemm| cuda.set_gemm(gemm))?;
         cli.device_memory.into_iter().for_each(|bytes| cuda.limit_memory(bytes));
+    }
+    if let Some(told) = auto::take_told() {
+        eprintln!("{told}");
     }
     for gpu in webgpu::adapter::opened() {
         gpu.tier()?;

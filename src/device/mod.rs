@@ -5,6 +5,7 @@
 
 pub mod adamw;
 mod attention_index;
+pub mod auto;
 mod cost;
 pub mod cpu;
 pub mod cuda;
@@ -60,7 +61,7 @@ impl FromStr for Device {
         };
         match (kind, which) {
             ("cpu", None) => Ok(Device::Cpu),
-            ("auto", None) => Ok(open_best()),
+            ("auto", None) => Ok(auto::open()),
             ("cuda", which) => cuda::open(which).map(Device::Cuda),
             ("webgpu", which) => webgpu::adapter::open(which).map(Device::WebGpu),
             _ => Err(Error::setting(
@@ -68,14 +69,6 @@ impl FromStr for Device {
                 "name cpu, cuda, cuda:NUMBER, webgpu, webgpu:NUMBER, webgpu:NAME or auto; `lea doctor` lists what there is",
             )),
         }
-    }
-}
-
-/// CUDA, else a hardware adapter of WebGPU, else the CPU.
-fn open_best() -> Device {
-    match cuda::open(None) {
-        Ok(cuda) => Device::Cuda(cuda),
-        Err(_) => webgpu::adapter::open_hardware().map_or(Device::Cpu, Device::WebGpu),
     }
 }
 

@@ -66,21 +66,38 @@ pub fn list() -> Vec<Description> {
     all().into_iter().map(|(_, description)| description).collect()
 }
 
-/// How much is to be expected of an adapter's kind.
-fn rank(kind: wgpu::DeviceType) -> u8 {
-    match kind {
+/// What is to be expected of an adapter, most first: its kind, then, among equals, f16 in shaders, wide subgroups (0 without
+/// any) and how much one binding, one workgroup and one buffer hold.
+fn rank(found: &Description) -> impl Ord + use<> {
+    let kind = match found.info.device_type {
         wgpu::DeviceType::DiscreteGpu => 4,
         wgpu::DeviceType::IntegratedGpu => 3,
         wgpu::DeviceType::VirtualGpu => 2,
         wgpu::DeviceType::Other => 1,
         wgpu::DeviceType::Cpu => 0,
-    }
+    };
+    let subgroups = found.features.contains(wgpu::Features::SUBGROUP);
+    (
+        kind,
+        found.features.contains(wgpu::Features::SHADER_F16),
+        if subgroups { found.info.subgroup_max_size } else { 0 },
+        found.limits.max_storage_buffer_binding_size,
+        found.limits.max_compute_invocations_per_workgroup,
+        found.limits.max_buffer_size,
+    )
+}
+
+/// The best first; of equals the one that is listed first.
+fn best_first<'a>(adapters: impl Iterator<Item = &'a Description>) -> Vec<&'a Description> {
+    let mut sorted: Vec<_> = adapters.collect();
+    sorted.sort_by_key(|found| std::cmp::Reverse(rank(found)));
+    sorted
 }
 
 static OPEN: Mutex<Vec<(usize, Gpu)>> = Mutex::new(Vec::new());
 
-/// Opens the adapter that `which` means: nothing for the best one, a number of [`list`], or a part of a name. An adapter
-/// is opened once a process, and again where the device that it gave was lost.
+/// Opens the adapter that `which` means: nothing for the best one, digits for its number in [`list`], else a part of a name;
+/// blanks around it do not count. An adapter is opened once a process, and again where the device that it gave was lost.
 pub fn open(which: Option<&str>) -> Result<Gpu> {
     let mut open = OPEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let adapters = all();
@@ -129,18 +146,9 @@ fn chosen(which: &str) -> Result<(wgpu::Adapter, Description)> {
     Ok(adapters.into_iter().nth(chosen).expect("chosen among them"))
 }
 
-/// The best of `adapters` that is no software.
-pub fn best_hardware(adapters: &[Description]) -> Option<&Description> {
-    let hardware = adapters.iter().filter(|d| !d.is_software());
-    // The first of equals.
-    hardware.rev().max_by_key(|d| rank(d.info.device_type))
-}
-
-/// Opens the best adapter that is no software.
-pub fn open_hardware() -> Option<Gpu> {
-    let adapters = list();
-    let found = best_hardware(&adapters)?;
-    open(Some(&found.index.to_string())).ok()
+/// Those of `adapters` that are no software, the best first.
+pub fn hardware(adapters: &[Description]) -> Vec<&Description> {
+    best_first(adapters.iter().filter(|found| !found.is_software()))
 }
 
 /// The adapters that this process has opened.
@@ -165,19 +173,17 @@ fn choose(adapters: &[Description], which: Option<&str>) -> Result<usize> {
             "install a driver (mesa-vulkan-drivers has one that needs no GPU), or pass --device cpu",
         ));
     }
+    let which = which.map(str::trim);
     let found = match which {
-        // The first of equals.
-        None => adapters.iter().rev().max_by_key(|d| rank(d.info.device_type)).map(|d| d.index),
-        // Names hold numbers too: one that counts no adapter is a part of a name.
+        None => best_first(adapters.iter()).first().map(|found| found.index),
+        // Names hold digits too: digits alone are never taken for a part of one.
+        Some(which) if !which.is_empty() && which.bytes().all(|byte| byte.is_ascii_digit()) => {
+            which.parse().ok().filter(|&number: &usize| number < adapters.len())
+        }
         Some(which) => {
-            let by_number = which.parse::<usize>().ok().and_then(|number| adapters.get(number));
             let name = which.to_lowercase();
-            let named = || {
-                let contains =
-                    |d: &&Description| !name.is_empty() && d.info.name.to_lowercase().contains(&name);
-                adapters.iter().find(contains)
-            };
-            by_number.or_else(named).map(|d| d.index)
+            let contains = |found: &&Description| found.info.name.to_lowercase().contains(&name);
+            adapters.iter().filter(|_| !name.is_empty()).find(contains).map(|found| found.index)
         }
     };
     found.ok_or_else(|| {
@@ -209,18 +215,43 @@ mod tests {
             described(2, "Maker Y 4090", DiscreteGpu),
             described(3, "Maker Y 3060", DiscreteGpu),
         ];
-        for (which, index) in
-            [(None, 2), (Some("0"), 0), (Some("3060"), 3), (Some("maker y"), 2), (Some("SOFTWARE"), 0)]
-        {
+        for (which, index) in [
+            (None, 2),
+            (Some("0"), 0),
+            (Some("y 3060"), 3),
+            (Some("maker y"), 2),
+            (Some(" SOFTWARE"), 0),
+            (Some(" 1 "), 1),
+        ] {
             assert_eq!(choose(&adapters, which).unwrap(), index, "{which:?}");
         }
-        for which in ["77", "radeon", ""] {
+        for which in ["77", "4", "3060", "99999999999999999999999", "+1", "radeon", ""] {
             let message = choose(&adapters, Some(which)).unwrap_err().to_string();
             assert!(message.contains(which) && message.contains("webgpu:1 (Maker X Iris)"), "{message}");
         }
-        assert_eq!(best_hardware(&adapters).unwrap().index, 2);
-        assert!(best_hardware(&adapters[..1]).is_none(), "software is never taken by itself");
+        let order: Vec<_> = hardware(&adapters).iter().map(|found| found.index).collect();
+        assert_eq!(order, [2, 3, 1], "the best first, of equals the first, and no software");
         assert_eq!(choose(&adapters[..1], None).unwrap(), 0);
         assert!(choose(&[], None).unwrap_err().to_string().contains("no WebGPU adapter"));
+    }
+
+    #[test]
+    fn of_one_kind_the_adapter_that_can_do_more_is_better() {
+        use wgpu::DeviceType::{Cpu, IntegratedGpu};
+        let plain = described(0, "plain", Cpu);
+        let mut wide = described(1, "wide", Cpu);
+        wide.features = wgpu::Features::SUBGROUP;
+        wide.info.subgroup_max_size = 4;
+        let mut wider = Description { index: 2, ..wide.clone() };
+        wider.info.subgroup_max_size = 8;
+        let mut large = Description { index: 3, ..wider.clone() };
+        large.limits.max_storage_buffer_binding_size *= 2;
+        let mut halves = Description { index: 4, ..plain.clone() };
+        halves.features = wgpu::Features::SHADER_F16;
+        let hardware = described(5, "hardware", IntegratedGpu);
+        let adapters = [plain, wide, wider, large, halves, hardware];
+        for (at, expected) in (1..=6).zip([0, 1, 2, 3, 4, 5]) {
+            assert_eq!(choose(&adapters[..at], None).unwrap(), expected, "of the first {at}");
+        }
     }
 }
