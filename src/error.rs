@@ -69,15 +69,14 @@ pub enum Error {
         remedy: String,
     },
     /// The device went away: its driver was reset, or the machine took it.
-    #[error(
-        "device {device} was lost ({why}); give the same command with --resume to go on from its last checkpoint \
-         (without --overwrite), or another --device"
-    )]
+    #[error("device {device} was lost{}; {}", lost_reason(why), lost_remedy(*resumable))]
     DeviceLost {
         /// Name of the device.
         device: String,
-        /// What the driver said.
+        /// What the driver said; may be empty.
         why: String,
+        /// Whether the command can go on from a checkpoint, see [`Error::of_resumable`].
+        resumable: bool,
     },
     /// The device has not enough memory.
     #[error("device {device} is out of memory: {problem}; {remedy}")]
@@ -140,10 +139,16 @@ impl Error {
         Error::Setting { problem: problem.into(), remedy: remedy.into() }
     }
 
-    /// The same error, of a run that can be resumed: one that tells of a full disk says so.
+    /// A device that went away under a command of which nothing is known yet.
+    pub fn device_lost(device: impl Into<String>, why: impl Into<String>) -> Self {
+        Error::DeviceLost { device: device.into(), why: why.into(), resumable: false }
+    }
+
+    /// The same error, of a run that can be resumed: one that tells of a full disk or a lost device says so.
     pub fn of_resumable(self) -> Self {
         match self {
             Error::Io { path, source } if is_no_room(source.kind()) => Error::NoRoom { path, source },
+            Error::DeviceLost { device, why, .. } => Error::DeviceLost { device, why, resumable: true },
             other => other,
         }
     }
@@ -190,6 +195,24 @@ fn is_no_room(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
+/// Drivers may say nothing.
+fn lost_reason(why: &str) -> String {
+    match why.trim() {
+        "" => String::new(),
+        why => format!(" ({why})"),
+    }
+}
+
+fn lost_remedy(resumable: bool) -> &'static str {
+    match resumable {
+        true => {
+            "give the same command with --resume to go on from its last checkpoint (without --overwrite), or another \
+             --device"
+        }
+        false => "give the same command again, or another --device",
+    }
+}
+
 fn room_remedy(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::FileTooLarge => "raise the limit on the size of files (ulimit -f)",
@@ -228,5 +251,17 @@ mod tests {
             assert!(message.contains(room) && message.contains("same command with --resume"), "{message}");
         }
         assert!(!told(ErrorKind::NotFound).contains("--resume"));
+    }
+
+    #[test]
+    fn a_lost_device_is_told_with_the_reason_there_is_and_with_resume_only_where_that_is_a_flag() {
+        let lost = |why: &str| Error::device_lost("webgpu:0", why);
+        let message = lost(" ").to_string();
+        assert_eq!(message, "device webgpu:0 was lost; give the same command again, or another --device");
+        let message = lost("reset").of_resumable().to_string();
+        assert!(
+            message.starts_with("device webgpu:0 was lost (reset); ") && message.contains("--resume"),
+            "{message}"
+        );
     }
 }

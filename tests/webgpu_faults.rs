@@ -93,3 +93,26 @@ fn labelling_takes_smaller_packs_where_memory_is_short_and_refuses_what_cannot_f
     assert_eq!(output.status.code(), Some(2), "{}", told(&output));
     assert!(told(&output).contains("give megabytes"), "{}", told(&output));
 }
+
+#[test]
+fn text_that_loses_its_device_ends_its_line_and_is_not_told_to_resume() {
+    let Some(device) = device("text that loses its device") else { return };
+    let workshop = Workshop::new(60);
+    let generate = |launches: u64| {
+        let launches = launches.to_string();
+        let args = ["generate", "--decoder", "decoder", "a text", "--max-tokens", "200", "--device", &device];
+        let args = [&args[..], &["--lose-device-after", &launches, "--temperature", "2"]].concat();
+        lea(&args).current_dir(workshop.path("")).output().unwrap()
+    };
+    // Lost at once, and amid the text: both end the line that they began.
+    let early = generate(1);
+    let amid =
+        (8..14).map(|power| generate(1 << power)).find(|output| output.stdout.len() > early.stdout.len());
+    for output in [early, amid.unwrap()] {
+        assert!(!output.status.success());
+        let message = told(&output);
+        assert!(message.contains("was lost") && !message.contains("--resume"), "{message}");
+        assert!(!message.contains("()"), "{message}");
+        assert!(output.stdout.last().is_none_or(|&last| last == b'\n'), "{:?}", output.stdout);
+    }
+}

@@ -43,8 +43,14 @@ pub fn run(args: GenerateCommand) -> Result<()> {
         seed: args.seed,
     };
     let prompt = tokenizer.encode_prompt(&args.text)?;
-    generate(&decoder, &tokenizer, &prompt, &config, print)?;
-    print("\n")
+    let mut begun = false;
+    let done = generate(&decoder, &tokenizer, &prompt, &config, |piece| {
+        begun |= !piece.is_empty();
+        print(piece)
+    });
+    // What is told of an error stands in a line of its own.
+    let ended = if done.is_ok() || begun { print("\n") } else { Ok(()) };
+    done.and(ended)
 }
 
 /// Prints without a line break. A reader that has gone away (as `head` does) is no error.

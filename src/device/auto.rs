@@ -53,7 +53,10 @@ fn first_that_opens<D>(tries: impl Iterator<Item = (String, Result<D>)>) -> (Opt
         match tried {
             Ok(device) => return (Some(device), passed_over),
             // What to do instead is for those who named the device.
-            Err(Error::Setting { problem, .. }) => passed_over.push(format!("{name} ({problem})")),
+            Err(Error::Setting { problem, .. }) => {
+                let why = problem.strip_prefix(&format!("device {name}: ")).unwrap_or(&problem);
+                passed_over.push(format!("{name} ({why})"));
+            }
             Err(error) => passed_over.push(format!("{name} ({error})")),
         }
     }
@@ -68,7 +71,7 @@ mod tests {
     fn one_that_does_not_open_is_passed_over_with_the_reason_and_the_next_is_tried() {
         let refused = |why: &str| Err(Error::setting(why, "pass another"));
         let mut tries = vec![
-            ("cuda".to_string(), refused("there is no driver")),
+            ("cuda".to_string(), refused("device cuda: there is no driver")),
             ("webgpu:1".into(), refused("its driver is broken")),
             ("webgpu:0".into(), Ok(7)),
             ("webgpu:2".into(), Ok(8)),

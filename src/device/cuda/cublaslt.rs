@@ -122,7 +122,7 @@ fn check(cuda: &Cuda, status: sys::cublasStatus_t) -> Result<()> {
         S::CUBLAS_STATUS_SUCCESS => Ok(()),
         S::CUBLAS_STATUS_EXECUTION_FAILED
         | S::CUBLAS_STATUS_INTERNAL_ERROR
-        | S::CUBLAS_STATUS_MAPPING_ERROR => Err(Error::DeviceLost { device, why }),
+        | S::CUBLAS_STATUS_MAPPING_ERROR => Err(Error::device_lost(device, why)),
         _ => Err(Error::DeviceRefused { device, why }),
     }
 }

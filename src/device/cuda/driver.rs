@@ -188,6 +188,6 @@ pub(super) fn check(device: &impl std::fmt::Display, status: CUresult) -> Result
             Err(Error::DeviceRefused { device: device(), why: describe(status) })
         }
         // After anything else the context is lost: the driver answers every later call with the same error.
-        _ => Err(Error::DeviceLost { device: device(), why: describe(status) }),
+        _ => Err(Error::device_lost(device(), describe(status))),
     }
 }

@@ -77,7 +77,7 @@ impl Fault {
         let device = device.to_string();
         match what {
             None => Ok(()),
-            Some(What::Lost(why)) => Err(Error::DeviceLost { device, why }),
+            Some(What::Lost(why)) => Err(Error::device_lost(device, why)),
             Some(What::Memory) => Err(Error::DeviceMemory {
                 device,
                 problem: "the driver has no more".into(),
