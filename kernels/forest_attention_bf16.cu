@@ -1,13 +1,14 @@
 // Forest attention forward on tensor cores: out = softmax(scale q k^T) v with q, k, v and the weights rounded to bf16, sums and the
 // softmax in f32. For sm_80 and later; gradients are those of forest_attention.cu.
-//   q, out [rows, heads hd] f32; k, v [keys, kv_heads, width] bf16 as `round` leaves them, zeros from hd to width;
+//   q, out [rows, heads hd] f32; leaf_k, leaf_v [keys, kv_heads hd] f32;
+//   k, v [shared keys, kv_heads, width] bf16: those of them that tiles share, as `round` leaves them, zeros from hd to width;
 //   lse [rows, heads] f32, the log-sum-exp of a row's scores. Query head h reads key head h / group.
-//   tiles [tiles, 8]: first row, rows, and the start and the length of the root, trunk and stem keys that they share.
+//   tiles [tiles, 8]: first row, rows, and the start among shared keys and the length of the root, trunk and stem keys that they share.
 //   rows_of [rows, 4]: how many of the shared keys a row sees, from the first on; its leaf keys from, to; nothing.
 // One block of four warps a tile and key head (and 64 heads of a larger group). Rows of the product are rows of the tile times
 // heads of the group, 16 a warp; a warp without rows only copies. Shared keys go through shared memory CHUNK at a time, copied beside
 // the threads: values while scores are taken, the next keys while the values are multiplied. A row's own leaf keys, one where the
-// closing text is empty, follow as f32 sums of products of the rounded values.
+// closing text is empty, follow as f32 sums of products of the rounded values, read as they are: nobody else reads them.
 // A row's bits depend on its own keys alone: chunks are counted from its first key, which is that of all rows of its tile; keys that it
 // does not see weigh exactly 0; products of 16 keys are added up in the order of keys.
 // Bound by arithmetic: 128 CHUNK hd multiply-adds for 4 CHUNK hd bytes of keys and values. See NOTES.md.
@@ -123,7 +124,8 @@ __device__ __forceinline__ void add_values(const bf16* values, unsigned limit, c
 
 template <int WIDTH>
 __device__ __forceinline__ void attention_forward(RoundedShape shape, const uint4* tiles, const uint4* rows_of, const float* q,
-                                                  const bf16* k, const bf16* v, float* out, float* lse, bf16* shared) {
+                                                  const float* leaf_k, const float* leaf_v, const bf16* k, const bf16* v,
+                                                  float* out, float* lse, bf16* shared) {
     // A lane's part of the queries stays in registers where there is room.
     constexpr bool HELD = WIDTH <= 128;
     constexpr int MATRIX = TILE * (WIDTH + PAD);
@@ -146,13 +148,10 @@ __device__ __forceinline__ void attention_forward(RoundedShape shape, const uint
     load_queries<WIDTH>(q, hd, rows, queries, [&](unsigned row) { return place_of(row) * hd; });
     const unsigned lane = threadIdx.x % WARP, of_warp = threadIdx.x / WARP * WARP_ROWS;
     const unsigned mine[2] = {of_warp + lane / 4, of_warp + lane / 4 + 8};
-    uint4 own[2];
-    unsigned seen[2];
-    for (int r = 0; r < 2; r++) {
-        own[r] = make_uint4(0, 0, 0, 0);
-        if (mine[r] < rows) own[r] = rows_of[first_row + (mine[r] + skipped) / group];
-        seen[r] = own[r].x;
-    }
+    auto of_row = [&](unsigned row) {
+        return row < rows ? rows_of[first_row + (row + skipped) / group] : make_uint4(0, 0, 0, 0);
+    };
+    const unsigned seen[2] = {of_row(mine[0]).x, of_row(mine[1]).x};
     const unsigned warp_sees = warp_most(max(seen[0], seen[1]));
     const float factor = shape.scale * LOG2_E;
     Rows<WIDTH> state;
@@ -189,7 +188,13 @@ __device__ __forceinline__ void attention_forward(RoundedShape shape, const uint
     for (int r = 0; r < 2; r++) state.total[r] = quad_sum(state.total[r]);
     const bf16* query = queries + mine[0] * (WIDTH + PAD) + lane % 4 * 2;
     auto pair_at = [&](int r, int j) { return *(const unsigned*)(query + r * 8 * (WIDTH + PAD) + j * 8); };
-    add_leaf(k, v, pitch, pair_at, factor, own, state);
+    const uint4 own[2] = {of_row(mine[0]), of_row(mine[1])};
+    const size_t of_head = (size_t)kv_head * hd, leaf_pitch = (size_t)(shape.heads / group) * hd;
+    // The widest heads have no registers for both.
+    if (WIDTH <= 128 && hd == WIDTH && ((size_t)leaf_k | (size_t)leaf_v) % 8 == 0)
+        add_leaf(LeafKeys<WIDTH, WIDTH <= 128>{leaf_k + of_head, leaf_v + of_head, leaf_pitch, hd}, pair_at, factor, own, state);
+    else
+        add_leaf(LeafKeys<WIDTH, false>{leaf_k + of_head, leaf_v + of_head, leaf_pitch, hd}, pair_at, factor, own, state);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         if (mine[r] >= rows) continue;
@@ -208,11 +213,13 @@ __device__ __forceinline__ void attention_forward(RoundedShape shape, const uint
 
 }  // namespace lea
 
-// Keys or values rounded: to [len / width, width] from [len / width, hd], zeros from hd on. One thread two elements; `len` counts pairs.
-KERNEL(256, lea_forest_attention_bf16_round, size_t len, unsigned hd, unsigned width, const float* from, unsigned* to) {
+// Keys or values of the listed rows rounded: to [listed, kv_heads, width] from [keys, kv_heads, hd], zeros from hd on. One thread two
+// elements; `len` counts pairs.
+KERNEL(256, lea_forest_attention_bf16_round, size_t len, unsigned kv_heads, unsigned hd, unsigned width, const unsigned* listed,
+       const float* from, unsigned* to) {
     const size_t i = lea::global_thread();
     if (i >= len) return;
-    const size_t row = i / (width / 2);
+    const size_t place = i / (width / 2), row = (size_t)listed[place / kv_heads] * kv_heads + place % kv_heads;
     const unsigned d = i % (width / 2) * 2;
     const float low = d < hd ? from[row * hd + d] : 0.0f, high = d + 1 < hd ? from[row * hd + d + 1] : 0.0f;
     to[i] = lea::pack_bf16(low, high);
@@ -220,11 +227,11 @@ KERNEL(256, lea_forest_attention_bf16_round, size_t len, unsigned hd, unsigned w
 
 #define FOREST_ATTENTION(width)                                                                                            \
     KERNEL(128, lea_forest_attention_bf16_forward_##width, unsigned heads, unsigned group, unsigned hd, float scale,       \
-           const unsigned* tiles, const unsigned* rows_of, const float* q, const bf16* k, const bf16* v, float* out,        \
-           float* lse) {                                                                                                   \
+           const unsigned* tiles, const unsigned* rows_of, const float* q, const float* leaf_k, const float* leaf_v,       \
+           const bf16* k, const bf16* v, float* out, float* lse) {                                                         \
         DYNAMIC_SHARED(shared);                                                                                             \
-        lea::attention_forward<width>({heads, group, hd, scale}, (const uint4*)tiles, (const uint4*)rows_of, q, k, v, out,  \
-                                      lse, (bf16*)shared);                                                                  \
+        lea::attention_forward<width>({heads, group, hd, scale}, (const uint4*)tiles, (const uint4*)rows_of, q, leaf_k,     \
+                                      leaf_v, k, v, out, lse, (bf16*)shared);                                               \
     }
 
 FOREST_ATTENTION(32)

@@ -1,8 +1,9 @@
 // arch: sm_90a
 // Forest attention forward on Hopper: what forest_attention_bf16.cu computes, from the same inputs and index, for heads 64 or 128 wide.
-//   q, out [rows, heads hd] f32; k, v [keys, kv_heads hd] bf16, by tensor maps with boxes of UNIT keys and 64 elements, and as they are;
+//   q, out [rows, heads hd] f32; leaf_k, leaf_v [keys, kv_heads hd] f32;
+//   keys, values [shared keys, kv_heads hd] bf16: those of them that tiles share, by tensor maps with boxes of UNIT keys and 64 elements;
 //   lse [rows, heads] f32, the log-sum-exp of a row's scores. Query head h reads key head h / group.
-//   tiles [tiles, 8]: first row, rows, and the start and the length of the root, trunk and stem keys that they share.
+//   tiles [tiles, 8]: first row, rows, and the start among shared keys and the length of the root, trunk and stem keys that they share.
 //   rows_of [rows, 4]: how many of the shared keys a row sees, from the first on; its leaf keys from, to; nothing.
 // An item is a tile and a key head (and TILE heads of a larger group): its product has TILE rows, of rows times heads of the group. A block
 // has a processor to itself and takes every gridDim.x-th item. One warp brings keys and values through a ring of slots, past the ends of
@@ -11,7 +12,7 @@
 // bandwidth to the keys; outputs from weights in registers.
 // The copy engine brings UNIT consecutive keys at a time to a fixed place, so each range of the shared list begins at a new unit: places behind
 // a range's end hold other rows' keys, which nobody sees and whose values weigh 0 (so values must be finite). A row's own leaf keys, one
-// where the closing text is empty, are no factor that rows share: they follow as f32 sums of products of the rounded values.
+// where the closing text is empty, are no factor that rows share: they follow as f32 sums of products of the rounded values, read as they are.
 // A row's bits depend on its own keys alone: chunks are counted from its first key, which is that of all rows of its tile, and units from
 // each of its ranges' first; keys that it does not see weigh exactly 0; products of 16 keys are added up in the order of keys.
 // Bound by memory: by queries, outputs and leaf keys of the many rows that see few keys. See NOTES.md.
@@ -87,6 +88,15 @@ struct Item {
         skipped = number % parts * TILE;
         rows = min(head.y * shape.group - skipped, TILE);
     }
+    // Row and head of a row of the product, as one number: rows of [rows, heads].
+    __device__ __forceinline__ size_t place(unsigned row, const HopperShape& shape) const {
+        const unsigned i = row + skipped;
+        return (first_row + i / shape.group) * shape.heads + kv_head * shape.group + i % shape.group;
+    }
+    // What rows_of says of a row of the product.
+    __device__ __forceinline__ uint4 of(const uint4* rows_of, unsigned group, unsigned row) const {
+        return row < rows ? rows_of[first_row + (row + skipped) / group] : make_uint4(0, 0, 0, 0);
+    }
 };
 
 // Slots of keys and values in turn, each with a barrier of its bytes and one of the warps that have read it.
@@ -138,24 +148,21 @@ __device__ __forceinline__ void bring(const TensorMap* map, const Item& item, un
 // What a warpgroup needs of its 64 rows of an item.
 struct GroupRows {
     unsigned mine[2];     // Rows of the product that the lane holds.
-    uint4 own[2];         // Of rows_of.
     unsigned end[2];      // Behind the place of the last shared key that they see,
     unsigned most, least;  // and that any row sees, and all rows do.
 
     __device__ __forceinline__ GroupRows(const Item& item, unsigned group, const uint4* rows_of) {
         const unsigned first = (threadIdx.x / WARPGROUP - 1) * GROUP_ROWS, lane = threadIdx.x % WARP;
         const unsigned of_warp = first + threadIdx.x % WARPGROUP / WARP * 16;
-        auto of = [&](unsigned row) { return rows_of[item.first_row + (row + item.skipped) / group]; };
         for (int r = 0; r < 2; r++) {
             mine[r] = of_warp + lane / 4 + 8 * r;
-            own[r] = mine[r] < item.rows ? of(mine[r]) : make_uint4(0, 0, 0, 0);
-            end[r] = item.keys.end(own[r].x);
+            end[r] = item.keys.end(item.of(rows_of, group, mine[r]).x);
         }
         most = 0;
         unsigned hidden = 0;  // The complement of what all see.
         for (unsigned row = first + lane; row < first + GROUP_ROWS; row += WARP)
             if (row < item.rows) {
-                const unsigned seen = item.keys.end(of(row).x);
+                const unsigned seen = item.keys.end(item.of(rows_of, group, row).x);
                 most = max(most, seen);
                 hidden = max(hidden, ~seen);
             }
@@ -171,20 +178,16 @@ __device__ __forceinline__ float (&flat(float (&x)[N][4]))[4 * N] {
 
 // The rows of a warpgroup, of one item.
 template <int WIDTH>
-__device__ __forceinline__ void attend(const Item& item, const HopperShape& shape, const uint4* rows_of, const float* q, const bf16* k,
-                                       const bf16* v, float* out, float* lse, Ring<WIDTH>& ring) {
+__device__ __forceinline__ void attend(size_t number, const HopperShape& shape, const uint4* tiles, const uint4* rows_of, const float* q, const float* leaf_k,
+                                       const float* leaf_v, float* out, float* lse, Ring<WIDTH>& ring) {
+    const Item item(number, shape, tiles);
     const GroupRows group(item, shape.group, rows_of);
     const unsigned t = threadIdx.x % 4, units = item.keys.units();
-    // Row and head of a row of the product, as one number: rows of [rows, heads].
-    auto place_of = [&](unsigned row) {
-        const unsigned i = row + item.skipped;
-        return (item.first_row + i / shape.group) * shape.heads + item.kv_head * shape.group + i % shape.group;
-    };
     unsigned query[WIDTH / UNIT][4];  // Left factors of products.
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const bool there = group.mine[r] < item.rows;
-        const float* from = q + (there ? place_of(group.mine[r]) * WIDTH : 0) + 2 * t;
+        const float* from = q + (there ? item.place(group.mine[r], shape) * WIDTH : 0) + 2 * t;
 #pragma unroll
         for (int j = 0; j < WIDTH / 8; j++) {
             const float2 pair = there ? *(const float2*)(from + j * 8) : make_float2(0.0f, 0.0f);
@@ -236,13 +239,15 @@ __device__ __forceinline__ void attend(const Item& item, const HopperShape& shap
         ring.leave();
     }
     for (int r = 0; r < 2; r++) rows.total[r] = quad_sum(rows.total[r]);
-    const size_t pitch = (size_t)(shape.heads / shape.group) * WIDTH, of_head = (size_t)item.kv_head * WIDTH;
+    const Item again(number, shape, tiles);  // Not kept all the while: registers are short.
+    const size_t pitch = (size_t)(shape.heads / shape.group) * WIDTH, of_head = (size_t)again.kv_head * WIDTH;
+    const uint4 own[2] = {again.of(rows_of, shape.group, group.mine[0]), again.of(rows_of, shape.group, group.mine[1])};
     auto pair_at = [&](int r, int j) { return query[j / 2][r + j % 2 * 2]; };
-    add_leaf(k + of_head, v + of_head, pitch, pair_at, factor, group.own, rows);
+    add_leaf(LeafKeys<WIDTH, true>{leaf_k + of_head, leaf_v + of_head, pitch, WIDTH}, pair_at, factor, own, rows);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        if (group.mine[r] >= item.rows) continue;
-        const size_t place = place_of(group.mine[r]);
+        if (group.mine[r] >= again.rows) continue;
+        const size_t place = again.place(group.mine[r], shape);
         const float inverse = 1.0f / rows.total[r];
         float* to = out + place * WIDTH + 2 * t;
 #pragma unroll
@@ -254,12 +259,12 @@ __device__ __forceinline__ void attend(const Item& item, const HopperShape& shap
 
 template <int WIDTH>
 __device__ __forceinline__ void hopper_attention(const TensorMap* keys, const TensorMap* values, const HopperShape& shape, const uint4* tiles,
-                                                 const uint4* rows_of, const float* q, const bf16* k, const bf16* v, float* out,
+                                                 const uint4* rows_of, const float* q, const float* leaf_k, const float* leaf_v, float* out,
                                                  float* lse, unsigned char* memory) {
     Ring<WIDTH> ring(memory);
     ring.begin();
     if (threadIdx.x < WARPGROUP) {
-        setmaxnreg_dec<40>();
+        setmaxnreg_dec<24>();
         if (threadIdx.x >= WARP) return;
         for (size_t number = blockIdx.x; number < shape.items; number += gridDim.x) {
             const Item item(number, shape, tiles);
@@ -269,9 +274,9 @@ __device__ __forceinline__ void hopper_attention(const TensorMap* keys, const Te
             }
         }
     } else {
-        setmaxnreg_inc<232>();
+        setmaxnreg_inc<240>();
         for (size_t number = blockIdx.x; number < shape.items; number += gridDim.x)
-            attend<WIDTH>(Item(number, shape, tiles), shape, rows_of, q, k, v, out, lse, ring);
+            attend<WIDTH>(number, shape, tiles, rows_of, q, leaf_k, leaf_v, out, lse, ring);
     }
 }
 
@@ -281,10 +286,10 @@ __device__ __forceinline__ void hopper_attention(const TensorMap* keys, const Te
 #define FOREST_ATTENTION(width)                                                                                                    \
     KERNEL_ALONE(lea::THREADS, lea_forest_attention_bf16_sm90_forward_##width, TENSOR_MAP(keys), TENSOR_MAP(values), size_t items, \
                  unsigned heads, unsigned group, float scale, const unsigned* tiles, const unsigned* rows_of, const float* q,      \
-                 const bf16* k, const bf16* v, float* out, float* lse) {                                                           \
+                 const float* leaf_k, const float* leaf_v, float* out, float* lse) {                                               \
         DYNAMIC_SHARED(memory);                                                                                                    \
         lea::hopper_attention<width>(&keys, &values, {heads, group, scale, items}, (const uint4*)tiles, (const uint4*)rows_of, q,  \
-                                     k, v, out, lse, memory);                                                                      \
+                                     leaf_k, leaf_v, out, lse, memory);                                                            \
     }
 
 FOREST_ATTENTION(64)

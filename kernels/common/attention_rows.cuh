@@ -94,24 +94,42 @@ __device__ __forceinline__ void pack_weights(const float (&weights)[COLUMNS][4],
     to[3] = pack_bf16(high[2], high[3]);
 }
 
-// A row's own leaf keys (`own[r].y` to `own[r].z`), one after the other, by f32 sums of products of the rounded values. k and v point at
-// the key head in rows of `pitch`; `query(r, j)` gives the lane's columns of block j of 8.
-template <int WIDTH, class Query>
-__device__ __forceinline__ void add_leaf(const bf16* k, const bf16* v, size_t pitch, Query query, float factor,
-                                         const uint4 (&own)[2], Rows<WIDTH>& rows) {
-    const unsigned lane = threadIdx.x % WARP;
+// Leaf keys and values of a key head in f32, in rows of `pitch` elements from one key to the next. WHOLE: heads are WIDTH wide, and
+// pairs at multiples of 8 bytes.
+template <int WIDTH, bool WHOLE>
+struct LeafKeys {
+    const float *k, *v;
+    size_t pitch;
+    unsigned hd;
+
+    // Elements d and d + 1 of a row, rounded; zeros from hd on.
+    __device__ __forceinline__ unsigned pair(const float* row, unsigned d) const {
+        if (WHOLE) {
+            const float2 both = *reinterpret_cast<const float2*>(row + d);
+            return pack_bf16(both.x, both.y);
+        }
+        return pack_bf16(d < hd ? row[d] : 0.0f, d + 1 < hd ? row[d + 1] : 0.0f);
+    }
+};
+
+// A row's own leaf keys (`own[r].y` to `own[r].z`), one after the other, by f32 sums of products of the rounded values. `query(r, j)` gives the
+// lane's columns of block j of 8.
+template <int WIDTH, bool WHOLE, class Query>
+__device__ __forceinline__ void add_leaf(const LeafKeys<WIDTH, WHOLE>& keys, Query query, float factor, const uint4 (&own)[2],
+                                         Rows<WIDTH>& rows) {
+    const unsigned first = threadIdx.x % 4 * 2;
     const unsigned most = warp_most(max(own[0].z - own[0].y, own[1].z - own[1].y));
     for (unsigned i = 0; i < most; i++)
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             const bool sees = own[r].y + i < own[r].z;
-            const size_t at = (own[r].y + i) * pitch + lane % 4 * 2;
+            const size_t at = (own[r].y + i) * keys.pitch;
             float score = 0.0f;
             if (sees)
 #pragma unroll
                 for (int j = 0; j < WIDTH / 8; j++) {
                     const unsigned a = query(r, j);
-                    const unsigned b = *(const unsigned*)(k + at + j * 8);
+                    const unsigned b = keys.pair(keys.k + at, j * 8 + first);
                     score = fmaf(low_of(a), low_of(b), score);
                     score = fmaf(high_of(a), high_of(b), score);
                 }
@@ -121,7 +139,7 @@ __device__ __forceinline__ void add_leaf(const bf16* k, const bf16* v, size_t pi
             rows.total[r] += weight;
 #pragma unroll
             for (int j = 0; j < WIDTH / 8; j++) {
-                const unsigned b = *(const unsigned*)(v + at + j * 8);
+                const unsigned b = keys.pair(keys.v + at, j * 8 + first);
                 rows.out[j][2 * r] = fmaf(weight, low_of(b), rows.out[j][2 * r]);
                 rows.out[j][2 * r + 1] = fmaf(weight, high_of(b), rows.out[j][2 * r + 1]);
             }

@@ -1,5 +1,6 @@
 //! Forward in bf16 on tensor cores, see `kernels/forest_attention_bf16.cu`, and on Hopper `kernels/forest_attention_bf16_sm90.cu`.
 
+use super::tiles::Tiles;
 use super::{Inputs, all};
 use crate::device::cpu::forest_attention::Heads;
 use crate::device::cuda::tensor_map::{self, TensorMap};
@@ -24,7 +25,7 @@ struct Kernel {
 }
 
 impl Kernel {
-    /// The kernel for `keys` rows of keys on a device of that compute capability; whether queries and outputs are `aligned` to 8 bytes.
+    /// The kernel for `keys` rows of keys on a device of that compute capability; whether tensors are `aligned` to 8 bytes.
     fn of(
         capability: (u32, u32),
         keys: usize,
@@ -59,38 +60,40 @@ impl Kernel {
     }
 }
 
-/// Keys or values as bf16, each head `width` wide.
-fn rounded(x: View, rows: usize, head_dim: usize, width: usize) -> Result<Buffer> {
-    let to = Buffer::scratch(x.cuda(), DType::BF16, rows * width)?;
-    let args: [Arg; 4] = [(head_dim as u32).into(), (width as u32).into(), x.into(), all(&to)];
-    each(x.cuda(), FILE, "lea_forest_attention_bf16_round", to.len() / 2, &args)?;
+/// Shared keys or values as bf16, each head `width` wide.
+fn rounded(x: View, tiles: &Tiles, Heads { kv_heads, head_dim, .. }: Heads, width: usize) -> Result<Buffer> {
+    let to = Buffer::scratch(x.cuda(), DType::BF16, tiles.shared.len() * kv_heads * width)?;
+    let extents: [Arg; 3] = [kv_heads, head_dim, width].map(|extent| (extent as u32).into());
+    let tensors = [all(&tiles.shared), x.into(), all(&to)];
+    each(
+        x.cuda(),
+        FILE,
+        "lea_forest_attention_bf16_round",
+        to.len() / 2,
+        &[&extents[..], &tensors].concat(),
+    )?;
     Ok(to)
 }
 
 /// [`super::forward`] with q, k, v and the weights of the values rounded to bf16; sums, softmax and results in f32.
 pub fn forward(inputs: Inputs, index: &AttentionIndex, out: ViewMut, lse: ViewMut) -> Result<()> {
     let cuda = inputs.q.cuda();
-    let Heads { heads, kv_heads, head_dim } = inputs.heads;
+    let Heads { heads, kv_heads, .. } = inputs.heads;
     let group = inputs.heads.group();
     debug_assert_eq!(heads, kv_heads * group);
-    let aligned =
-        [inputs.q.address(), out.part(0, out.len()).0.address()].iter().all(|a| a.is_multiple_of(8));
+    let read = [inputs.q, inputs.k, inputs.v].iter().all(|x| x.address().is_multiple_of(8));
+    let aligned = read && out.0.address().is_multiple_of(8);
     let kernel = Kernel::of(cuda.description().capability, index.keys(), inputs.heads, aligned)?;
     let tiles = index.on_cuda(cuda).tiles.get(index, cuda, (kernel.rows / group).max(1))?;
-    let rows = index.keys() * kv_heads;
-    let k = rounded(inputs.k, rows, head_dim, kernel.width)?;
-    let v = rounded(inputs.v, rows, head_dim, kernel.width)?;
+    let k = rounded(inputs.k, &tiles, inputs.heads, kernel.width)?;
+    let v = rounded(inputs.v, &tiles, inputs.heads, kernel.width)?;
     let parts = group.div_ceil(kernel.rows);
     let of_index = [all(&tiles.tiles), all(&tiles.rows)];
-    let tensors: [Arg; 5] = [inputs.q.into(), all(&k), all(&v), (&out).into(), (&lse).into()];
+    let as_they_are: [Arg; 3] = [inputs.q.into(), inputs.k.into(), inputs.v.into()];
+    let results: [Arg; 2] = [(&out).into(), (&lse).into()];
     if kernel.hopper {
-        return forward_on_hopper(
-            kernel,
-            inputs,
-            [&k, &v],
-            tiles.count * kv_heads * parts,
-            &[&of_index[..], &tensors].concat(),
-        );
+        let args = [&of_index[..], &as_they_are, &results].concat();
+        return forward_on_hopper(kernel, inputs, [&k, &v], tiles.count * kv_heads * parts, &args);
     }
     cuda.launch(&Launch {
         file: FILE,
@@ -98,7 +101,7 @@ pub fn forward(inputs: Inputs, index: &AttentionIndex, out: ViewMut, lse: ViewMu
         grid: [tiles.count, kv_heads, parts],
         threads: 128,
         shared: (3 * kernel.rows * (kernel.width + PAD) * DType::BF16.size()) as u32,
-        args: &[&inputs.shape()[..], &of_index, &tensors].concat(),
+        args: &[&inputs.shape()[..], &of_index, &as_they_are, &[all(&k), all(&v)], &results].concat(),
     })
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Tiles {
     pub count: usize,
     /// `[rows, 4]`.
     pub rows: Buffer,
+    /// The keys that tiles share, ascending; one at least where there are keys.
+    pub shared: Buffer,
 }
 
 impl ByRows {
@@ -58,18 +60,24 @@ fn cut(index: &AttentionIndex, most: usize) -> Vec<Rows> {
     for tile in index.tiles() {
         let mut first = tile.rows.start;
         for alike in index.ranges()[tile.rows.clone()].chunk_by(|a, b| tile.ahead(a) == tile.ahead(b)) {
-            for rows in alike.chunks(most) {
-                let seen = rows.iter().map(|r| r.shared()).max().unwrap_or(0);
-                let from = tile.ahead(&rows[0]);
-                let shared = tile.cut(from, from + seen).shared;
-                let next = Rows { rows: first..first + rows.len(), shared };
-                first = next.rows.end;
+            let from = tile.ahead(&alike[0]);
+            let mut rest = alike;
+            while !rest.is_empty() {
+                let next = |count: usize| {
+                    let seen = rest[..count].iter().map(|r| r.shared()).max().unwrap_or(0);
+                    Rows { rows: first..first + count, shared: tile.cut(from, from + seen).shared }
+                };
+                let room = tiles.last().map_or(0, |last| most - last.rows.len());
+                let fitting = next(room.min(rest.len()));
                 match tiles.last_mut() {
-                    Some(last) if next.rows.end - last.rows.start <= most && last.begins(&next) => {
-                        *last = Rows { rows: last.rows.start..next.rows.end, ..next };
+                    Some(last) if room > 0 && last.begins(&fitting) => {
+                        *last = Rows { rows: last.rows.start..fitting.rows.end, ..fitting };
                     }
-                    _ => tiles.push(next),
+                    _ => tiles.push(next(most.min(rest.len()))),
                 }
+                let end = tiles[tiles.len() - 1].rows.end;
+                rest = &rest[end - first..];
+                first = end;
             }
         }
     }
@@ -79,11 +87,26 @@ fn cut(index: &AttentionIndex, most: usize) -> Vec<Rows> {
 impl Tiles {
     fn new(index: &AttentionIndex, cuda: &Cuda, most: usize) -> Result<Self> {
         let cut = cut(index, most);
+        let mut is_shared = vec![false; index.keys()];
+        for keys in cut.iter().flat_map(|tile| &tile.shared) {
+            is_shared[keys.clone()].fill(true);
+        }
+        // There are no tensor maps of nothing.
+        if !is_shared.contains(&true) {
+            is_shared.iter_mut().take(1).for_each(|first| *first = true);
+        }
+        let shared: Vec<u32> =
+            (0..index.keys()).filter(|&key| is_shared[key]).map(|key| key as u32).collect();
+        // Places among them; ranges stay in one piece.
+        let place = |key: usize| shared.partition_point(|&other| (other as usize) < key);
         let words_of = |tile: &Rows| {
-            let (starts, lengths) =
-                (tile.shared.each_ref().map(|k| k.start), tile.shared.each_ref().map(|k| k.len()));
-            let words = [&[tile.rows.start, tile.rows.len()], &starts[..], &lengths].concat();
-            words.into_iter().map(|word| word as u32).collect::<Vec<_>>()
+            let keys = &tile.shared;
+            let words = [
+                &[tile.rows.start, tile.rows.len()],
+                &keys.each_ref().map(|keys| place(keys.start))[..],
+                &keys.each_ref().map(|keys| keys.len()),
+            ];
+            words.concat().into_iter().map(|word| word as u32).collect::<Vec<_>>()
         };
         let tiles: Vec<u32> = cut.iter().flat_map(words_of).collect();
         let rows: Vec<u32> =
@@ -92,6 +115,7 @@ impl Tiles {
             tiles: Buffer::copy_of(cuda, &tiles)?,
             count: cut.len(),
             rows: Buffer::copy_of(cuda, &rows)?,
+            shared: Buffer::copy_of(cuda, &shared)?,
         })
     }
 }
@@ -120,7 +144,7 @@ mod tests {
         };
         let rows =
             |index: &AttentionIndex, most| cut(index, most).into_iter().map(|t| t.rows).collect::<Vec<_>>();
-        assert_eq!(rows(&of(0), 64), [0..7, 7..67, 67..107]);
+        assert_eq!(rows(&of(0), 64), [0..7, 7..71, 71..107]);
         assert_eq!(rows(&of(0), 128), [0..7, 7..107]);
         assert_eq!(cut(&of(0), 128)[1].shared.each_ref().map(|keys| keys.len()), [2, 5, 0]);
         assert_eq!(rows(&of(1), 64), [0..7, 7..28, 28..49, 49..70, 70..91, 91..112]);
