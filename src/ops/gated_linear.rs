@@ -1,4 +1,4 @@
-//! The gated half of a feed-forward block in one op: silu(x·Wgᵀ)·(x·Wuᵀ), see [`SwiGlu`](super::SwiGlu). FLOPs
+//! The gated half of a feed-forward block in one op: silu(x·Wgᵀ)·(x·Wuᵀ), see [`SwiGlu`]. FLOPs
 //! 4·rows·in·out and 5 an element of the output; bytes of x, both weights and the output.
 
 use super::matmul::{matmul, matmul_accumulate};
