@@ -54,6 +54,7 @@ fn the_doctor_lists_adapters_and_has_a_clear_line_where_there_is_none() {
         assert_eq!(told["name"], is.info.name);
         assert_eq!(told["limits"]["binding_bytes"], is.limits.max_storage_buffer_binding_size);
         assert_eq!(told["tier"], is.tier().to_string());
+        assert_eq!(told["unusable"].as_str().map(str::to_owned), is.unusable(), "{told}");
         // Every tier is in use, below the one in use, to be asked for, or told to be missing with what it needs.
         let has_halves = told["features"]["f16"] == true && told["features"]["subgroups"] == true;
         assert_eq!(told["tiers_on_request"].as_array().unwrap().iter().any(|tier| tier == "f16"), has_halves);

@@ -55,7 +55,8 @@ pub fn run(args: DoctorCommand) -> Result<()> {
 
 /// What `--device auto` takes.
 fn choice(gpus: &[cuda::Description], adapters: &[adapter::Description]) -> String {
-    match (cuda::best(gpus), adapter::hardware(adapters).first()) {
+    let hardware = adapter::hardware(adapters).into_iter().find(|found| found.unusable().is_none());
+    match (cuda::best(gpus), hardware) {
         (Some(found), _) => format!("cuda:{}", found.index),
         (None, Some(found)) => format!("webgpu:{}", found.index),
         (None, None) => "cpu".into(),
@@ -137,6 +138,9 @@ fn describe(found: &adapter::Description) -> Result<()> {
         .map(|(name, has)| format!("{name} {}", if *has { "yes" } else { "no" }))
         .collect();
     output::line(format_args!("           {}", features.join(", ")))?;
+    if let Some(why) = found.unusable() {
+        return output::line(format_args!("           cannot be used: {why}"));
+    }
     match tier(found) {
         Ok(tier) => output::line(format_args!("           tier {tier}"))?,
         Err(why) => output::line(format_args!("           the forced tier cannot run: {why}"))?,
@@ -169,5 +173,6 @@ fn to_json(found: &adapter::Description) -> Value {
         "tier": tier(found).map_or(Value::Null, |tier| tier.to_string().into()),
         "tiers_on_request": found.tiers_on_request().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "missing_tiers": missing,
+        "unusable": found.unusable(),
     })
 }

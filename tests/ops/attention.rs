@@ -51,7 +51,7 @@ pub fn forest(trunks: &[u32]) -> AttentionIndex {
 }
 
 /// Rows that see nothing but leaves of their own, of lengths 1 to 40.
-fn leaves(lengths: &[u32]) -> AttentionIndex {
+pub fn leaves(lengths: &[u32]) -> AttentionIndex {
     let mut rows = Vec::new();
     for &length in lengths {
         let leaf = rows.len() as u32;

@@ -71,6 +71,25 @@ fn a_reward_has_the_same_bits_in_any_pack_and_chunk() {
     }
 }
 
+#[test]
+fn swapping_candidates_swaps_rewards_and_no_two_are_equal() {
+    for device in devices("swapping_candidates") {
+        let env = on(&device, DType::F32);
+        let work = &works(&env, 1)[0];
+        let trunks = Trunks::run(&env, std::slice::from_ref(work)).unwrap();
+        let list: Vec<(usize, u32)> = (0..12).map(|action| (0, action)).collect();
+        let straight = rewards(&env, &trunks, &list, 64).unwrap();
+        let mut swapped = list;
+        swapped.swap(2, 9);
+        let mut back = rewards(&env, &trunks, &swapped, 64).unwrap();
+        back.swap(2, 9);
+        assert!(straight == back, "{}: {straight:?} {back:?}", device.describe());
+        let mut sorted = straight;
+        sorted.sort_by(f32::total_cmp);
+        assert!(sorted.windows(2).all(|w| w[0] < w[1]), "{}: {sorted:?}", device.describe());
+    }
+}
+
 fn trained(env: &Environment) -> Vec<Param> {
     let mut params = env.decoder.lora_params();
     params.extend([env.items.clone(), env.head.clone()]);

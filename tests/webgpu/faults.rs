@@ -55,7 +55,7 @@ fn a_lost_device_says_so_for_good_and_its_adapter_opens_again() {
         expect_lost(Tensor::zeros(&device, DType::F32, &[1 << 20]));
         expect_lost(device.synchronize());
         let message = device.synchronize().unwrap_err().to_string();
-        assert!(message.contains("was lost") && message.contains("--resume"), "{message}");
+        assert!(message.contains("was lost") && !message.contains("()"), "{message}");
 
         let again = open();
         assert!(again != gpu && again == open(), "opened again once");
@@ -202,7 +202,7 @@ fn labels_have_the_same_bits_when_packs_shrink_to_a_binding() {
         let (index, tier) = (gpu.description().index, gpu.tier().unwrap());
         let mut most = 0;
         for bytes in [1 << 14, 1 << 13] {
-            let pretence = adapter::Pretence { hardware: false, binding_bytes: Some(bytes) };
+            let pretence = adapter::Pretence { binding_bytes: Some(bytes), ..Default::default() };
             let gpu = adapter::open_as(index, tier, pretence).unwrap();
             let (labels, packs) = label(&gpu, None).unwrap();
             assert!(labels == whole, "{gpu} with bindings of {bytes} bytes");

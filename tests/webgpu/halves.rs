@@ -25,7 +25,7 @@ fn devices(test: &str, limited: bool) -> Vec<Device> {
         }
         for hardware in [false, true] {
             for binding_bytes in [None, Some(4096)].into_iter().take(if limited { 2 } else { 1 }) {
-                let pretence = Pretence { hardware, binding_bytes };
+                let pretence = Pretence { hardware, binding_bytes, nan_scratch: true, ..Pretence::default() };
                 devices.push(Device::WebGpu(adapter::open_as(found.index, Tier::F16, pretence).unwrap()));
             }
         }

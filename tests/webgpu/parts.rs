@@ -25,7 +25,7 @@ const COLUMNS: usize = 77;
 fn devices(test: &str) -> Vec<Device> {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     let open = |found: adapter::Description| {
-        let pretence = Pretence { hardware: false, binding_bytes: Some(BINDING) };
+        let pretence = Pretence { binding_bytes: Some(BINDING), nan_scratch: true, ..Pretence::default() };
         Device::WebGpu(adapter::open_as(found.index, found.tier(), pretence).unwrap())
     };
     let devices = DEVICES.get_or_init(|| adapter::list().into_iter().map(open).collect());

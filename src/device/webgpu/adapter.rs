@@ -36,6 +36,31 @@ impl Description {
         self.info.device_type == wgpu::DeviceType::Cpu
     }
 
+    /// Why no kernel may be run on it: it allows less than some of them need.
+    pub fn unusable(&self) -> Option<String> {
+        let limits = &self.limits;
+        [
+            ("invocations a workgroup", limits.max_compute_invocations_per_workgroup, 256),
+            ("invocations of a workgroup in one direction", limits.max_compute_workgroup_size_x, 256),
+            ("bytes of workgroup memory", limits.max_compute_workgroup_storage_size, 16 << 10),
+            ("storage buffers a kernel", limits.max_storage_buffers_per_shader_stage, 8),
+        ]
+        .into_iter()
+        .find(|(_, has, needed)| has < needed)
+        .map(|(what, has, needed)| format!("it allows {has} {what}, and kernels need {needed}"))
+    }
+
+    /// The same as an error.
+    pub(super) fn expect_usable(&self) -> Result<()> {
+        match self.unusable() {
+            None => Ok(()),
+            Some(why) => Err(Error::setting(
+                format!("webgpu:{} ({}) cannot be used: {why}", self.index, self.info.name),
+                "pass another --device; `lea doctor` lists them",
+            )),
+        }
+    }
+
     /// The tier that is used unless another is forced.
     pub fn tier(&self) -> Tier {
         Tier::best(self.features)
@@ -66,7 +91,7 @@ pub fn list() -> Vec<Description> {
     all().into_iter().map(|(_, description)| description).collect()
 }
 
-/// What is to be expected of an adapter, most first: its kind, then, among equals, f16 in shaders, wide subgroups (0 without
+/// What is to be expected of an adapter, most first: whether kernels run at all, its kind, then, among equals, f16 in shaders, wide subgroups (0 without
 /// any) and how much one binding, one workgroup and one buffer hold.
 fn rank(found: &Description) -> impl Ord + use<> {
     let kind = match found.info.device_type {
@@ -78,6 +103,7 @@ fn rank(found: &Description) -> impl Ord + use<> {
     };
     let subgroups = found.features.contains(wgpu::Features::SUBGROUP);
     (
+        found.unusable().is_none(),
         kind,
         found.features.contains(wgpu::Features::SHADER_F16),
         if subgroups { found.info.subgroup_max_size } else { 0 },
@@ -107,7 +133,7 @@ pub fn open(which: Option<&str>) -> Result<Gpu> {
         return Ok(gpu.clone());
     }
     let (adapter, description) = adapters.into_iter().nth(chosen).expect("chosen among them");
-    let gpu = Gpu::open(&adapter, description)?;
+    let gpu = Gpu::open(&adapter, description, Pretence::default())?;
     open.push((chosen, gpu.clone()));
     Ok(gpu)
 }
@@ -124,6 +150,13 @@ pub struct Pretence {
     pub hardware: bool,
     /// Its bindings hold at most so many bytes: so small tensors are cut as large ones are.
     pub binding_bytes: Option<u64>,
+    /// One dispatch of attention does about so many floating-point operations at most: so small forests are cut as large
+    /// ones are.
+    pub attention_work: Option<u64>,
+    /// It has WebGPU's default limits and no more, so that a kernel that needs more fails.
+    pub baseline: bool,
+    /// New buffers hold NaN where wgpu would have zeros, so that elements that no kernel wrote are seen.
+    pub nan_scratch: bool,
 }
 
 /// As [`open_tier`], of an adapter that passes for another.
@@ -132,10 +165,13 @@ pub fn open_as(index: usize, tier: Tier, pretence: Pretence) -> Result<Gpu> {
     if pretence.hardware {
         description.info.device_type = wgpu::DeviceType::Other;
     }
+    if pretence.baseline {
+        description.limits = wgpu::Limits::default();
+    }
     if let Some(bytes) = pretence.binding_bytes {
         description.limits.max_storage_buffer_binding_size = bytes;
     }
-    let gpu = Gpu::open(&adapter, description)?;
+    let gpu = Gpu::open(&adapter, description, pretence)?;
     gpu.set_tier(tier)?;
     Ok(gpu)
 }
@@ -253,5 +289,19 @@ mod tests {
         for (at, expected) in (1..=6).zip([0, 1, 2, 3, 4, 5]) {
             assert_eq!(choose(&adapters[..at], None).unwrap(), expected, "of the first {at}");
         }
+    }
+
+    #[test]
+    fn an_adapter_that_allows_less_than_kernels_need_is_told_and_comes_last() {
+        use wgpu::DeviceType::{Cpu, DiscreteGpu};
+        let enough = described(0, "enough", Cpu);
+        assert_eq!(enough.unusable(), None);
+        let mut small = described(1, "small", DiscreteGpu);
+        small.limits.max_storage_buffers_per_shader_stage = 4;
+        let why = small.unusable().unwrap();
+        assert_eq!(why, "it allows 4 storage buffers a kernel, and kernels need 8");
+        let refusal = small.expect_usable().unwrap_err().to_string();
+        assert!(refusal.starts_with("webgpu:1 (small) cannot be used: it allows 4"), "{refusal}");
+        assert_eq!(choose(&[enough, small], None).unwrap(), 0);
     }
 }

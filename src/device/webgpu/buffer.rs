@@ -34,7 +34,12 @@ pub struct Buffer {
 impl Buffer {
     /// `len` elements of arbitrary content.
     pub fn scratch(gpu: &Gpu, dtype: DType, len: usize) -> Result<Self> {
-        Self::unused_since(gpu, dtype, len, u64::MAX)
+        let buffer = Self::unused_since(gpu, dtype, len, u64::MAX)?;
+        if gpu.0.pretence.nan_scratch {
+            // All bits set are NaN in every type of floating point, and no id of a table.
+            gpu.upload(buffer.raw(), &vec![0xff; buffer.raw().buffer.size() as usize])?;
+        }
+        Ok(buffer)
     }
 
     /// The same, of a buffer that no recording from number `recording` on uses.

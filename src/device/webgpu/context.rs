@@ -1,6 +1,6 @@
 //! An opened adapter: its queue, its pool of buffers, and the recording that launches go into.
 
-use super::adapter::Description;
+use super::adapter::{Description, Pretence};
 use super::buffer::{Buffer, Raw, View};
 use super::fault::Fault;
 use super::launch::{Pipelines, Recorder};
@@ -24,6 +24,7 @@ pub(super) struct Context {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     pub description: Description,
+    pub pretence: Pretence,
     tier: OnceLock<Tier>,
     pub fault: Arc<Fault>,
     pool: Mutex<Pool<Raw>>,
@@ -37,6 +38,12 @@ pub(super) struct Context {
     pub stale: AtomicBool,
     /// Bytes uploaded since the driver was last told to go on: it keeps a copy of them until then.
     uploaded: AtomicU64,
+}
+
+/// As many of `limit` bytes as kernels can count: lengths are words of 32 bits to them, also where a binding begins up to one
+/// alignment before the first element. Some Metal adapters show more.
+fn counted_bytes(limit: u64, alignment: u64) -> u64 {
+    limit.min((1 << 32) - alignment.max(4)) & !3
 }
 
 /// Most bytes of uploads that the driver may keep copies of.
@@ -67,8 +74,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Gpu {
-    pub(super) fn open(adapter: &wgpu::Adapter, description: Description) -> Result<Self> {
+    pub(super) fn open(
+        adapter: &wgpu::Adapter,
+        description: Description,
+        pretence: Pretence,
+    ) -> Result<Self> {
         let name = format!("webgpu:{}", description.index);
+        description.expect_usable()?;
         // Any tier may be forced later.
         let of_tiers =
             TIERS.map(Tier::features).into_iter().fold(wgpu::Features::empty(), |all, some| all | some);
@@ -94,6 +106,7 @@ impl Gpu {
             device,
             queue,
             description,
+            pretence,
             tier: OnceLock::new(),
             fault,
             pool: Mutex::default(),
@@ -188,7 +201,7 @@ impl Gpu {
 
     /// Most bytes that one binding can show.
     pub fn binding_bytes(&self) -> u64 {
-        self.0.description.limits.max_storage_buffer_binding_size & !3
+        counted_bytes(self.0.description.limits.max_storage_buffer_binding_size, self.alignment())
     }
 
     /// How many elements of 4 bytes one binding can show that start anywhere, see [`View::around`].
@@ -344,6 +357,20 @@ impl Gpu {
         let polled = catch_unwind(AssertUnwindSafe(|| device.poll(how).map_err(|error| error.to_string())));
         if let Err(why) = polled.unwrap_or_else(|_| Err("waiting for it failed".into())) {
             self.0.fault.lost_unless_known(why);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binding_shows_no_more_bytes_than_a_word_counts() {
+        assert_eq!(counted_bytes(128 << 20, 256), 128 << 20);
+        assert_eq!(counted_bytes((1 << 31) - 1, 32), (1 << 31) - 4);
+        for limit in [1 << 32, 20 << 30, u64::MAX] {
+            assert_eq!(counted_bytes(limit, 256), (1 << 32) - 256);
         }
     }
 }

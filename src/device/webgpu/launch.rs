@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 
 /// Most dispatches of a recording.
 const MOST_DISPATCHES: usize = 256;
-/// A recording is handed over once its dispatches do so many floating-point operations: the adapter gets work early,
-/// and no command buffer runs for seconds.
+/// A recording is handed over once its dispatches do so many floating-point operations: the adapter gets work early. Its last
+/// dispatch may do more by itself: only products and attention are cut by work, see there.
 const MOST_WORK: u64 = 1 << 32;
 /// Most workgroups in one direction of a grid that every adapter takes.
 const MOST_GROUPS: u32 = 65_535;

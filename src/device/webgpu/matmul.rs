@@ -22,7 +22,7 @@ pub(super) static SUBGROUP_SHADER: Shader =
         .storing(&[("StoredB", "HALF_B")])
         .from(Tier::Subgroups);
 
-/// Most floating-point operations of one dispatch: some tenths of a second on the slowest adapters.
+/// Most floating-point operations of one dispatch, whatever the shape: some tenths of a second on the slowest adapters.
 const MOST_WORK: usize = 1 << 31;
 /// Most workgroups in one direction.
 const MOST_GROUPS: usize = 65_535;

@@ -16,7 +16,8 @@ use std::ops::Range;
 const ROWS: usize = 32;
 // The kernel by subgroups holds so many rows an invocation.
 const _: () = assert!(ROWS == 4 * SUBGROUP);
-/// Floating-point operations of one dispatch, about: each leaves the adapter free for others soon.
+/// Floating-point operations of one dispatch, about: each leaves the adapter free for others soon. A single job may do more:
+/// a tile of query rows with all keys they see, in all heads. Work on keys comes in parts of a bounded number of rows.
 const MOST_WORK: u64 = 1 << 30;
 /// Most blocks of keys whose parts stand in memory at a time.
 const MOST_PARTS: usize = 4096;
@@ -81,6 +82,11 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// Most operations of a dispatch of several jobs.
+    fn most_work(&self) -> u64 {
+        self.gpu.0.pretence.attention_work.unwrap_or(MOST_WORK)
+    }
+
     fn vecs(&self) -> usize {
         self.heads.head_dim.div_ceil(4)
     }
@@ -120,12 +126,12 @@ impl Call<'_> {
     }
 }
 
-/// Cuts jobs into runs of at most `MOST_WORK` operations (or of one job), and of at most `most` jobs.
-fn runs(work: impl Iterator<Item = u64>, most: usize) -> Vec<(Range<usize>, u64)> {
+/// Cuts jobs into runs of at most `most_work` operations (or of one job), and of at most `most` jobs.
+fn runs(work: impl Iterator<Item = u64>, most_work: u64, most: usize) -> Vec<(Range<usize>, u64)> {
     let mut runs: Vec<(Range<usize>, u64)> = Vec::new();
     for (job, own) in work.enumerate() {
         match runs.last_mut() {
-            Some((jobs, sum)) if *sum + own <= MOST_WORK && jobs.len() < most => {
+            Some((jobs, sum)) if *sum + own <= most_work && jobs.len() < most => {
                 jobs.end = job + 1;
                 *sum += own;
             }
@@ -200,7 +206,7 @@ fn forward_whole(
     let (rows, uploaded) = (out.len(), index.on_webgpu(call.gpu));
     let tiles = uploaded.queries(index, call.gpu)?;
     let per_pair = 4 * (heads.heads * heads.head_dim) as u64;
-    for (jobs, work) in runs(tiles.pairs.iter().map(|pairs| pairs * per_pair), usize::MAX) {
+    for (jobs, work) in runs(tiles.pairs.iter().map(|pairs| pairs * per_pair), call.most_work(), usize::MAX) {
         let writes = [out.part(0, rows), lse.part(0, lse.len())];
         let bindings: (&[View], &[ViewMut]) = (&[all(&tiles.index), q, k, v], &writes);
         call.launch("forward", jobs, heads.heads, [0, tiles.rows_at, 0], bindings, work)?;
@@ -258,7 +264,7 @@ fn backward_whole(
     })?;
     let tiles = uploaded.queries(index, call.gpu)?;
     let per_pair = 6 * (heads.heads * heads.head_dim) as u64;
-    for (jobs, work) in runs(tiles.pairs.iter().map(|pairs| pairs * per_pair), usize::MAX) {
+    for (jobs, work) in runs(tiles.pairs.iter().map(|pairs| pairs * per_pair), call.most_work(), usize::MAX) {
         let reads = [all(&tiles.index), q, k, v, dout, all(&stats)];
         let writes = [grads.dq.part(0, grads.dq.len())];
         call.launch("backward_queries", jobs, heads.heads, [0, tiles.rows_at, 0], (&reads, &writes), work)?;
@@ -273,20 +279,26 @@ fn key_grads(call: Call, inputs: Inputs, of: (View, View), keys: &index::Keys, g
     let per_row = 8 * (ROWS * heads.heads * heads.head_dim) as u64;
     let width = heads.kv_heads * 4 * call.vecs();
     let block_work = |parts: &Range<usize>| keys.part_rows[parts.clone()].iter().sum::<u64>() * per_row;
-    for (blocks, work) in runs(keys.blocks.iter().map(block_work), MOST_PARTS) {
+    for (blocks, _) in runs(keys.blocks.iter().map(block_work), call.most_work(), MOST_PARTS) {
         let parts = keys.blocks[blocks.start].start..keys.blocks[blocks.end - 1].end;
         let sums = || Buffer::scratch(call.gpu, DType::F32, parts.len() * ROWS * width);
         let (dk, dv) = (sums()?, sums()?);
-        let writes = [ViewMut(all(&dk)), ViewMut(all(&dv))];
-        let places = [keys.parts_at, keys.spans_at, 0];
-        call.launch("backward_shared_keys", parts.clone(), heads.kv_heads, places, (&reads, &writes), work)?;
+        // A single block of keys that all rows see may be more than a dispatch does: its parts are then made by several.
+        let part_work = keys.part_rows[parts.clone()].iter().map(|rows| rows * per_row);
+        for (run, work) in runs(part_work, call.most_work(), usize::MAX) {
+            let (start, len) = (run.start * ROWS * width, run.len() * ROWS * width);
+            let writes = [dk.view(start, len), dv.view(start, len)].map(ViewMut);
+            let jobs = parts.start + run.start..parts.start + run.end;
+            let places = [keys.parts_at, keys.spans_at, 0];
+            call.launch("backward_shared_keys", jobs, heads.kv_heads, places, (&reads, &writes), work)?;
+        }
         let writes = [grads.dk.part(0, grads.dk.len()), grads.dv.part(0, grads.dv.len())];
         let sums = [all(&keys.index), all(&dk), all(&dv)];
         let added = 2 * (parts.len() * ROWS * width) as u64;
         call.launch("sum_parts", blocks, 1, [keys.blocks_at, parts.start, 0], (&sums, &writes), added)?;
     }
     let work = keys.own_rows.iter().map(|rows| rows * 8 * (heads.heads * heads.head_dim) as u64);
-    for (blocks, work) in runs(work, usize::MAX) {
+    for (blocks, work) in runs(work, call.most_work(), usize::MAX) {
         let writes = [grads.dk.part(0, grads.dk.len()), grads.dv.part(0, grads.dv.len())];
         let places = [keys.own_at, keys.own_rows_at, 0];
         call.launch("backward_own_keys", blocks, heads.kv_heads, places, (&reads, &writes), work)?;
