@@ -113,3 +113,16 @@ fn every_file_of_the_folder_is_in_the_list_and_tells_what_it_is() {
         assert!(shader.source.starts_with("// "), "{} has no head comment", shader.name);
     }
 }
+
+/// Opened devices do not check this: wgpu leaves it to drivers.
+#[test]
+fn no_file_needs_more_workgroup_memory_than_every_adapter_has() {
+    each(|place, module, _| {
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).unwrap();
+        let in_workgroup = |variable: &naga::GlobalVariable| variable.space == naga::AddressSpace::WorkGroup;
+        let variables = module.global_variables.iter().map(|(_, variable)| variable);
+        let bytes: u32 = variables.filter(|v| in_workgroup(v)).map(|v| layouter[v.ty].size).sum();
+        assert!(bytes <= 16 << 10, "{place}: {bytes} bytes of workgroup memory");
+    });
+}
