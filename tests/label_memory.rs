@@ -76,13 +76,14 @@ fn candidates_of_the_whole_catalogue_are_held_for_one_step_at_a_time() {
     // All on this thread, whose allocations are counted.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
     pool.install(|| {
-        // Cut into segments, and as one trunk, whose keys and values grow with it: 4 KB.
+        // Cut into segments, and as one trunk. With it grow its keys and values, 4 KB, and the tiles of attention and of scores
+        // until they are whole; the candidates of 64 more steps would be 300 KB.
         for history in [16, 100] {
             let env = environment(history);
             peak(&env, 3);
             let (short, long) = (peak(&env, 17), peak(&env, 81));
             println!("history {history}: {short} bytes for 16 steps, {long} for 80");
-            assert!(long < short + 24_000, "{short} bytes for 16 steps, {long} for 80");
+            assert!(long < short + 32_000, "{short} bytes for 16 steps, {long} for 80");
             assert!(long < 80 * ITEMS * size_of::<(usize, u32)>() / 3, "{long} bytes");
         }
     });
