@@ -77,25 +77,27 @@ pub fn whole(shape: &[usize], seed: u64) -> Tensor {
     Tensor::from_f64(&Device::Cpu, DType::F64, &values, shape).unwrap()
 }
 
+/// Products of whole numbers, added to others, come out as on the host.
+fn expect_exact(devices: &[Device], (extents, transposed): ([usize; 3], bool)) {
+    let [a, b] = stored(extents, [false, transposed]);
+    let (a, b, start) = (whole(&a, 1), whole(&b, 2), whole(&extents[..2], 3));
+    let mut want = start.clone();
+    matmul_accumulate(&a, &b, false, transposed, &mut want).unwrap();
+    in_each_manner(|| {
+        for device in devices {
+            let (a, b) = (to(device, DType::F32, &a), frozen(device, &b));
+            let mut found = to(device, DType::F32, &start);
+            matmul_accumulate(&a, &b, false, transposed, &mut found).unwrap();
+            let place = format!("{extents:?} on {}", device.describe());
+            assert!(found.to_f64_vec().unwrap() == want.to_f64_vec().unwrap(), "{place}");
+        }
+    });
+}
+
 #[test]
 fn products_and_sums_of_small_whole_numbers_are_exact() {
     let devices = generations("products_of_small_whole_numbers");
-    for (extents, transposed) in SHAPES {
-        let layout = [false, transposed];
-        let [a, b] = stored(extents, layout);
-        let (a, b, start) = (whole(&a, 1), whole(&b, 2), whole(&extents[..2], 3));
-        let mut want = start.clone();
-        matmul_accumulate(&a, &b, false, transposed, &mut want).unwrap();
-        in_each_manner(|| {
-            for device in &devices {
-                let (a, b) = (to(device, DType::F32, &a), frozen(device, &b));
-                let mut found = to(device, DType::F32, &start);
-                matmul_accumulate(&a, &b, false, transposed, &mut found).unwrap();
-                let place = format!("{extents:?} on {}", device.describe());
-                assert!(found.to_f64_vec().unwrap() == want.to_f64_vec().unwrap(), "{place}");
-            }
-        });
-    }
+    SHAPES.into_iter().for_each(|shape| expect_exact(&devices, shape));
 }
 
 /// Of Hopper's kernels on the stand-in's two processors: several tiles a block, more slices than stages, both tiles in both layouts.
@@ -107,20 +109,7 @@ fn products_of_many_tiles_and_slices_are_exact_on_hopper() {
     let hopper =
         |device: &Device| matches!(device, Device::Cuda(cuda) if cuda.description().capability == (9, 0));
     let devices: Vec<Device> = generations("products_on_hopper").into_iter().filter(hopper).collect();
-    for (extents, transposed) in HOPPER_SHAPES {
-        let [a, b] = stored(extents, [false, transposed]);
-        let (a, b, start) = (whole(&a, 1), whole(&b, 2), whole(&extents[..2], 3));
-        let mut want = start.clone();
-        matmul_accumulate(&a, &b, false, transposed, &mut want).unwrap();
-        in_each_manner(|| {
-            for device in &devices {
-                let (a, b) = (to(device, DType::F32, &a), frozen(device, &b));
-                let mut found = to(device, DType::F32, &start);
-                matmul_accumulate(&a, &b, false, transposed, &mut found).unwrap();
-                assert!(found.to_f64_vec().unwrap() == want.to_f64_vec().unwrap(), "{extents:?}");
-            }
-        });
-    }
+    HOPPER_SHAPES.into_iter().for_each(|shape| expect_exact(&devices, shape));
 }
 
 #[test]
