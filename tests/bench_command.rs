@@ -78,6 +78,27 @@ fn every_bench_runs_at_small_shapes_and_tells_its_rate() {
 }
 
 #[test]
+fn labelling_takes_as_many_users_as_a_pack_has_rows_for() {
+    let small = ["--layers", "1", "--history", "4", "--actions", "3", "--separator", "0", "--closing", "0"];
+    for (given, users) in
+        [(&["--pack-tokens", "40"][..], 3), (&["--pack-tokens", "5"], 1), (&["--users", "2"], 2)]
+    {
+        let records = bench("label", &[&small[..], given].concat());
+        let [record] = &records[..] else { panic!("{records:?}") };
+        assert_eq!(
+            (&record["settings"]["users"], &record["unit"]),
+            (&users.into(), &"pack".into()),
+            "{given:?}"
+        );
+        let rate = f64::from(users * 4 * 3) / number(record, "median_seconds");
+        assert!((number(record, "labels_per_s") / rate - 1.0).abs() < 1e-9, "{given:?}");
+        // Leaves, the users' items, and the prompt, which all share.
+        let rows = f64::from(users * (4 * 3 + 4) + 8) / f64::from(users * 12);
+        assert!((number(record, "tokens_per_label") - rows).abs() < 1e-9, "{given:?}: {record}");
+    }
+}
+
+#[test]
 fn attention_counts_the_keys_that_each_row_sees() {
     let [record] =
         &bench("attention", &["--history", "5", "--actions", "3", "--heads", "2", "--head-dim", "8"])[..]

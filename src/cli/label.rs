@@ -43,7 +43,7 @@ pub struct LabelCommand {
     /// Keep the LE's state after the augmented action
     #[arg(long, value_name = "BOOL")]
     pub augmented_states: Option<bool>,
-    /// Forest rows a pack; no label depends on it
+    /// Forest rows a pack, 0 for what suits the device (8192, with CUDA 32768); no label depends on it
     #[arg(long, value_name = "N")]
     pub pack_tokens: Option<usize>,
     /// Files to cut the users into; no label depends on it [default: what le.label.users_per_file says, one a shard at

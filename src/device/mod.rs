@@ -73,6 +73,14 @@ impl FromStr for Device {
 }
 
 impl Device {
+    /// Rows of a decoder's pass that keep all of it busy; more make it no faster.
+    pub fn busy_rows(&self) -> usize {
+        match self {
+            Device::Cuda(_) => 32_768,
+            Device::Cpu | Device::WebGpu(_) => 8192,
+        }
+    }
+
     /// What the bits of a result depend on besides its inputs: the device and, of the CPU, the instruction set in use.
     pub fn arithmetic(&self) -> String {
         match self {

@@ -1,6 +1,7 @@
 //! Settings of the LE: prompts, item tokens, training, labelling.
 
 use crate::decoder::LoraConfig;
+use crate::device::Device;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -150,7 +151,7 @@ pub struct LabelConfig {
     pub augment: Augment,
     /// Keep the hidden vector at the augmented action's leaf, the state after taking it.
     pub augmented_states: bool,
-    /// Forest rows a pack; leaves beyond it stream through in chunks of this size.
+    /// Forest rows a pack; leaves beyond it stream through in chunks of this size. 0 takes what suits the device.
     pub pack_tokens: usize,
     /// Users a label file.
     pub users_per_file: usize,
@@ -161,6 +162,14 @@ impl LabelConfig {
     pub fn deciding(&self) -> LabelConfig {
         LabelConfig { pack_tokens: 0, users_per_file: 0, ..self.clone() }
     }
+
+    /// Forest rows a pack on that device.
+    pub fn pack_rows(&self, device: &Device) -> usize {
+        match self.pack_tokens {
+            0 => device.busy_rows(),
+            rows => rows,
+        }
+    }
 }
 
 impl Default for LabelConfig {
@@ -170,7 +179,7 @@ impl Default for LabelConfig {
             candidates: 50,
             augment: Augment::Both,
             augmented_states: false,
-            pack_tokens: 8192,
+            pack_tokens: 0,
             users_per_file: 4096,
         }
     }
@@ -258,8 +267,8 @@ impl LeConfig {
                 format!("fit: warmup {} and lr_floor {} must be in 0..1", fit.warmup, fit.lr_floor),
             ),
             (
-                self.label.pack_tokens >= 1 && self.label.users_per_file >= 1,
-                "label: pack_tokens and users_per_file must be at least 1".into(),
+                self.label.users_per_file >= 1,
+                "label: users_per_file must be at least 1".into(),
             ),
         ];
         match checks.into_iter().find(|(holds, _)| !holds) {

@@ -51,7 +51,7 @@ impl<'a> Labeller<'a> {
     ) -> Result<Self> {
         let env = env.merged()?;
         let item_directions = no_grad(|| env.item_directions(None))?.into_value();
-        let rows = PackRows::new(config.pack_tokens, env.leaf_len());
+        let rows = PackRows::new(config.pack_rows(&env.device()), env.leaf_len());
         Ok(Labeller { env, config, temperature, negatives, met, item_directions, rows })
     }
 

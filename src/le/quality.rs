@@ -91,7 +91,7 @@ impl Judge<'_> {
         let directions = no_grad(|| self.env.item_directions(None))?;
         let mut log = MetricsLog::none();
         let mut sums = keep.begin(&mut log)?.map_or(Ok(Sums::default()), |left| Sums::restore(&left))?;
-        let most = PackRows::new(self.label.pack_tokens, self.env.leaf_len());
+        let most = PackRows::new(self.label.pack_rows(&self.env.device()), self.env.leaf_len());
         let mut packs = Packs::new(works.skip(sums.place.trunks), &most, rows);
         while let Some(pack) = packs.next() {
             let before = sums.clone();

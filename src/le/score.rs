@@ -41,11 +41,15 @@ pub fn rewards(
     actions: &[(usize, u32)],
     chunk_rows: usize,
 ) -> Result<Vec<f32>> {
-    let mut rewards = Vec::with_capacity(actions.len());
-    for chunk in chunks(env, actions, chunk_rows) {
+    // All are under way before the first is read: a device need not wait while the host lays out the next.
+    let scores = chunks(env, actions, chunk_rows).map(|chunk| {
         let hidden = leaf_hidden(env, trunks, chunk)?;
-        let scores = no_grad(|| env.rewards(&hidden))?;
-        rewards.extend(scores.value().to_f64_vec()?.into_iter().map(|r| r as f32));
+        Ok(no_grad(|| env.rewards(&hidden))?.into_value())
+    });
+    let scores = scores.collect::<Result<Vec<Tensor>>>()?;
+    let mut rewards = Vec::with_capacity(actions.len());
+    for scores in scores {
+        rewards.extend(to_f32(&scores)?);
     }
     Ok(rewards)
 }

@@ -5,6 +5,31 @@ use crate::device::{DType, Device};
 use crate::tensor::{Tensor, count};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+/// Draws that a task makes one after the other: enough that handing it out costs nothing beside them.
+const BLOCK: usize = 1 << 14;
+/// Words of the generator's stream that one draw of an f64 takes.
+const WORDS: u128 = 2;
+
+/// `len` numbers, each from one draw in [0, 1), or pairs of them from two: `make` turns a pair of draws into a pair of numbers.
+/// All threads share the work; the numbers are those that one thread would draw, since the generator's stream can be entered
+/// anywhere.
+fn draw(rng: &mut ChaCha8Rng, len: usize, make: impl Fn(f64, f64) -> [f64; 2] + Sync) -> Vec<f64> {
+    let (start, pairs) = (rng.get_word_pos(), len.div_ceil(2));
+    let mut data = vec![0.0; 2 * pairs];
+    data.par_chunks_mut(2 * BLOCK).enumerate().for_each(|(i, numbers)| {
+        let mut rng = rng.clone();
+        rng.set_word_pos(start + (i * 2 * BLOCK) as u128 * WORDS);
+        for pair in numbers.chunks_exact_mut(2) {
+            let (u, v) = (rng.random::<f64>(), rng.random::<f64>());
+            pair.copy_from_slice(&make(u, v));
+        }
+    });
+    rng.set_word_pos(start + data.len() as u128 * WORDS);
+    data.truncate(len);
+    data
+}
 
 /// Uniform in ±`bound`.
 pub fn uniform(
@@ -15,7 +40,10 @@ pub fn uniform(
     dtype: DType,
 ) -> Result<Tensor> {
     let len = count("uniform", shape, DType::F64)?;
-    let data: Vec<f64> = (0..len).map(|_| bound * (2.0 * rng.random::<f64>() - 1.0)).collect();
+    let place = |u: f64| bound * (2.0 * u - 1.0);
+    let start = rng.get_word_pos();
+    let data = draw(rng, len, |u, v| [place(u), place(v)]);
+    rng.set_word_pos(start + len as u128 * WORDS);
     Tensor::from_f64(device, dtype, &data, shape)
 }
 
@@ -28,14 +56,13 @@ pub fn normal(
     dtype: DType,
 ) -> Result<Tensor> {
     let len = count("normal", shape, DType::F64)?;
-    let mut data = Vec::with_capacity(len + 1);
-    while data.len() < len {
+    let data = draw(rng, len, |u, v| {
         // 1 − u lies in (0, 1]: the logarithm is finite.
-        let radius = deviation * (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-        let angle = std::f64::consts::TAU * rng.random::<f64>();
-        data.extend([radius * angle.cos(), radius * angle.sin()]);
-    }
-    Tensor::from_f64(device, dtype, &data[..len], shape)
+        let radius = deviation * (-2.0 * (1.0 - u).ln()).sqrt();
+        let angle = std::f64::consts::TAU * v;
+        [radius * angle.cos(), radius * angle.sin()]
+    });
+    Tensor::from_f64(device, dtype, &data, shape)
 }
 
 #[cfg(test)]
@@ -55,6 +82,26 @@ mod tests {
             let mean = x.iter().sum::<f64>() / x.len() as f64;
             let deviation = (x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64).sqrt();
             assert!(mean.abs() < 0.01 && (deviation - 0.5).abs() < 0.01, "{mean} {deviation}");
+        }
+    }
+
+    #[test]
+    fn draws_are_those_of_one_thread_and_leave_the_generator_where_it_would() {
+        for len in [0, 1, 2, 3, 2 * BLOCK - 1, 2 * BLOCK + 1, 5 * BLOCK + 7] {
+            let (mut all, mut one) = (ChaCha8Rng::seed_from_u64(3), ChaCha8Rng::seed_from_u64(3));
+            let _: (u32, u32) = (all.random(), one.random());
+            let found = uniform(&mut all, 0.5, &[len], &Device::Cpu, DType::F64).unwrap();
+            let want: Vec<f64> = (0..len).map(|_| 0.5 * (2.0 * one.random::<f64>() - 1.0)).collect();
+            assert_eq!(found.to_f64_vec().unwrap(), want);
+            let found = normal(&mut all, 0.5, &[len], &Device::Cpu, DType::F64).unwrap();
+            let mut want = Vec::new();
+            while want.len() < len {
+                let radius = 0.5 * (-2.0 * (1.0 - one.random::<f64>()).ln()).sqrt();
+                let angle = std::f64::consts::TAU * one.random::<f64>();
+                want.extend([radius * angle.cos(), radius * angle.sin()]);
+            }
+            assert_eq!(found.to_f64_vec().unwrap(), want[..len]);
+            assert_eq!(all.random::<u64>(), one.random::<u64>(), "after {len} draws");
         }
     }
 

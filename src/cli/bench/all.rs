@@ -65,7 +65,7 @@ fn attention_args(args: &AllBench) -> Result<[attention::AttentionBench; 2]> {
 fn label_args(args: &AllBench) -> Result<label::LabelBench> {
     let mut bench = label::LabelBench { timing: args.timing.clone(), ..defaults()? };
     if args.quick {
-        (bench.of.layers, bench.of.history, bench.actions) = (Some(1), 4, 3);
+        (bench.of.layers, bench.of.history, bench.actions, bench.users) = (Some(1), 4, 3, Some(1));
     }
     Ok(bench)
 }

@@ -8,7 +8,7 @@ use crate::device::profile;
 use crate::le::score::rewards;
 use crate::le::separate::separate_rewards;
 use crate::le::trunk::Trunks;
-use crate::le::{Environment, Work};
+use crate::le::{Environment, LabelConfig, Work};
 use crate::report::{ProfileReport, write_trace};
 use crate::{Error, Result};
 use clap::Args;
@@ -27,62 +27,75 @@ pub struct LabelBench {
     /// Actions scored at every step
     #[arg(long, default_value_t = 100)]
     pub actions: usize,
-    /// The same as --samples: each user is timed by itself
-    #[arg(long, value_name = "N", hide = true)]
+    /// Users a pack, which is a sample; as many as its rows hold unless given, at least one
+    #[arg(long, value_name = "N")]
     pub users: Option<usize>,
-    /// Forest rows a pass
-    #[arg(long, default_value_t = 8192)]
+    /// Forest rows a pack, 0 for what suits the device (8192, with CUDA 32768)
+    #[arg(long, default_value_t = 0)]
     pub pack_tokens: usize,
     /// Run every prompt by itself, packed into passes of the same number of rows
     #[arg(long)]
     pub no_forest: bool,
-    /// Run one more user with every kernel timed: a table of them goes to standard error, a trace for ui.perfetto.dev into
+    /// Run one more pack with every kernel timed: a table of them goes to standard error, a trace for ui.perfetto.dev into
     /// this file
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// How it is timed; a sample is a user
+    /// How it is timed; a sample is a pack
     #[command(flatten)]
     pub timing: Timing,
 }
 
-/// Measures the labelling of a user.
+/// A case as `lea label` packs it.
+struct Packs {
+    env: Environment,
+    /// Rows of a pack.
+    rows: usize,
+    users: usize,
+    actions: usize,
+    forest: bool,
+}
+
+/// Measures the labelling of a pack of users.
 pub fn measure(args: &LabelBench) -> Result<Record> {
     args.of.check()?;
-    if !(1..=CATALOGUE).contains(&args.actions) || args.pack_tokens == 0 {
+    if !(1..=CATALOGUE).contains(&args.actions) || args.users == Some(0) {
         return Err(Error::setting(
-            format!("actions {}, pack_tokens {}", args.actions, args.pack_tokens),
+            format!("actions {}, users {}", args.actions, args.users.unwrap_or(1)),
             format!("choose at least 1 of each, and at most {CATALOGUE} actions"),
         ));
     }
-    let timing = Timing { samples: args.users.unwrap_or(args.timing.samples), ..args.timing.clone() };
-    let device = &timing.device;
+    let (timing, device) = (&args.timing, &args.timing.device);
+    let rows = LabelConfig { pack_tokens: args.pack_tokens, ..LabelConfig::default() }.pack_rows(device);
     let env = args.of.environment(device, false)?;
+    let of_user = args.of.history * args.actions * env.leaf_len();
+    let users = args.users.unwrap_or(rows / of_user).max(1);
+    let packs = Packs { env, rows, users, actions: args.actions, forest: !args.no_forest };
     let (rows, launches) = (Cell::new(0), Cell::new(None));
     let own = json!({
-        "actions": args.actions, "forest": !args.no_forest, "pack_tokens": args.pack_tokens,
+        "actions": args.actions, "users": users, "forest": packs.forest, "pack_tokens": packs.rows,
         "dtype": device.frozen_type().to_string(),
     });
     let record = timing.measure(Case {
         bench: "label",
         settings: args.of.settings(own),
         inputs: "items and actions uniform over a catalogue of 1000, weights normal with deviation 0.02",
-        unit: "user",
+        unit: "pack",
         frozen: true,
-        run: Box::new(|user| {
+        run: Box::new(|pack| {
             let before = device.launches();
-            rows.set(label_user(&env, args, user)?);
+            rows.set(packs.label(pack)?);
             launches.set(device.launches().zip(before).map(|(after, before)| after.since(before)));
             Ok(())
         }),
     })?;
     if let Some(path) = &args.trace {
-        let ((), profile) = profile::record(device, || label_user(&env, args, 0).map(drop))?;
+        let ((), profile) = profile::record(device, || packs.label(0).map(drop))?;
         let ceiling = measured(device, true, timing.ceiling)?;
         let report = ProfileReport::new("bench label", device.describe(), &profile, ceiling);
         eprint!("{}", report.kernel_table().to_text());
         write_trace(path, &device.describe(), &profile)?;
     }
-    let labels = (args.of.history * args.actions) as f64;
+    let labels = (users * args.of.history * args.actions) as f64;
     let tokens = rows.get() as f64 / labels;
     let record = record.rate("labels_per_s", labels).with("tokens_per_label", tokens);
     Ok(match launches.get() {
@@ -94,28 +107,46 @@ pub fn measure(args: &LabelBench) -> Result<Record> {
     })
 }
 
-/// Scores all actions of one user; returns the rows that ran.
-fn label_user(env: &Environment, args: &LabelBench, user: usize) -> Result<u64> {
-    let history_len = args.of.history;
-    let mut rng = ChaCha8Rng::seed_from_u64(user as u64);
-    let item = |rng: &mut ChaCha8Rng| rng.random_range(0..CATALOGUE as u32);
-    let history: Vec<u32> = (0..history_len).map(|_| item(&mut rng)).collect();
-    let actions: Vec<(usize, u32)> =
-        (0..history_len * args.actions).map(|i| (i / args.actions, item(&mut rng))).collect();
-    let work =
-        Work { user: user as u32, owned: 0..history_len, first_step: 0, actions: history.clone(), history };
-    let (scores, rows) = if args.no_forest {
-        separate_rewards(env, &work.history, &actions, args.pack_tokens)?
-    } else {
-        let trunks = Trunks::run(env, std::slice::from_ref(&work))?;
-        let scores = rewards(env, &trunks, &actions, args.pack_tokens)?;
-        (scores, (trunks.forest.rows() + actions.len() * env.leaf_len()) as u64)
-    };
-    if scores.len() != actions.len() || scores.iter().any(|s| !s.is_finite()) {
-        return Err(Error::shape(
-            "bench label",
-            format!("{} scores for {} actions", scores.len(), actions.len()),
-        ));
+impl Packs {
+    /// Scores all actions of a pack; returns the rows that ran.
+    fn label(&self, pack: usize) -> Result<u64> {
+        let (env, steps) = (&self.env, self.env.history);
+        let works: Vec<Work> =
+            (pack * self.users..(pack + 1) * self.users).map(|user| self.work(user)).collect();
+        let mut rng = ChaCha8Rng::seed_from_u64(pack as u64);
+        let mut actions = |steps: usize| -> Vec<(usize, u32)> {
+            (0..steps * self.actions).map(|i| (i / self.actions, item(&mut rng))).collect()
+        };
+        let (scores, rows) = if self.forest {
+            let actions = actions(works.len() * steps);
+            let trunks = Trunks::run(env, &works)?;
+            let scores = rewards(env, &trunks, &actions, self.rows)?;
+            let rows = trunks.forest.rows() + actions.len() * env.leaf_len();
+            (scores, rows as u64)
+        } else {
+            let (mut scores, mut rows) = (Vec::new(), 0);
+            for work in &works {
+                let (of_user, ran) = separate_rewards(env, &work.history, &actions(steps), self.rows)?;
+                scores.extend(of_user);
+                rows += ran;
+            }
+            (scores, rows)
+        };
+        let wanted = works.len() * steps * self.actions;
+        if scores.len() != wanted || scores.iter().any(|s| !s.is_finite()) {
+            return Err(Error::shape("bench label", format!("{} scores for {wanted} actions", scores.len())));
+        }
+        Ok(rows)
     }
-    Ok(rows)
+
+    fn work(&self, user: usize) -> Work {
+        let mut rng = ChaCha8Rng::seed_from_u64(user as u64);
+        let history: Vec<u32> = (0..self.env.history).map(|_| item(&mut rng)).collect();
+        let owned = 0..history.len();
+        Work { user: user as u32, owned, first_step: 0, actions: history.clone(), history }
+    }
+}
+
+fn item(rng: &mut ChaCha8Rng) -> u32 {
+    rng.random_range(0..CATALOGUE as u32)
 }

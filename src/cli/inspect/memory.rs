@@ -157,7 +157,7 @@ pub fn fit(decoder: &DecoderConfig, settings: &RunConfig, items: usize, device: 
 pub fn label(decoder: &DecoderConfig, settings: &RunConfig, items: usize, device: &Device) -> Estimate {
     let (label, d) = (&settings.le.label, decoder.hidden_size);
     let actions = 1 + label.negatives + label.candidates.min(items);
-    let (rows, k) = (label.pack_tokens, decoder.key_width());
+    let (rows, k) = (label.pack_rows(device), decoder.key_width());
     let trunks = (rows / (1 + actions)).max(settings.le.history);
     let keys = product(&[2, k, decoder.num_hidden_layers, trunks]) + product(&[2, k, trunks + rows]);
     Estimate {

@@ -128,7 +128,8 @@ impl LeJob<'_> {
                 .flat_map(|row| (0..actions).map(move |a| (row, a)))
                 .map(|(row, a)| (row, (a % env.catalogue()) as u32))
                 .collect();
-            let (rewards, rows) = separate_rewards(&env, &work.history, &list, label.pack_tokens)?;
+            let (rewards, rows) =
+                separate_rewards(&env, &work.history, &list, label.pack_rows(&env.device()))?;
             cost.labels += rewards.len() as u64;
             cost.tokens += rows;
             if cost.labels as usize >= SEPARATE_SAMPLE {
