@@ -69,7 +69,21 @@ impl NegativeSampler {
         count: usize,
         out: &mut Vec<u32>,
     ) -> Result<()> {
-        let left = self.sums.len().saturating_sub(met.len());
+        let first = out.len();
+        out.resize(first + count, 0);
+        let drawn = self.fill(met, (user, t, epoch), &mut out[first..]);
+        if drawn.is_err() {
+            out.truncate(first);
+        }
+        drawn
+    }
+
+    /// The same, as many as `out` has places.
+    ///
+    /// # Errors
+    /// As [`NegativeSampler::sample`]; `out` stays as it was.
+    pub fn fill(&self, met: &[u32], (user, t, epoch): (u32, u32, u32), out: &mut [u32]) -> Result<()> {
+        let (count, left) = (out.len(), self.sums.len().saturating_sub(met.len()));
         if count > left {
             let problem =
                 format!("{count} negatives are asked for, but user {user} has not met only {left} items");
@@ -79,21 +93,27 @@ impl NegativeSampler {
         rng.set_stream(u64::from(user) << 32 | u64::from(t));
         // One epoch never draws 2^20 words for one step, so epochs do not overlap.
         rng.set_word_pos(u128::from(epoch) << 20);
-        let first = out.len();
-        while out.len() < first + count {
-            let item = self.draw(met, &out[first..], &mut rng);
-            out.push(item);
+        for place in 0..count {
+            out[place] = self.draw(met, &out[..place], &mut rng);
         }
         Ok(())
     }
 
     /// One item outside `met` and `drawn`: by rejection, and by going through what is left where that fails often.
     fn draw(&self, met: &[u32], drawn: &[u32], rng: &mut ChaCha8Rng) -> u32 {
-        let allowed = |item: u32| met.binary_search(&item).is_err() && !drawn.contains(&item);
+        // A short list is gone through faster than it is halved.
+        let is_met = |item: u32| match met.len() {
+            0..=128 => met.contains(&item),
+            _ => met.binary_search(&item).is_ok(),
+        };
+        let allowed = |item: u32| !is_met(item) && !drawn.contains(&item);
         let total = self.sums.last().copied().unwrap_or(0);
         for _ in 0..32 {
             let at = rng.random_range(0..total);
-            let item = self.sums.partition_point(|&sum| sum <= at) as u32;
+            let item = match self.kind {
+                NegativeKind::Uniform => at as u32,
+                NegativeKind::Popularity => self.sums.partition_point(|&sum| sum <= at) as u32,
+            };
             if allowed(item) {
                 return item;
             }

@@ -5,6 +5,7 @@ use super::config::{NextState, RecConfig};
 use super::labels::{Labels, RewardMap};
 use crate::data::{NegativeKind, NegativeSampler};
 use crate::{Error, Result};
+use rayon::prelude::*;
 
 /// Everything about the steps of a batch, on the host.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -134,12 +135,36 @@ impl<'a> Feed<'a> {
     pub fn step(&self, indices: &[usize], epoch: u32) -> Result<StepData> {
         let mut data = StepData { negatives_each: self.negatives, ..StepData::default() };
         for &index in indices {
-            self.push_user(index, epoch, &mut data)?;
+            self.push_user(index, &mut data);
+        }
+        if self.labels.is_none() || !self.config.reward {
+            self.draw(indices, epoch, &mut data.negatives)?;
         }
         Ok(data)
     }
 
-    fn push_user(&self, index: usize, epoch: u32, data: &mut StepData) -> Result<()> {
+    /// Draws the negatives of all steps of the users at `indices`, `[steps, k]`.
+    fn draw(&self, indices: &[usize], epoch: u32, mut negatives: &mut [u32]) -> Result<()> {
+        let k = self.negatives;
+        if k == 0 {
+            return Ok(());
+        }
+        let mut of_users = Vec::with_capacity(indices.len());
+        for &index in indices {
+            let (own, others) = negatives.split_at_mut(self.users[index].steps() * k);
+            of_users.push((index, own));
+            negatives = others;
+        }
+        of_users.into_par_iter().with_min_len(8).try_for_each(|(index, negatives)| {
+            negatives.chunks_exact_mut(k).enumerate().try_for_each(|(t, negatives)| {
+                let place = (self.users[index].user, t as u32, epoch);
+                self.sampler.fill(&self.met[index], place, negatives)
+            })
+        })
+    }
+
+    /// All that is known of the user's steps, and room for negatives that are not labelled.
+    fn push_user(&self, index: usize, data: &mut StepData) {
         let (user, start) = (&self.users[index], self.starts[index]);
         let steps = start..start + user.steps();
         data.batch.push(user, self.config.history);
@@ -155,17 +180,14 @@ impl<'a> Feed<'a> {
             }
             None => {
                 data.rewards.extend(user.rewards.iter().map(|&r| f64::from(r)));
-                for t in 0..user.steps() as u32 {
-                    let place = (user.user, t, epoch);
-                    self.sampler.sample(&self.met[index], place, self.negatives, &mut data.negatives)?;
-                }
-                data.negative_rewards.resize(data.negatives.len(), 0.0);
+                let steps = data.negatives.len() + user.steps() * self.negatives;
+                data.negatives.resize(steps, 0);
+                data.negative_rewards.resize(steps, 0.0);
             }
         }
         if let Some(labels) = self.labels {
             self.push_labels(labels, user, steps, data);
         }
-        Ok(())
     }
 
     fn push_labels(

@@ -1,5 +1,6 @@
 //! Sequential recommenders, their frameworks, training and evaluation.
 
+mod ahead;
 pub mod baselines;
 mod batch;
 mod choices;
@@ -22,6 +23,7 @@ pub mod saved;
 mod trainer;
 
 pub use crate::data::ranking as metrics;
+pub use ahead::ahead;
 pub use batch::{Batch, UserSteps, epoch_batches, training_users};
 pub use config::{EncoderKind, Framework, NextState, RecConfig, RewardScale, Variant};
 pub use encoder::Encoder;

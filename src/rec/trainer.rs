@@ -2,6 +2,7 @@
 
 mod state;
 
+use super::ahead::ahead;
 use super::batch::{UserSteps, epoch_batches, training_users};
 use super::config::{Framework, RecConfig};
 use super::evaluate::{EvalSteps, evaluate};
@@ -174,17 +175,22 @@ impl Training {
         let batches = epoch_batches(users, config.batch_steps, config.seed, epoch as u64);
         let done = batches.iter().take(self.batches).flatten().map(|&i| users[i].steps() as u64).sum();
         progress.resume(done);
-        for batch in batches.iter().skip(self.batches) {
-            let feeding = profile::range(|| "batch".into());
-            let data = feed.step(batch, epoch as u32)?;
-            drop(feeding);
-            self.losses.add(self.learners.step(&data)?);
-            self.batches += 1;
-            progress.advance(data.batch.steps() as u64);
-            let place = || format!("training, batch {} of {} in epoch {epoch}", self.batches, batches.len());
-            keep.point(log, place, || self.checkpoint())?;
-        }
-        Ok(())
+        let left = batches.iter().skip(self.batches).map(|batch| (batch, epoch as u32));
+        std::thread::scope(|scope| {
+            let made = ahead(scope, feed, left);
+            loop {
+                let waiting = profile::range(|| "batch".into());
+                let Ok(data) = made.recv() else { return Ok(()) };
+                let data = data?;
+                drop(waiting);
+                self.losses.add(self.learners.step(&data)?);
+                self.batches += 1;
+                progress.advance(data.batch.steps() as u64);
+                let place =
+                    || format!("training, batch {} of {} in epoch {epoch}", self.batches, batches.len());
+                keep.point(log, place, || self.checkpoint())?;
+            }
+        })
     }
 
     fn end_epoch(&mut self, record: EpochRecord, score: f64) {

@@ -3,7 +3,7 @@
 use super::harness::{Case, Timing};
 use super::recommender::{INPUTS, RecommenderArgs};
 use super::record::Record;
-use crate::rec::{Feed, Framework, UserSteps};
+use crate::rec::{Feed, Framework, UserSteps, ahead};
 use crate::{Error, Result};
 use clap::Args;
 use serde_json::json;
@@ -47,16 +47,20 @@ pub fn measure(args: &TrainBench) -> Result<Record> {
         (0..BATCHES).map(|batch| (batch * args.users..(batch + 1) * args.users).collect()).collect();
     let mut learners = args.of.learners(&config, &args.timing.device)?;
     let own = json!({"framework": args.framework.name(), "users": args.users});
-    let record = args.timing.measure(Case {
-        bench: "train",
-        settings: args.of.settings(own),
-        inputs: INPUTS,
-        unit: "step",
-        frozen: false,
-        run: Box::new(|number| {
-            let data = feed.step(&batches[number % BATCHES], (number / BATCHES) as u32)?;
-            learners.step(&data).map(drop)
-        }),
+    let turns = (0..).map(|number: usize| (&batches[number % BATCHES], (number / BATCHES) as u32));
+    let record = std::thread::scope(|scope| {
+        let made = ahead(scope, &feed, turns);
+        args.timing.measure(Case {
+            bench: "train",
+            settings: args.of.settings(own),
+            inputs: INPUTS,
+            unit: "step",
+            frozen: false,
+            run: Box::new(move |_| {
+                let data = made.recv().expect("the batches do not end")?;
+                learners.step(&data).map(drop)
+            }),
+        })
     })?;
     let users = args.users as f64;
     Ok(record.rate("steps_per_s", 1.0).rate("users_per_s", users))
