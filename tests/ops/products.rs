@@ -28,7 +28,7 @@ fn matmul_in_all_layouts() {
 
 #[test]
 fn linear_with_bias_and_residual() {
-    for (rows, width, out) in [(1, 1, 1), (7, 33, 65), (70, 48, 31), (20, 64, 36)] {
+    for (rows, width, out) in [(1, 1, 1), (7, 33, 65), (70, 48, 31), (20, 64, 36), (140, 40, 130)] {
         let (x, w) = (random(&[rows, width], 1), random(&[out, width], 2));
         let (bias, residual) = (random(&[out], 3), random(&[rows, out], 4));
         parity("linear", |_| Linear::default(), &[x.clone(), w.clone()]);
@@ -135,6 +135,24 @@ fn cuts_change_no_bit_of_a_product() {
                     "{extents:?} {transpose_a} {transpose_b} on {}",
                     cut.describe()
                 );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_of_a_product_has_the_same_bits_whatever_rows_stand_beside_it() {
+    let [m, n, k] = [300, 140, 70];
+    for device in devices("a_row_of_a_product") {
+        let bits =
+            |x: &Tensor| -> Vec<u32> { x.to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect() };
+        for transpose_b in [false, true] {
+            let a = to(&device, DType::F32, &random(&[m, k], 1));
+            let b = to(&device, DType::F32, &random(&if transpose_b { [n, k] } else { [k, n] }, 2));
+            let all = bits(&matmul(&a, &b, false, transpose_b).unwrap());
+            for rows in [0..1, 17..18, 128..300, 20..250] {
+                let some = bits(&matmul(&a.rows(rows.clone()).unwrap(), &b, false, transpose_b).unwrap());
+                assert!(some == all[rows.start * n..rows.end * n], "rows {rows:?} on {}", device.describe());
             }
         }
     }

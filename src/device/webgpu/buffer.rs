@@ -7,8 +7,10 @@ use crate::device::known_ids::KnownIds;
 use crate::device::size_class::size_class;
 use crate::device::{DType, Element};
 
-/// The pool keeps at most this many bytes.
+/// The pool of a software adapter, whose memory is the host's, keeps at most this many bytes.
 const POOL_BYTES: u64 = 1 << 30;
+/// That of hardware: what a pass over a pack frees and takes again. Where the adapter has no memory left, the pool is emptied.
+const POOL_BYTES_OF_HARDWARE: u64 = 1 << 32;
 
 /// A buffer of the adapter, and when it was used last.
 #[derive(Clone, Debug)]
@@ -129,8 +131,10 @@ impl Drop for Buffer {
         if let Some(mut raw) = self.raw.take() {
             raw.used_in = self.gpu.recording();
             let (bytes, mut pool) = (raw.buffer.size(), self.gpu.pool());
+            let is_software = self.gpu.description().is_software();
+            let most = if is_software { POOL_BYTES } else { POOL_BYTES_OF_HARDWARE };
             // All those before it go to the adapter, so that the sizes of today replace those of yesterday.
-            if pool.is_full(bytes, POOL_BYTES) {
+            if pool.is_full(bytes, most) {
                 pool.empty();
                 self.gpu.bind_groups_are_stale();
             }

@@ -12,6 +12,8 @@ const MOST_DISPATCHES: usize = 256;
 /// A recording is handed over once its dispatches do so many floating-point operations: the adapter gets work early. Its last
 /// dispatch may do more by itself: only products and attention are cut by work, see there.
 const MOST_WORK: u64 = 1 << 32;
+/// The same of hardware.
+const MOST_WORK_OF_HARDWARE: u64 = 1 << 34;
 /// Most workgroups in one direction of a grid that every adapter takes.
 const MOST_GROUPS: u32 = 65_535;
 /// Bind groups kept before all are made anew.
@@ -135,8 +137,8 @@ impl Recorder {
         let _ = gpu.poll(wgpu::PollType::Poll);
     }
 
-    fn is_full(&self) -> bool {
-        self.params.len() >= MOST_DISPATCHES * SLOT || self.work >= MOST_WORK
+    fn is_full(&self, most_work: u64) -> bool {
+        self.params.len() >= MOST_DISPATCHES * SLOT || self.work >= most_work
     }
 }
 
@@ -261,7 +263,8 @@ impl Gpu {
         pass.set_bind_group(0, &group, &[offset as u32]);
         pass.dispatch_workgroups(x, y, z);
         self.lose_in_time(recorder.counters.dispatches);
-        if recorder.is_full() {
+        let most = if self.description().is_software() { MOST_WORK } else { MOST_WORK_OF_HARDWARE };
+        if recorder.is_full(most) {
             recorder.submit(self);
         }
         Ok(())

@@ -15,6 +15,12 @@ pub(super) static SHADER: Shader = Shader::new("matmul", include_str!("../../../
     .defining(DEFINES)
     .storing(&[("StoredB", "HALF_B")]);
 
+pub(super) static LARGE_SHADER: Shader =
+    Shader::new("matmul_large", include_str!("../../../shaders/matmul_large.wgsl"))
+        .with(&[Part::Product])
+        .defining(DEFINES)
+        .storing(&[("StoredB", "HALF_B")]);
+
 pub(super) static SUBGROUP_SHADER: Shader =
     Shader::new("matmul_subgroups", include_str!("../../../shaders/matmul_subgroups.wgsl"))
         .with(&[Part::Product])
@@ -22,8 +28,13 @@ pub(super) static SUBGROUP_SHADER: Shader =
         .storing(&[("StoredB", "HALF_B")])
         .from(Tier::Subgroups);
 
-/// Most floating-point operations of one dispatch, whatever the shape: some tenths of a second on the slowest adapters.
+/// Most floating-point operations of one dispatch, whatever the shape: some tenths of a second on the slowest software
+/// adapters.
 const MOST_WORK: usize = 1 << 31;
+/// The same of hardware: less than a tenth of a second on the slowest GPUs, more than a millisecond on the fastest.
+const MOST_WORK_OF_HARDWARE: usize = 1 << 34;
+/// Large tiles that keep a GPU busy, and those of tests, which see them nowhere else.
+const MANY_TILES: [usize; 2] = [128, 2];
 /// Most workgroups in one direction.
 const MOST_GROUPS: usize = 65_535;
 
@@ -51,7 +62,7 @@ pub struct Matrix<'a> {
 /// several dispatches; a sum that is cut along k goes on from what the part before left in c, so cuts change no bit.
 pub fn matmul(a: Matrix, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: Epilogue) -> Result<()> {
     let gpu = c.gpu();
-    let kernel = Kernel::of(gpu)?;
+    let kernel = Kernel::of(gpu, extents)?;
     let [m, n, k] = extents;
     let most = gpu.elements_anywhere();
     let [height, width, depth] = cut(extents, [a.transposed, b.transposed], most, kernel);
@@ -86,7 +97,7 @@ fn parts(len: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// Extents along m, n and k of the parts of a product: each matrix's part spans at most `most` elements, and no part is
-/// more than [`MOST_WORK`] or deeper than pays.
+/// more than [`Kernel::most_work`] or deeper than pays.
 fn cut(
     [m, n, k]: [usize; 3],
     [transpose_a, transpose_b]: [bool; 2],
@@ -118,8 +129,8 @@ fn cut(
         }
     }
     let one_deep = 2 * tile[0] * tile[1];
-    depth = depth.clamp(1, MOST_WORK / one_deep);
-    let tiles = MOST_WORK / (one_deep * depth);
+    depth = depth.clamp(1, kernel.most_work() / one_deep);
+    let tiles = kernel.most_work() / (one_deep * depth);
     let across = width.div_ceil(tile[1]).clamp(1, tiles.min(MOST_GROUPS));
     let down = height.div_ceil(tile[0]).clamp(1, (tiles / across).clamp(1, MOST_GROUPS));
     [height.min(down * tile[0]), width.min(across * tile[1]), depth]
@@ -191,15 +202,19 @@ impl Product<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kernel {
     Tiled,
+    Large,
     Direct,
     Subgroups,
 }
 
 impl Kernel {
-    fn of(gpu: &Gpu) -> Result<Self> {
+    /// Which of them makes c is not seen in its bits.
+    fn of(gpu: &Gpu, [m, n, _]: [usize; 3]) -> Result<Self> {
+        let many = MANY_TILES[usize::from(gpu.0.pretence.hardware)];
         Ok(match gpu.description().is_software() {
             true if gpu.works_by_subgroups()? => Kernel::Subgroups,
             true => Kernel::Direct,
+            false if Kernel::Large.tiles(m, n) >= many => Kernel::Large,
             false => Kernel::Tiled,
         })
     }
@@ -208,8 +223,22 @@ impl Kernel {
     fn tile(self) -> [usize; 2] {
         match self {
             Kernel::Tiled => [64, 64],
+            Kernel::Large => [128, 128],
             Kernel::Direct => [32, 64],
             Kernel::Subgroups => [16, 32],
+        }
+    }
+
+    fn tiles(self, m: usize, n: usize) -> usize {
+        let [rows, columns] = self.tile();
+        m.div_ceil(rows) * n.div_ceil(columns)
+    }
+
+    /// Most floating-point operations of a dispatch.
+    fn most_work(self) -> usize {
+        match self {
+            Kernel::Tiled | Kernel::Large => MOST_WORK_OF_HARDWARE,
+            Kernel::Direct | Kernel::Subgroups => MOST_WORK,
         }
     }
 
@@ -217,7 +246,7 @@ impl Kernel {
     /// side by side.
     fn depth(self) -> usize {
         match self {
-            Kernel::Tiled | Kernel::Direct => usize::MAX,
+            Kernel::Tiled | Kernel::Large | Kernel::Direct => usize::MAX,
             Kernel::Subgroups => 512,
         }
     }
@@ -228,6 +257,7 @@ impl Kernel {
         let kernel = if self == Kernel::Subgroups && k == 0 { Kernel::Direct } else { self };
         let (shader, entry) = match kernel {
             Kernel::Tiled => (&SHADER, "tiled"),
+            Kernel::Large => (&LARGE_SHADER, "large"),
             Kernel::Direct => (&SHADER, "direct"),
             Kernel::Subgroups if !of.reads_fours() => (&SUBGROUP_SHADER, "narrow"),
             Kernel::Subgroups if !of.writes_fours() => (&SUBGROUP_SHADER, "wide_factors"),
@@ -271,7 +301,7 @@ mod tests {
         let swap = |swap, [one, two]: [usize; 2]| if swap { [two, one] } else { [one, two] };
         // Elements from the first to the last of a part of a matrix of `width` columns.
         let span = |[rows, columns]: [usize; 2], [_, width]: [usize; 2]| (rows - 1) * width + columns;
-        let kernels = [Kernel::Tiled, Kernel::Direct, Kernel::Subgroups];
+        let kernels = [Kernel::Tiled, Kernel::Large, Kernel::Direct, Kernel::Subgroups];
         for case in 0..7 * 7 * 7 * 8 * kernels.len() {
             let [m, n, k] = [case, case / 7, case / 49].map(|i| extents[i % 7]);
             let [ta, tb, small] = [1, 2, 4].map(|bit| (case / 343) & bit != 0);
@@ -289,7 +319,7 @@ mod tests {
             assert!(span(swap(tb, [depth, width]), swap(tb, [k, n])) <= most, "b of {place}");
             let [down, across] = [height.div_ceil(tile[0]), width.div_ceil(tile[1])];
             assert!(down.max(across) <= MOST_GROUPS, "{place}");
-            assert!(2 * down * tile[0] * across * tile[1] * depth <= MOST_WORK, "{place}");
+            assert!(2 * down * tile[0] * across * tile[1] * depth <= kernel.most_work(), "{place}");
         }
     }
 }

@@ -144,6 +144,7 @@ pub static SHADERS: &[&Shader] = &[
     &super::layer_norm::SHADER,
     &super::log_sigmoid::SHADER,
     &super::matmul::SHADER,
+    &super::matmul::LARGE_SHADER,
     &super::matmul::SUBGROUP_SHADER,
     &super::mean_rows::SHADER,
     &super::mul::SHADER,

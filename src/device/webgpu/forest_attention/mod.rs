@@ -19,6 +19,8 @@ const _: () = assert!(ROWS == 4 * SUBGROUP);
 /// Floating-point operations of one dispatch, about: each leaves the adapter free for others soon. A single job may do more:
 /// a tile of query rows with all keys they see, in all heads. Work on keys comes in parts of a bounded number of rows.
 const MOST_WORK: u64 = 1 << 30;
+/// The same of hardware.
+const MOST_WORK_OF_HARDWARE: u64 = 1 << 33;
 /// Most blocks of keys whose parts stand in memory at a time.
 const MOST_PARTS: usize = 4096;
 
@@ -84,7 +86,8 @@ struct Call<'a> {
 impl Call<'_> {
     /// Most operations of a dispatch of several jobs.
     fn most_work(&self) -> u64 {
-        self.gpu.0.pretence.attention_work.unwrap_or(MOST_WORK)
+        let most = if self.gpu.description().is_software() { MOST_WORK } else { MOST_WORK_OF_HARDWARE };
+        self.gpu.0.pretence.attention_work.unwrap_or(most)
     }
 
     fn vecs(&self) -> usize {
