@@ -4,7 +4,8 @@
 #[path = "../skip/mod.rs"]
 mod skip;
 
-use lea::device::webgpu::{Tier, Traced, adapter};
+use lea::device::webgpu::adapter::{self, Pretence};
+use lea::device::webgpu::{Tier, Traced};
 use lea::device::{AttentionIndex, DType, Device};
 use lea::ops::{ForestAttention, Matmul, NormScore, Op};
 use lea::tensor::Tensor;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 /// One op's launch, and what it must write.
 struct Case {
-    name: &'static str,
+    name: String,
     launch: Traced,
     /// Output of the f64 reference.
     want: Vec<f64>,
@@ -30,7 +31,7 @@ fn random(shape: &[usize], seed: u64) -> Vec<f64> {
 }
 
 /// The last launch of a forward call, which writes the op's output to its first storage.
-fn case<O: Op>(name: &'static str, device: &Device, make: impl Fn() -> O, shapes: &[&[usize]]) -> Case {
+fn case<O: Op>(name: &str, device: &Device, make: impl Fn() -> O, shapes: &[&[usize]]) -> Case {
     let inputs = |device: &Device, dtype| -> Vec<Tensor> {
         let of =
             |(i, shape): (usize, &&[usize])| Tensor::from_f64(device, dtype, &random(shape, i as u64), shape);
@@ -42,7 +43,7 @@ fn case<O: Op>(name: &'static str, device: &Device, make: impl Fn() -> O, shapes
     let on_gpu = inputs(device, DType::F32);
     let (_, launches) = gpu.traced(|| forward(&on_gpu)).unwrap();
     let launch = launches.into_iter().next_back().unwrap();
-    Case { name, launch, want }
+    Case { name: format!("{name}, {}", launch.entry), launch, want }
 }
 
 fn cases(device: &Device) -> Vec<Case> {
@@ -51,6 +52,8 @@ fn cases(device: &Device) -> Vec<Case> {
     let attention = || ForestAttention::new(index.clone(), 4, 2, 16, 0.25);
     vec![
         case("matmul", device, matmul, &[&[37, 19], &[45, 19]]),
+        // More than a tile of hardware's kernel for large products.
+        case("matmul of tiles", device, matmul, &[&[137, 19], &[145, 19]]),
         case("forest attention", device, attention, &[&[28, 64], &[28, 32], &[28, 32]]),
         case("reward scoring", device, || NormScore::new(1e-5), &[&[33, 48], &[48], &[48]]),
     ]
@@ -127,8 +130,16 @@ fn a_browser_computes_what_the_cpu_computes() {
     let Some(found) = adapter::list().into_iter().next() else {
         return skip::skipped("there is no WebGPU adapter to trace launches on");
     };
-    let device = Device::WebGpu(adapter::open_tier(found.index, Tier::Plain).unwrap());
-    let cases = cases(&device);
+    // The kernels of software adapters, and those of hardware.
+    let cases: Vec<Case> = [false, true]
+        .into_iter()
+        .flat_map(|hardware| {
+            let pretence = Pretence { hardware, ..Pretence::default() };
+            cases(&Device::WebGpu(adapter::open_as(found.index, Tier::Plain, pretence).unwrap()))
+        })
+        .collect();
+    let entry = |name: &str| cases.iter().any(|case| case.launch.entry == name);
+    assert!(entry("direct") && entry("tiled") && entry("large"), "every kernel of products is replayed");
     let launches = serde_json::to_string(&cases.iter().map(|c| &c.launch).collect::<Vec<_>>()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
