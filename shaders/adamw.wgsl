@@ -13,14 +13,16 @@ struct Params {
     second_scale: f32, // 1 / the correction of the second
     eps: f32,
     keep: f32, // 1 - lr * weight decay
+    scaled: u32, // whether `scale` is one more factor on the gradient, negative for no update at all
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 
-@group(0) @binding(1) var<storage, read> grad: array<f32>; // [len]
-@group(0) @binding(2) var<storage, read_write> weights: array<f32>; // [len]
-@group(0) @binding(3) var<storage, read_write> m: array<f32>; // [len]
-@group(0) @binding(4) var<storage, read_write> v: array<f32>; // [len]
+@group(0) @binding(1) var<storage, read> scale: array<f32>; // [1] at least
+@group(0) @binding(2) var<storage, read> grad: array<f32>; // [len]
+@group(0) @binding(3) var<storage, read_write> weights: array<f32>; // [len]
+@group(0) @binding(4) var<storage, read_write> m: array<f32>; // [len]
+@group(0) @binding(5) var<storage, read_write> v: array<f32>; // [len]
 
 @compute @workgroup_size(LANES)
 fn step(
@@ -32,7 +34,14 @@ fn step(
     if i >= params.len {
         return;
     }
-    let g = grad[i] * params.grad_scale;
+    var factor = params.grad_scale;
+    if params.scaled != 0u {
+        if scale[0] < 0.0 {
+            return;
+        }
+        factor *= scale[0];
+    }
+    let g = grad[i] * factor;
     let first = params.beta1 * m[i] + params.beta1_rest * g;
     let second = params.beta2 * v[i] + params.beta2_rest * g * g;
     m[i] = first;

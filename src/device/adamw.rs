@@ -3,8 +3,6 @@
 /// Constants of one update.
 #[derive(Clone, Copy, Debug)]
 pub struct Update {
-    /// Factor on the gradient before anything else.
-    pub grad_scale: f32,
     /// Decay of the first moment.
     pub beta1: f32,
     /// 1 − beta1, rounded once.

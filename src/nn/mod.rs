@@ -3,7 +3,7 @@
 mod optim;
 mod schedule;
 
-pub use optim::{AdamW, AdamWConfig, StepInfo};
+pub use optim::{AdamW, AdamWConfig, StepInfo, Submitted};
 pub use schedule::{Decay, Schedule};
 pub mod init;
 mod linear;

@@ -2,7 +2,8 @@
 
 use crate::autograd::{Gradients, Param};
 use crate::device::{DType, profile};
-use crate::ops::adamw::{AdamWStep, adamw_step, squared_norms};
+use crate::ops::adamw::{AdamWStep, adamw_step};
+use crate::ops::clip_norm::{Clip, Norm, clip_norm};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,52 @@ pub struct StepInfo {
     pub clipped: bool,
 }
 
+/// An update that was asked for, and that the device may not have done yet.
+pub struct Submitted {
+    clip: Clip,
+    limit: Option<f64>,
+    /// Number of the step, from 1.
+    step: u64,
+    /// The parameters that had a gradient.
+    params: Vec<Param>,
+}
+
+impl Submitted {
+    /// What the update did. Waits for the device.
+    ///
+    /// # Errors
+    /// Gradients that were not finite: nothing was updated.
+    pub fn info(&self) -> Result<StepInfo> {
+        self.info_of(self.clip.read()?)
+    }
+
+    /// What each of several updates did. The host waits for the device once.
+    ///
+    /// # Errors
+    /// The first whose gradients were not finite.
+    pub fn infos(updates: &[&Self]) -> Result<Vec<StepInfo>> {
+        let norms = Clip::read_all(&updates.iter().map(|update| &update.clip).collect::<Vec<_>>())?;
+        updates.iter().zip(norms).map(|(update, norm)| update.info_of(norm)).collect()
+    }
+
+    fn info_of(&self, Norm { norm, factor, squares }: Norm) -> Result<StepInfo> {
+        if factor.is_none() {
+            return Err(diverged(self.step, &self.params, norm, &squares));
+        }
+        Ok(StepInfo { grad_norm: norm, clipped: self.limit.is_some_and(|limit| norm > limit) })
+    }
+}
+
+/// `squares` are the squared norms of the gradients of `params`.
+fn diverged(step: u64, params: &[Param], norm: f64, squares: &[f64]) -> Error {
+    let culprit = params.iter().zip(squares).find(|(_, square)| !square.is_finite());
+    let name = culprit.map_or("the parameters together", |(param, _)| param.name());
+    Error::setting(
+        format!("training diverged at step {step}: the gradient norm is {norm}, first in {name}"),
+        "lower the learning rate, lengthen the warm-up or set clip_norm",
+    )
+}
+
 /// One parameter with its moments.
 struct Slot {
     param: Param,
@@ -105,16 +152,33 @@ impl AdamW {
 
     /// Updates every parameter that has a gradient, at learning rate `lr · lr_scale · multiplier of its group`. A
     /// gradient that is not finite is an error and leaves all parameters as they were.
-    pub fn step(&mut self, mut grads: Gradients, lr_scale: f64) -> Result<StepInfo> {
+    pub fn step(&mut self, grads: Gradients, lr_scale: f64) -> Result<StepInfo> {
+        let before = self.step;
+        let info = self.submit(grads, lr_scale)?.info();
+        if info.is_err() {
+            self.step = before;
+        }
+        info
+    }
+
+    /// The same without waiting for a device: whether the gradients were finite is told by [`Submitted::info`], and here where
+    /// they are in host memory. Steps may follow before somebody asks.
+    pub fn submit(&mut self, mut grads: Gradients, lr_scale: f64) -> Result<Submitted> {
         let _range = profile::range(|| "optimiser".into());
         let grads: Vec<Option<Tensor>> =
             self.slots.iter().map(|slot| grads.take_param(&slot.param)).collect();
-        let squares = squared_norms(&grads.iter().flatten().collect::<Vec<_>>())?;
-        let grad_norm = squares.iter().sum::<f64>().sqrt();
-        if !grad_norm.is_finite() {
-            return Err(self.diverged(&grads, &squares));
-        }
-        let clip = self.config.clip_norm.filter(|&limit| grad_norm > limit);
+        let limit = self.config.clip_norm;
+        let with_grad = self.slots.iter().zip(&grads).filter(|(_, grad)| grad.is_some());
+        let submitted = Submitted {
+            clip: clip_norm(&grads.iter().flatten().collect::<Vec<_>>(), limit)?,
+            limit,
+            step: self.step + 1,
+            params: with_grad.map(|(slot, _)| slot.param.clone()).collect(),
+        };
+        let Some(scale) = submitted.clip.scale() else {
+            submitted.info()?;
+            return Ok(submitted);
+        };
         self.step += 1;
         let base = AdamWStep {
             lr: self.config.lr * lr_scale,
@@ -123,31 +187,15 @@ impl AdamW {
             eps: self.config.eps,
             weight_decay: 0.0,
             step: self.step,
-            grad_scale: clip.map_or(1.0, |limit| limit / grad_norm),
         };
         for (slot, grad) in self.slots.iter_mut().zip(&grads) {
             let Some(grad) = grad else { continue };
             let weight_decay = if grad.shape().len() > 1 { self.config.weight_decay } else { 0.0 };
             let step = AdamWStep { lr: base.lr * slot.lr_multiplier, weight_decay, ..base };
             let Slot { param, m, v, .. } = slot;
-            param.update(|value| adamw_step(value, m, v, grad, &step))?;
+            param.update(|value| adamw_step(value, m, v, grad, &step, scale))?;
         }
-        Ok(StepInfo { grad_norm, clipped: clip.is_some() })
-    }
-
-    /// `squares` are the squared norms of those gradients that there are.
-    fn diverged(&self, grads: &[Option<Tensor>], squares: &[f64]) -> Error {
-        let with_grad = self.slots.iter().zip(grads).filter(|(_, grad)| grad.is_some());
-        let culprit = with_grad.zip(squares).find(|(_, square)| !square.is_finite());
-        let name = culprit.map_or("the parameters together", |((slot, _), _)| slot.param.name());
-        let norm = squares.iter().sum::<f64>().sqrt();
-        Error::setting(
-            format!(
-                "training diverged at step {}: the gradient norm is {norm}, first in {name}",
-                self.step + 1
-            ),
-            "lower the learning rate, lengthen the warm-up or set clip_norm",
-        )
+        Ok(submitted)
     }
 
     /// Steps taken.

@@ -1,6 +1,7 @@
 //! AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2) on one tensor, and squared norms for clipping. About
 //! 14 FLOPs an element; bytes of parameter, both moments (read and written) and gradient.
 
+use super::clip_norm::GradScale;
 use super::{Cost, expect_alike, expect_float, expect_shape, float_type};
 use crate::device::adamw::Update;
 use crate::device::{DType, Device, cpu, cuda, profile, webgpu};
@@ -22,8 +23,6 @@ pub struct AdamWStep {
     pub weight_decay: f64,
     /// Number of this update, from 1, for the bias corrections.
     pub step: u64,
-    /// Factor on the gradient, 1 unless it is clipped.
-    pub grad_scale: f64,
 }
 
 impl AdamWStep {
@@ -35,7 +34,6 @@ impl AdamWStep {
     /// The constants of the update, each rounded once.
     fn update(&self) -> Update {
         Update {
-            grad_scale: self.grad_scale as f32,
             beta1: self.beta1 as f32,
             beta1_rest: (1.0 - self.beta1) as f32,
             beta2: self.beta2 as f32,
@@ -48,33 +46,50 @@ impl AdamWStep {
     }
 }
 
-/// One update in place of `param`, its moments `m` and `v`, from `grad`; all of one shape.
+/// One update in place of `param`, its moments `m` and `v`, from `grad` times `scale`; all of one shape.
 pub fn adamw_step(
     param: &mut Tensor,
     m: &mut Tensor,
     v: &mut Tensor,
     grad: &Tensor,
     step: &AdamWStep,
+    scale: GradScale,
 ) -> Result<()> {
     expect_alike("adamw", &[param, m, v, grad])?;
     for (what, tensor) in [("the first moment", &*m), ("the second moment", &*v), ("the gradient", grad)] {
         expect_shape("adamw", what, tensor, param.shape())?;
     }
+    // Where the factor is on the device, 1 is what it multiplies.
+    let (factor, scale) = match scale {
+        GradScale::Host(factor) => (factor, None),
+        GradScale::Device(scale) => {
+            expect_alike("adamw", &[grad, scale])?;
+            (1.0, Some(scale))
+        }
+    };
     let _range = profile::op(grad.device(), "adamw", || cost(grad.len(), grad.dtype().size()));
     match grad.device() {
         Device::Cuda(_) => {
             expect_float("adamw", grad)?;
             let moments = [m.cuda_mut()?, v.cuda_mut()?];
-            cuda::adamw::step(step.update(), param.cuda_mut()?, moments, grad.cuda())
+            let scale = (factor as f32, scale.map(Tensor::cuda));
+            cuda::adamw::step(step.update(), param.cuda_mut()?, moments, grad.cuda(), scale)
         }
         Device::WebGpu(_) => {
             expect_float("adamw", grad)?;
             let moments = [m.gpu_mut()?, v.gpu_mut()?];
-            webgpu::adamw::step(step.update(), param.gpu_mut()?, moments, grad.gpu()?.view())
+            let scale = scale.map(Tensor::gpu).transpose()?;
+            let scale = (factor as f32, scale.as_ref().map(|scale| scale.view()));
+            webgpu::adamw::step(step.update(), param.gpu_mut()?, moments, grad.gpu()?.view(), scale)
         }
         Device::Cpu => float_type!("adamw", grad, T => {
+            let factor = match scale.map(|scale| scale.host::<T>()[0]) {
+                Some(scale) if scale < 0.0 => return Ok(()),
+                Some(scale) => scale,
+                None => factor as T,
+            };
             let update = cpu::adamw::Update {
-                grad_scale: step.grad_scale as T,
+                grad_scale: factor,
                 beta1: step.beta1 as T,
                 beta2: step.beta2 as T,
                 rate: (step.lr / step.correction(step.beta1)) as T,
@@ -96,35 +111,42 @@ pub fn squared_norm(x: &Tensor) -> Result<f64> {
 
 /// [`squared_norm`] of each of the tensors, which are on one device; the host waits for it once.
 pub fn squared_norms(tensors: &[&Tensor]) -> Result<Vec<f64>> {
-    let Some(first) = tensors.first() else { return Ok(Vec::new()) };
+    match tensors.first().map(|x| x.device()) {
+        Some(Device::Cuda(_) | Device::WebGpu(_)) => squares_on_device(tensors)?.to_f64_vec(),
+        Some(Device::Cpu) => {
+            expect_one_device(tensors)?;
+            let square = |x: &&Tensor| float_type!("squared_norm", x, T => Ok(cpu::adamw::squared_norm(x.host::<T>())));
+            tensors.iter().map(square).collect()
+        }
+        None => Ok(Vec::new()),
+    }
+}
+
+fn expect_one_device(tensors: &[&Tensor]) -> Result<()> {
+    let Some(first) = tensors.first() else { return Ok(()) };
     if let Some(other) = tensors.iter().find(|x| x.device() != first.device()) {
         return Err(Error::shape(
             "squared_norm",
             format!("{first:?} and {other:?} are on different devices"),
         ));
     }
-    match first.device() {
-        Device::Cuda(_) => {
-            let mut squares = Tensor::scratch(first.device(), DType::F32, &[tensors.len()])?;
-            for (i, x) in tensors.iter().enumerate() {
-                expect_float("squared_norm", x)?;
-                cuda::reduce::squares(x.cuda(), squares.cuda_mut()?, i)?;
-            }
-            squares.to_f64_vec()
-        }
-        Device::WebGpu(_) => {
-            let mut squares = Tensor::scratch(first.device(), DType::F32, &[tensors.len()])?;
-            for (i, x) in tensors.iter().enumerate() {
-                expect_float("squared_norm", x)?;
-                webgpu::reduce::squares(x.gpu()?.view(), squares.gpu_mut()?, i)?;
-            }
-            squares.to_f64_vec()
-        }
-        Device::Cpu => {
-            let square = |x: &&Tensor| float_type!("squared_norm", x, T => Ok(cpu::adamw::squared_norm(x.host::<T>())));
-            tensors.iter().map(square).collect()
+    Ok(())
+}
+
+/// The same of tensors on another device than the host, left there: `[tensors]`.
+pub(super) fn squares_on_device(tensors: &[&Tensor]) -> Result<Tensor> {
+    expect_one_device(tensors)?;
+    let device = tensors.first().map_or(&Device::Cpu, |x| x.device());
+    let mut squares = Tensor::scratch(device, DType::F32, &[tensors.len()])?;
+    for (i, x) in tensors.iter().enumerate() {
+        expect_float("squared_norm", x)?;
+        match device {
+            Device::Cuda(_) => cuda::reduce::squares(x.cuda(), squares.cuda_mut()?, i)?,
+            Device::WebGpu(_) => webgpu::reduce::squares(x.gpu()?.view(), squares.gpu_mut()?, i)?,
+            Device::Cpu => unreachable!("squares of tensors in host memory are computed there"),
         }
     }
+    Ok(squares)
 }
 
 /// Work of one update of `len` elements of `element` bytes.
@@ -137,15 +159,8 @@ mod tests {
     use super::*;
     use crate::autograd::gradcheck;
 
-    const STEP: AdamWStep = AdamWStep {
-        lr: 0.1,
-        beta1: 0.9,
-        beta2: 0.99,
-        eps: 1e-8,
-        weight_decay: 0.3,
-        step: 1,
-        grad_scale: 0.5,
-    };
+    const STEP: AdamWStep =
+        AdamWStep { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.3, step: 1 };
 
     #[test]
     fn three_updates_equal_the_plain_algorithm() {
@@ -157,7 +172,15 @@ mod tests {
         let (mut want_m, mut want_v) = (vec![0.0; 35], vec![0.0; 35]);
         for t in 1..=3 {
             let grad = gradcheck::random(&shape, 10 + t);
-            adamw_step(&mut param, &mut m, &mut v, &grad, &AdamWStep { step: t, ..STEP }).unwrap();
+            adamw_step(
+                &mut param,
+                &mut m,
+                &mut v,
+                &grad,
+                &AdamWStep { step: t, ..STEP },
+                GradScale::Host(0.5),
+            )
+            .unwrap();
             for (i, g) in grad.to_f64_vec().unwrap().into_iter().map(|g| 0.5 * g).enumerate() {
                 want_m[i] = 0.9 * want_m[i] + 0.1 * g;
                 want_v[i] = 0.99 * want_v[i] + 0.01 * g * g;
@@ -183,6 +206,11 @@ mod tests {
     fn a_gradient_of_another_shape_is_an_error() {
         let (mut p, g) = (gradcheck::random(&[3], 1), gradcheck::random(&[4], 2));
         let (mut m, mut v) = (gradcheck::random(&[3], 3), gradcheck::random(&[3], 4));
-        assert!(adamw_step(&mut p, &mut m, &mut v, &g, &STEP).unwrap_err().to_string().contains("gradient"));
+        assert!(
+            adamw_step(&mut p, &mut m, &mut v, &g, &STEP, GradScale::Host(1.0))
+                .unwrap_err()
+                .to_string()
+                .contains("gradient")
+        );
     }
 }

@@ -163,11 +163,12 @@ impl Network {
     /// The action of the highest Q-value for every row of `features: [n, width]`: u32 `[n, 1]`.
     ///
     /// # Errors
-    /// A row without any Q-value that is a number.
+    /// A row without any Q-value that is a number, where the host knows the actions. On a device such a row has `u32::MAX`,
+    /// whose Q-value is NaN.
     pub fn best_actions(&self, features: &Tensor) -> Result<Tensor> {
         let q = self.q_head()?;
         let (_, best) = retrieve(features, &q.weight.value(), Some(&q.bias.value()), 1, &[])?;
-        if best.to_vec::<u32>()?.contains(&u32::MAX) {
+        if best.known_ids().is_some_and(|ids| ids.contains(&u32::MAX)) {
             let problem = "training diverged: a state has no Q-value that is a number";
             return Err(Error::setting(problem, "lower the learning rate, or set clip_norm"));
         }

@@ -12,7 +12,8 @@ use super::network::Network;
 use super::noise::Noise;
 use crate::autograd::{Var, apply, no_grad};
 use crate::ops::add::Add;
-use crate::ops::{DotWeights, Embedding, Reshape, TdLoss};
+use crate::ops::td_targets::{NO_SOURCE, td_targets};
+use crate::ops::{ConcatRows, DotWeights, Embedding, Mean, Reshape, TdLoss};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
@@ -20,10 +21,10 @@ use crate::{Error, Result};
 pub struct Objective {
     /// What is minimised, `[1]`.
     pub loss: Var,
-    /// Mean cross-entropy of the observed actions, not weighted by advantages.
-    pub supervised: f64,
-    /// Sum of the Q-losses with their weights.
-    pub q: f64,
+    /// Mean cross-entropy of the observed actions, not weighted by advantages, `[1]`.
+    pub supervised: Tensor,
+    /// Sum of the Q-losses with their weights, `[1]`, for a framework with a Q head.
+    pub q: Option<Tensor>,
 }
 
 /// The loss of `main` on `data`; `other` values the next states, for a framework with a Q head. `step` counts
@@ -54,12 +55,13 @@ pub fn objective(
     };
     let advantages = match &learned {
         Some(q) if config.framework == Framework::Sa2c && step >= config.advantage_warmup => {
-            Some(sa2c::clipped_advantages(&q.taken_and_negatives, data.negatives_each, config.advantage_clip))
+            let q = q.taken_and_negatives(data.negatives_each)?;
+            Some(sa2c::clipped_advantages(&q, data.negatives_each, config.advantage_clip))
         }
         _ => None,
     };
     let (mut loss, supervised) = supervised_loss(main, data, &h, advantages.as_deref())?;
-    let q = learned.as_ref().map_or(0.0, |q| q.sum);
+    let q = learned.as_ref().map(|q| q.loss.value().clone());
     if let Some(learned) = learned {
         loss = apply(Add, &[&loss, &learned.loss])?;
     }
@@ -104,14 +106,14 @@ fn supervised_loss(
     data: &StepData,
     h: &Var,
     advantages: Option<&[f64]>,
-) -> Result<(Var, f64)> {
+) -> Result<(Var, Tensor)> {
     let (device, _) = network.home();
     let alpha = network.config().alpha_used();
     let steps = data.batch.steps();
     let mean = 1.0 / steps as f64;
     let targets = Tensor::from_ids(&device, &data.batch.targets)?;
     let losses = network.losses(h, targets)?;
-    let supervised = losses.value().to_f64_vec()?.iter().sum::<f64>() * mean;
+    let supervised = apply(Mean::new(), &[&losses.detach()])?.into_value();
     let weight = |i| mean * (advantages.map_or(1.0, |advantages| advantages[i]) + alpha);
     let loss = weighted_sum(network, &losses, (0..steps).map(weight).collect())?;
     if alpha == 0.0 {
@@ -132,24 +134,32 @@ struct Pair<'a> {
 
 struct QLoss {
     loss: Var,
-    sum: f64,
-    /// Q-values `[steps, 1 + k]` of the observed action and the negatives.
-    taken_and_negatives: Vec<f64>,
+    /// Q-values `[steps, columns]` of the observed action, the negatives and, where it is trained, the augmented one.
+    q: Tensor,
+}
+
+impl QLoss {
+    /// Q-values `[steps, 1 + k]` of the observed action and the negatives, on the host.
+    fn taken_and_negatives(&self, k: usize) -> Result<Vec<f64>> {
+        let columns = self.q.shape()[1];
+        let q = self.q.to_f64_vec()?;
+        Ok(q.chunks_exact(columns).flat_map(|row| &row[..1 + k]).copied().collect())
+    }
 }
 
 impl Pair<'_> {
-    /// Q'(s, argmaxₐ Q(s, a)) of every state, given what the main network's Q head reads there.
-    fn values(&self, features: &Tensor, packed: &Packed, states: Option<&Tensor>) -> Result<Vec<f64>> {
+    /// Q'(s, argmaxₐ Q(s, a)) of every state, `[states, 1]`, given what the main network's Q head reads there.
+    fn values(&self, features: &Tensor, packed: &Packed, states: Option<&Tensor>) -> Result<Var> {
         no_grad(|| {
             let best = self.main.best_actions(features)?;
             let h = packed.hidden(self.other, &Noise::none())?;
             let features = self.other.q_features(&h, states)?;
-            self.other.q_of(&features, best)?.value().to_f64_vec()
+            self.other.q_of(&features, best)
         })
     }
 
     /// The same of the states that the augmented actions lead to.
-    fn leaf_values(&self, leaves: &Leaves) -> Result<Vec<f64>> {
+    fn leaf_values(&self, leaves: &Leaves) -> Result<Var> {
         let packed = Packed::new(self.main, &leaves.lengths, &leaves.items, &leaves.rows)?;
         let states = states(self.main, &leaves.states, leaves.rows.len())?;
         let features =
@@ -161,39 +171,37 @@ impl Pair<'_> {
 /// L_q + β·L_aq. One gather serves all actions of a step: the observed one, the negatives, the augmented one.
 fn q_loss(pair: &Pair, data: &StepData, packed: &Packed, h: &Var) -> Result<QLoss> {
     let (main, config) = (pair.main, pair.main.config());
-    let (device, dtype) = main.home();
+    let (device, _) = main.home();
     let (steps, k) = (data.batch.steps(), data.negatives_each);
     let states = states(main, &data.states, steps)?;
     let features = main.q_features(h, states.as_ref())?;
-    let values = pair.values(features.value(), packed, states.as_ref())?;
+    let mut values = pair.values(features.value(), packed, states.as_ref())?;
 
+    let taken = sqn::next_states(&data.batch.terminal);
+    let negatives = snqn::own_states(steps, k);
     let augmented = match (config.beta_used() > 0.0, config.augmented_next, &data.leaves) {
         (false, ..) => Vec::new(),
         (true, NextState::Leaf, Some(leaves)) => {
             // At a user's last step the episode ends whatever action is taken: nothing tells that another one would
             // have prolonged it, and a value there would set a^e above the observed action, whose target has none.
-            let next = pair.leaf_values(leaves)?;
-            let ended = |i: usize| if data.batch.terminal[i] { 0.0 } else { next[i] };
-            let target = |(i, r): (usize, &f64)| r + config.discount * ended(i);
-            data.augmented_rewards.iter().enumerate().map(target).collect()
+            values = apply(ConcatRows::new(), &[&values, &pair.leaf_values(leaves)?])?;
+            let leaf = |(i, &ends): (usize, &bool)| if ends { NO_SOURCE } else { (steps + i) as u32 };
+            data.batch.terminal.iter().enumerate().map(leaf).collect()
         }
-        (true, ..) => sqn::targets(&data.augmented_rewards, &values, &data.batch.terminal, config.discount),
+        (true, ..) => taken.clone(),
     };
-    let taken = sqn::targets(&data.rewards, &values, &data.batch.terminal, config.discount);
-    let negatives = snqn::negative_targets(&data.negative_rewards, k, &values, config.discount);
 
     let columns = 1 + k + usize::from(config.beta_used() > 0.0);
-    let actions = interleave(steps, &data.batch.targets, &data.negatives, k, &data.augmented[..], columns);
-    let targets = interleave(steps, &taken, &negatives, k, &augmented, columns);
+    let actions = interleave(steps, &data.batch.targets, &data.negatives, k, &data.augmented, columns);
+    let rewards =
+        interleave(steps, &data.rewards, &data.negative_rewards, k, &data.augmented_rewards, columns);
+    let sources = interleave(steps, &taken, &negatives, k, &augmented, columns);
     let q = main.q_of(&features, Tensor::from_slice(&device, &actions, &[steps, columns])?)?;
-    let targets = Tensor::from_f64(&device, dtype, &targets, &[steps, columns])?;
+    let values = values.value();
+    let targets = td_targets(&rewards, &sources, &values.reshape(&[values.len()])?, config.discount)?;
     let losses = apply(TdLoss { targets }, &[&q])?;
-
     let weights = action_weights(config, steps, k).repeat(steps);
-    let sum = losses.value().to_f64_vec()?.iter().zip(&weights).map(|(loss, weight)| loss * weight).sum();
-    let q = q.value().to_f64_vec()?;
-    let taken_and_negatives = q.chunks_exact(columns).flat_map(|row| &row[..1 + k]).copied().collect();
-    Ok(QLoss { loss: weighted_sum(main, &losses, weights)?, sum, taken_and_negatives })
+    Ok(QLoss { loss: weighted_sum(main, &losses, weights)?, q: q.into_value() })
 }
 
 /// Weights of one step's Q-losses: of the observed action 1, of every negative its share of their mean's weight, of the

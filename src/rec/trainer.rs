@@ -180,17 +180,23 @@ impl Training {
             let made = ahead(scope, feed, left);
             loop {
                 let waiting = profile::range(|| "batch".into());
-                let Ok(data) = made.recv() else { return Ok(()) };
+                let Ok(data) = made.recv() else { return self.add_losses() };
                 let data = data?;
                 drop(waiting);
-                self.losses.add(self.learners.step(&data)?);
+                self.learners.step(&data)?;
                 self.batches += 1;
                 progress.advance(data.batch.steps() as u64);
-                let place =
-                    || format!("training, batch {} of {} in epoch {epoch}", self.batches, batches.len());
+                let done = self.batches;
+                let place = || format!("training, batch {done} of {} in epoch {epoch}", batches.len());
                 keep.point(log, place, || self.checkpoint())?;
             }
         })
+    }
+
+    /// Counts the losses of all steps taken.
+    fn add_losses(&mut self) -> Result<()> {
+        self.learners.losses()?.into_iter().for_each(|step| self.losses.add(step));
+        Ok(())
     }
 
     fn end_epoch(&mut self, record: EpochRecord, score: f64) {

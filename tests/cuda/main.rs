@@ -20,6 +20,7 @@ mod files;
 mod halves;
 mod mutations;
 mod profile;
+mod read_backs;
 mod tensor_core;
 mod trial;
 

@@ -1,8 +1,7 @@
-//! Ops that compute each element from those at its place, sums over rows and over everything, and the optimiser.
+//! Ops that compute each element from those at its place, and sums over rows and over everything.
 
 use super::{devices, error, expect_near, limited_devices, parity, parity_on, random, to};
 use lea::device::{DType, Device};
-use lea::ops::adamw::{AdamWStep, adamw_step, squared_norm, squared_norms};
 use lea::ops::add::sum_rows;
 use lea::ops::{
     Activation, ConcatRows, DotWeights, Dropout, L2Normalize, LayerNorm, Mean, MeanRows, Mul, Op,
@@ -248,51 +247,6 @@ fn concat_rows() {
         let part = |rows, seed| random(&[rows, d], seed);
         parity("concat_rows", |_| ConcatRows::new(), &[part(1, 1), part(4, 2), part(0, 3), part(2, 4)]);
         parity("concat_rows", |_| ConcatRows::new(), &[part(3, 1)]);
-    }
-}
-
-#[test]
-fn adamw() {
-    let step = |number| AdamWStep {
-        lr: 0.1,
-        beta1: 0.9,
-        beta2: 0.99,
-        eps: 1e-8,
-        weight_decay: 0.3,
-        step: number,
-        grad_scale: 0.5,
-    };
-    for len in LENGTHS {
-        let on = |device: &Device, dtype| {
-            let zeros = || Tensor::zeros(device, dtype, &[len]).unwrap();
-            let mut param = to(device, dtype, &random(&[len], 1));
-            let (mut m, mut v) = (zeros(), zeros());
-            for number in 1..4 {
-                let grad = to(device, dtype, &random(&[len], 10 + number));
-                adamw_step(&mut param, &mut m, &mut v, &grad, &step(number)).unwrap();
-            }
-            [param, m, v]
-        };
-        let (want, plain) = (on(&Device::Cpu, DType::F64), on(&Device::Cpu, DType::F32));
-        for device in devices("adamw") {
-            let found = on(&device, DType::F32);
-            for ((found, plain), want) in found.iter().zip(&plain).zip(&want) {
-                expect_near(&format!("adamw of {len} on {device}"), found, plain, want);
-            }
-        }
-    }
-}
-
-#[test]
-fn squared_norms_are_those_of_the_host() {
-    let tensors: Vec<Tensor> = LENGTHS.iter().map(|&len| random(&[len], 1)).collect();
-    for device in devices("squared_norms") {
-        let there: Vec<Tensor> = tensors.iter().map(|x| to(&device, DType::F32, x)).collect();
-        let found = squared_norms(&there.iter().collect::<Vec<_>>()).unwrap();
-        for (x, found) in tensors.iter().zip(&found) {
-            let want = squared_norm(x).unwrap();
-            assert!((found - want).abs() <= 1e-6 * want, "{found}, not {want}, on {device}");
-        }
     }
 }
 

@@ -5,6 +5,7 @@ pub mod attention;
 mod elements;
 mod environment;
 mod lookup;
+pub mod optimiser;
 pub mod products;
 mod recurrence;
 mod rows;

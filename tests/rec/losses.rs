@@ -114,7 +114,7 @@ fn the_advantage_counts_only_after_the_warm_up() {
 fn objective_parts(config: &RecConfig, labels: &Labels) -> f64 {
     let data = data_of(config, &users(), labels);
     let [main, other] = pair(config, DType::F64);
-    objective(&main, Some(&other), &data, &Noise::none(), 0).unwrap().q
+    objective(&main, Some(&other), &data, &Noise::none(), 0).unwrap().q.unwrap().item().unwrap()
 }
 
 #[test]
@@ -179,7 +179,8 @@ fn the_trained_network_chooses_the_next_action_and_the_other_one_values_it() {
     set(&other, [0.0, 8.0, 3.0, 0.0, 0.0, 0.0]);
     let users = [UserSteps { user: 0, items: vec![0, 4, 5], rewards: vec![0.2, 1.0] }];
     let feed = Feed::new(&config, &users, ITEMS, None).unwrap();
-    let q = objective(&main, Some(&other), &feed.step(&[0], 1).unwrap(), &Noise::none(), 0).unwrap().q;
+    let data = feed.step(&[0], 1).unwrap();
+    let q = objective(&main, Some(&other), &data, &Noise::none(), 0).unwrap().q.unwrap().item().unwrap();
     // Targets 0.2 + 0.5·3 of item 4 and, the episode being over, 1 of item 5; half the square, mean of two steps.
     let expected = (0.5 * (1.7f64 - 0.25).powi(2) + 0.5 * (1.0f64 - 0.5).powi(2)) / 2.0;
     assert!((q - expected).abs() < 1e-6, "{q} and {expected}");

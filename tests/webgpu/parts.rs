@@ -6,6 +6,7 @@ use lea::device::webgpu::adapter::{self, Pretence};
 use lea::device::{DType, Device};
 use lea::ops::adamw::{AdamWStep, adamw_step, squared_norms};
 use lea::ops::add::{Add, sum_rows};
+use lea::ops::clip_norm::GradScale;
 use lea::ops::{
     Activation, ConcatRows, CrossEntropy, DotWeights, Dropout, Embedding, GatherDot, Gru, InfoNce,
     L2Normalize, LayerNorm, Mean, MeanRows, Mul, NormScore, Op, PairLogSigmoid, RmsNorm, Rope, RopeTable,
@@ -130,19 +131,13 @@ fn log_sigmoid() {
 
 #[test]
 fn adamw() {
-    let step = AdamWStep {
-        lr: 0.1,
-        beta1: 0.9,
-        beta2: 0.99,
-        eps: 1e-8,
-        weight_decay: 0.3,
-        step: 1,
-        grad_scale: 0.5,
-    };
+    let step = AdamWStep { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.3, step: 1 };
     let run = |device: &Device, dtype| {
         let zeros = || Tensor::zeros(device, dtype, &[LEN]).unwrap();
         let (mut param, mut m, mut v) = (to(device, dtype, &random(&[LEN], 1)), zeros(), zeros());
-        adamw_step(&mut param, &mut m, &mut v, &to(device, dtype, &random(&[LEN], 2)), &step).unwrap();
+        let grad = to(device, dtype, &random(&[LEN], 2));
+        let scale = Tensor::from_f64(device, dtype, &[0.5], &[1]).unwrap();
+        adamw_step(&mut param, &mut m, &mut v, &grad, &step, GradScale::Device(&scale)).unwrap();
         [param, m, v]
     };
     let (want, plain) = (run(&Device::Cpu, DType::F64), run(&Device::Cpu, DType::F32));

@@ -1,5 +1,6 @@
 //! How often the host waits for the adapter. Each test has devices of its own, whose counters count it alone.
 
+use super::ops::optimiser::expect_training;
 use super::parity::{random, to};
 use super::skip;
 use lea::device::webgpu::{Gpu, adapter};
@@ -28,6 +29,13 @@ fn squared_norms_are_read_back_once() {
         let before = gpu.counters().read_backs;
         squared_norms(&there.iter().collect::<Vec<_>>()).unwrap();
         assert_eq!(gpu.counters().read_backs, before + 1, "{}", device.describe());
+    }
+}
+
+#[test]
+fn training_gives_the_losses_of_the_cpu_and_waits_in_one_step_of_sixteen() {
+    for (gpu, device) in own_devices("training_waits_seldom") {
+        expect_training(&device, || gpu.counters().read_backs);
     }
 }
 

@@ -58,7 +58,7 @@ pub fn measure(args: &TrainBench) -> Result<Record> {
             frozen: false,
             run: Box::new(move |_| {
                 let data = made.recv().expect("the batches do not end")?;
-                learners.step(&data).map(drop)
+                learners.step(&data)
             }),
         })
     })?;

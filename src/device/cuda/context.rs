@@ -10,7 +10,7 @@ use crate::device::pool::Pool;
 use crate::device::{DType, FrozenType};
 use crate::{Error, Result};
 use cudarc::driver::sys::{self, CUcontext, CUdevice, CUresult, CUstream};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// An opened CUDA device. Cheap to clone; clones are the same device.
@@ -119,6 +119,11 @@ impl Cuda {
         // SAFETY: the context lives as long as `self`.
         driver::check(self, unsafe { sys::cuCtxSetCurrent(self.0.context) })?;
         driver::check(self, f(self.0.stream))
+    }
+
+    /// Times that the host waited for results.
+    pub fn read_backs(&self) -> u64 {
+        self.0.read_backs.load(Ordering::Relaxed)
     }
 
     /// Waits until everything asked of it is done.

@@ -133,6 +133,7 @@ pub static SHADERS: &[&Shader] = &[
     &super::activation::SHADER,
     &super::adamw::SHADER,
     &super::add::SHADER,
+    &super::clip_norm::SHADER,
     &super::cross_entropy::SHADER,
     &super::dropout::SHADER,
     &super::embedding::SHADER,
@@ -158,5 +159,6 @@ pub static SHADERS: &[&Shader] = &[
     &super::sum_rows::SHADER,
     &super::swiglu::SHADER,
     &super::td_loss::SHADER,
+    &super::td_targets::SHADER,
     &super::top_k::SHADER,
 ];

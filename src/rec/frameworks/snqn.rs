@@ -3,19 +3,23 @@
 //! A negative action was not taken, so the state after it is the state before it, as in the published code: its target
 //! bootstraps from s_t itself, at a terminal step too.
 
-/// Targets r(s_t, a⁻) + γ·Q'(s_t, argmaxₐ Q(s_t, a)) of `k` negatives a step; `rewards: [steps, k]`, values as in
-/// [`sqn::targets`](super::sqn::targets).
-pub fn negative_targets(rewards: &[f64], k: usize, values: &[f64], discount: f64) -> Vec<f64> {
-    rewards.iter().enumerate().map(|(place, reward)| reward + discount * values[place / k]).collect()
+/// Where the targets r(s_t, a⁻) + γ·Q'(s_t, argmaxₐ Q(s_t, a)) of `k` negatives a step find their values, of `steps` steps;
+/// values as in [`sqn::next_states`](super::sqn::next_states).
+pub fn own_states(steps: usize, k: usize) -> Vec<u32> {
+    (0..steps as u32).flat_map(|step| std::iter::repeat_n(step, k)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::{DType, Device};
+    use crate::ops::td_targets;
+    use crate::tensor::Tensor;
 
     #[test]
     fn negatives_stay_in_their_state() {
-        let rewards = [0.0, 0.0, 0.1, 0.4];
-        assert_eq!(negative_targets(&rewards, 2, &[3.0, 1.0], 0.5), [1.5, 1.5, 0.6, 0.9]);
+        let values = Tensor::from_f64(&Device::Cpu, DType::F64, &[3.0, 1.0], &[2]).unwrap();
+        let targets = td_targets(&[0.0, 0.0, 0.1, 0.4], &own_states(2, 2), &values, 0.5).unwrap();
+        assert_eq!(targets.to_f64_vec().unwrap(), [1.5, 1.5, 0.6, 0.9]);
     }
 }

@@ -21,7 +21,8 @@ struct Counters {
 }
 
 impl Training {
-    pub(super) fn checkpoint(&self) -> Result<Checkpoint> {
+    pub(super) fn checkpoint(&mut self) -> Result<Checkpoint> {
+        self.add_losses()?;
         let counters = Counters {
             curve: self.curve.clone(),
             batches: self.batches,
