@@ -1,6 +1,6 @@
-// c = a op(b) (+ c | + residual) (+ bias) on tensor cores: factors in bf16, sums and everything else in f32.
-//   a [m, padded], bf16, zeros from k on; b [n, k] if transposed (a layer's weight), else [k, n] (its backward); c, residual
-//   [m, n]; bias [n]. The rows of a and of b are multiples of 8 elements long and start at multiples of 16 bytes.
+// c = a op(b) (+ c | + residual) (+ bias), or silu(gate) times that, on tensor cores: factors in bf16, sums in f32, c in f32 or bf16.
+//   a [m, padded], bf16, zeros from k on; b [n, k] if transposed (a layer's weight), else [k, n] (its backward); c [m, n]
+//   f32 or bf16; beside [m, n] f32, the residual or the gate; bias [n] f32. The rows of a and of b are multiples of 8 elements long and start at multiples of 16 bytes.
 // A block makes a tile of c, each of its warps 64 x 64 of it (32 x 32 of the small tile), 32 of k at a time. Slices of a and b come by
 // cp.async into a ring of STAGES stages; their chunks of 16 bytes are swapped by bits of the row, so that the 8 rows that ldmatrix reads at
 // once lie in different banks. Steps of 16 of k, one mma.m16n8k16 after the other: the bits of a row depend
@@ -167,9 +167,9 @@ struct Product {
 
 #define MATMUL(name, tile_m, tile_n, warp_side, transposed)                                                                \
     KERNEL((lea::Product<tile_m, tile_n, warp_side, transposed>::THREADS), name, size_t m, size_t n, size_t k,              \
-           size_t padded, unsigned mode, const bf16* a, const bf16* b, const float* bias, const float* residual, float* c) { \
+           size_t padded, unsigned mode, const bf16* a, const bf16* b, const float* bias, const float* beside, void* c) { \
         lea::Product<tile_m, tile_n, warp_side, transposed>::run(m, n, k, padded, a, b,                                     \
-                                                                    lea::Epilogue(mode, bias, residual, c, n));             \
+                                                                    lea::Epilogue(mode, bias, beside, c, n));             \
     }
 
 MATMUL(lea_matmul_bf16_nt, 64, 64, 32, true)
@@ -197,4 +197,10 @@ KERNEL(256, lea_matmul_bf16_round, size_t rows, size_t k, size_t padded, const f
     packed.x = lea::pack_bf16(values[0], values[1]), packed.y = lea::pack_bf16(values[2], values[3]);
     packed.z = lea::pack_bf16(values[4], values[5]), packed.w = lea::pack_bf16(values[6], values[7]);
     *reinterpret_cast<uint4*>(rounded + at) = packed;
+}
+
+// The same of x in bf16, of which rows are no multiple of 8 long, or start at no multiple of 16 bytes. A thread copies an element.
+KERNEL(256, lea_matmul_bf16_pad, size_t rows, size_t k, size_t padded, const bf16* x, bf16* rounded) {
+    const size_t at = lea::global_thread(), column = at % padded;
+    if (at < rows * padded) rounded[at] = column < k ? x[at / padded * k + column] : lea::to_bf16(0.0f);
 }

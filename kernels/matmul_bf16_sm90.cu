@@ -1,7 +1,7 @@
 // arch: sm_90a
-// c = a op(b) (+ c | + residual) (+ bias) on Hopper's tensor cores: what matmul_bf16.cu does, by wgmma and the copy engine.
+// c = a op(b) (+ c | + residual) (+ bias), or silu(gate) times that, on Hopper's tensor cores: what matmul_bf16.cu does, by wgmma and the copy engine.
 //   a [m, padded] bf16, zeros from k on; b [n, k] if transposed (a layer's weight), else [k, n] (its backward), both as tensor
-//   maps with boxes of 64 elements; c, residual [m, n] f32; bias [n] f32.
+//   maps with boxes of 64 elements; c [m, n] f32 or bf16; beside [m, n] f32, the residual or the gate; bias [n] f32.
 // A block stays on its processor and makes one tile of c after the other, 128 x TILE_N, 64 of k at a time. One thread of its
 // first warpgroup has the copy engine bring slices of a and b into a ring of stages; the two others multiply them, 64 rows of the
 // tile each, straight from shared memory into registers, which the first one hands to them. While they write a tile, slices of
@@ -170,8 +170,8 @@ struct HopperProduct {
 
 #define MATMUL(kind, name, tile_n, transposed)                                                                             \
     kind(lea::THREADS, name, size_t m, size_t n, size_t k, unsigned mode, TENSOR_MAP(a), TENSOR_MAP(b), const float* bias, \
-         const float* residual, float* c) {                                                                                \
-        lea::HopperProduct<tile_n, transposed>::run(m, n, k, &a, &b, lea::Epilogue(mode, bias, residual, c, n));           \
+         const float* beside, void* c) {                                                                                   \
+        lea::HopperProduct<tile_n, transposed>::run(m, n, k, &a, &b, lea::Epilogue(mode, bias, beside, c, n));             \
     }
 
 MATMUL(KERNEL_ALONE, lea_matmul_bf16_sm90_nt, 128, true)

@@ -1,17 +1,47 @@
 // Root-mean-square norm of rows: y = x / sqrt(mean(x^2) + eps) * weight, and its gradients.
-//   x, y, dy, dx [rows, d]; weight [d]; inverse [rows], the reciprocal roots; dweight [blocks of rows, d].
-// forward, backward_input: one block a row. backward_weight: common/columns.cuh.
+//   x, dy, dx [rows, d]; y [rows, d], f32 or bf16; weight [d]; inverse [rows], the reciprocal roots; dweight [blocks of rows, d].
+// forward, backward_input: one block a row; forward four neighbours to a thread, then the four that are four times the threads further. backward_weight: common/columns.cuh.
 // Bound by memory: one read of x (and dy), one write.
 #include "common/columns.cuh"
+#include "common/four.cuh"
 #include "common/reduce.cuh"
 
-KERNEL(256, lea_rms_norm_forward, size_t d, float eps, const float* x, const float* weight, float* y, float* inverse) {
-    const size_t first = blockIdx.x * d;
+namespace lea {
+
+template <class TO>
+__device__ __forceinline__ void rms_norm(size_t d, float eps, const float* x, const float* weight, TO* y, float* inverse) {
+    x += blockIdx.x * d, y += blockIdx.x * d;
+    const size_t step = 4 * blockDim.x;
+    const bool whole = d % 4 == 0 && four_aligned(x) && four_aligned(weight) && four_aligned(y);
     float squares = 0.0f;
-    for (size_t i = threadIdx.x; i < d; i += blockDim.x) squares += x[first + i] * x[first + i];
-    const float scale = 1.0f / sqrtf(lea::block_sum(squares) / (float)d + eps);
+    for (size_t i = 4 * threadIdx.x; i < d; i += step) {
+        if (whole) {
+            const float4 four = load4(x + i);
+            squares += four.x * four.x, squares += four.y * four.y, squares += four.z * four.z, squares += four.w * four.w;
+        } else {
+            for (size_t j = i; j < d && j < i + 4; j++) squares += x[j] * x[j];
+        }
+    }
+    const float scale = 1.0f / sqrtf(block_sum(squares) / (float)d + eps);
     if (threadIdx.x == 0) inverse[blockIdx.x] = scale;
-    for (size_t i = threadIdx.x; i < d; i += blockDim.x) y[first + i] = x[first + i] * scale * weight[i];
+    for (size_t i = 4 * threadIdx.x; i < d; i += step) {
+        if (whole) {
+            const float4 four = load4(x + i), w = load4(weight + i);
+            store_four(y + i, make_float4(four.x * scale * w.x, four.y * scale * w.y, four.z * scale * w.z, four.w * scale * w.w));
+        } else {
+            for (size_t j = i; j < d && j < i + 4; j++) store_one(y + j, x[j] * scale * weight[j]);
+        }
+    }
+}
+
+}  // namespace lea
+
+KERNEL(256, lea_rms_norm_forward, size_t d, float eps, const float* x, const float* weight, float* y, float* inverse) {
+    lea::rms_norm(d, eps, x, weight, y, inverse);
+}
+
+KERNEL(256, lea_rms_norm_forward_bf16, size_t d, float eps, const float* x, const float* weight, bf16* y, float* inverse) {
+    lea::rms_norm(d, eps, x, weight, y, inverse);
 }
 
 // dx = s (g - x s^2 mean(g x)) with g = dy weight and s the reciprocal root.

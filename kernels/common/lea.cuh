@@ -42,9 +42,25 @@ __device__ __forceinline__ unsigned count_up(unsigned* counter) { return atomicA
 __device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ bf16 to_bf16(float x) { return __float2bfloat16_rn(x); }
 
+// Two floats, rounded to nearest: `low` in the lower half.
+__device__ __forceinline__ unsigned pack_bf16(float low, float high) {
+    unsigned pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+}
+
 // Four elements from an address that is a multiple of their bytes.
 __device__ __forceinline__ float4 load4(const float* from) { return *reinterpret_cast<const float4*>(from); }
 __device__ __forceinline__ void store4(float* to, float4 value) { *reinterpret_cast<float4*>(to) = value; }
+// A word of up to 16 bytes at a multiple of its size.
+template <class WORD>
+__device__ __forceinline__ WORD load_word(const void* from) {
+    return *static_cast<const WORD*>(from);
+}
+template <class WORD>
+__device__ __forceinline__ void store_word(void* to, WORD value) {
+    *static_cast<WORD*>(to) = value;
+}
 
 }  // namespace lea
 
@@ -55,6 +71,15 @@ namespace lea {
 constexpr int WARP = 32;
 
 __device__ __forceinline__ float to_float(float x) { return x; }
+
+// One element, or two neighbours at a multiple of their bytes, stored in the type of `to`: bf16 rounded to nearest.
+__device__ __forceinline__ void store_one(float* to, float x) { *to = x; }
+__device__ __forceinline__ void store_one(bf16* to, float x) { *to = to_bf16(x); }
+__device__ __forceinline__ void store_pair(float* to, float x, float y) { store_word(to, make_float2(x, y)); }
+__device__ __forceinline__ void store_pair(bf16* to, float x, float y) { store_word(to, pack_bf16(x, y)); }
+// Four neighbours, likewise.
+__device__ __forceinline__ void store_four(float* to, float4 x) { store4(to, x); }
+__device__ __forceinline__ void store_four(bf16* to, float4 x) { store_word(to, make_uint2(pack_bf16(x.x, x.y), pack_bf16(x.z, x.w))); }
 
 // Sum over the lanes of a warp, in the order of a butterfly; every lane gets it.
 __device__ __forceinline__ float warp_sum(float value) {

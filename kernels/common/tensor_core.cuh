@@ -66,13 +66,6 @@ __device__ __forceinline__ void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-// Two floats, rounded to nearest: `low` in the lower half.
-__device__ __forceinline__ unsigned pack_bf16(float low, float high) {
-    unsigned pair;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-    return pair;
-}
-
 }  // namespace lea
 
 #endif

@@ -58,7 +58,7 @@ mod tests {
         let layer = {
             let (w, frozen) = (w.clone(), frozen.clone());
             move |x: &[Var]| -> Result<Var> {
-                let y = apply(Linear { bias: false, residual: true }, &[&x[0], &w.var(), &x[0]])?;
+                let y = apply(Linear { residual: true, ..Linear::default() }, &[&x[0], &w.var(), &x[0]])?;
                 apply(RmsNorm::new(1e-6), &[&y, &frozen.var()])
             }
         };

@@ -3,6 +3,7 @@
 use super::rows::ReadRows;
 use crate::Result;
 use crate::autograd::{Param, Var, apply, is_recorded};
+use crate::device::DType;
 use crate::nn::Linear;
 use crate::ops::forest_attention::AttentionIndex;
 use crate::ops::rope::RopeTable;
@@ -80,7 +81,9 @@ impl Layer {
     pub(super) fn forward(&self, x: &Var, pass: &LayerPass) -> Result<LayerOutput> {
         let Geometry { heads, kv_heads, head_dim, eps, rope } = &pass.geometry;
         let step = pass.dropout_step;
-        let normed = apply(RmsNorm::new(*eps), &[x, &self.input_norm.var()])?;
+        let factors = self.factor_type(x);
+        let norm = RmsNorm::new(*eps).giving(factors);
+        let normed = apply(norm.clone(), &[x, &self.input_norm.var()])?;
         let k = self.k.run(&normed, None, step)?;
         let k = head_norm(&k, self.head_norms.as_ref().map(|n| &n.k), *eps)?;
         let k = apply(Rope::new(pass.positions.clone(), rope.clone(), *kv_heads), &[&k])?;
@@ -106,12 +109,38 @@ impl Layer {
         let attention = attention.products_in(self.q.weight.value().dtype());
         let mixed = apply(attention, &[&q, &keys, &values])?;
         let x = self.o.run(&mixed, Some(&x), step)?;
-        let hidden = self.feed_forward(&x, *eps, step)?;
+        let hidden = self.feed_forward(&x, norm, step)?;
         Ok(LayerOutput { hidden, keys, values })
     }
 
-    fn feed_forward(&self, x: &Var, eps: f64, step: Option<u64>) -> Result<Var> {
-        let normed = apply(RmsNorm::new(eps), &[x, &self.post_norm.var()])?;
+    /// The type of what only the projections read.
+    fn factor_type(&self, x: &Var) -> DType {
+        let projections = [&self.q, &self.k, &self.v, &self.o, &self.gate, &self.up, &self.down];
+        let alike = |linear: &&Linear| {
+            let weight = linear.weight.value();
+            linear.lora.is_none() && weight.dtype() == self.q.weight.value().dtype()
+        };
+        let vars: Vec<Var> = projections
+            .iter()
+            .flat_map(|linear| linear.params())
+            .chain([&self.input_norm, &self.post_norm])
+            .map(Param::var)
+            .chain([x.clone()])
+            .collect();
+        let stays = x.value().dtype();
+        if is_recorded(&vars.iter().collect::<Vec<_>>()) || !projections.iter().all(alike) {
+            return stays;
+        }
+        match self.q.weight.value().dtype() {
+            // What is computed in another type than f32 is not rounded.
+            weight if stays == DType::F32 => x.value().device().factor_type(weight),
+            _ => stays,
+        }
+    }
+
+    fn feed_forward(&self, x: &Var, norm: RmsNorm, step: Option<u64>) -> Result<Var> {
+        let normed = apply(norm, &[x, &self.post_norm.var()])?;
+        // A gate with a bias or an adapter is an op of its own, in f32.
         let plain = |linear: &Linear| linear.bias.is_none() && linear.lora.is_none();
         let weights = [&self.gate, &self.up].map(|linear| linear.weight.var());
         let factors = [&normed, &weights[0], &weights[1]];

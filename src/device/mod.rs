@@ -120,6 +120,15 @@ impl Device {
         }
     }
 
+    /// The type of rows that nothing but products with frozen weights of type `weight` reads, of two that give the same bits: the one
+    /// to which products round them, where ops can write it.
+    pub fn factor_type(&self, weight: DType) -> DType {
+        match (self, weight) {
+            (Device::Cuda(_), DType::BF16) => DType::BF16,
+            _ => weight.computed(),
+        }
+    }
+
     /// Waits until everything asked of it is done, for measurements.
     pub fn synchronize(&self) -> Result<()> {
         match self {

@@ -73,7 +73,18 @@ impl Linear {
     /// The general form. `dropout_step` counts training steps and turns the adapter's dropout on; each step has
     /// masks of its own, the same whenever it is run again.
     pub fn run(&self, x: &Var, residual: Option<&Var>, dropout_step: Option<u64>) -> Result<Var> {
-        let op = ops::Linear { bias: self.bias.is_some(), residual: residual.is_some() };
+        self.run_giving(None, x, residual, dropout_step)
+    }
+
+    /// As [`Linear::run`], the result in the given type, see [`ops::Linear::giving`]: without an adapter.
+    pub fn run_giving(
+        &self,
+        giving: Option<DType>,
+        x: &Var,
+        residual: Option<&Var>,
+        dropout_step: Option<u64>,
+    ) -> Result<Var> {
+        let op = ops::Linear { bias: self.bias.is_some(), residual: residual.is_some(), giving };
         let (weight, bias) = (self.weight.var(), self.bias.as_ref().map(Param::var));
         let inputs: Vec<&Var> =
             [Some(x), Some(&weight), bias.as_ref(), residual].into_iter().flatten().collect();

@@ -1,6 +1,6 @@
 //! Matrices laid one below the other. No FLOPs; bytes of inputs and output.
 
-use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, float_type};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, expect_words, float_type};
 use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -42,7 +42,7 @@ impl Op for ConcatRows {
         let mut y = Tensor::scratch(first.device(), first.dtype(), &[self.rows.iter().sum(), d])?;
         match first.device() {
             Device::Cuda(_) => {
-                expect_float("concat_rows", first)?;
+                expect_words("concat_rows", first, d)?;
                 let parts: Vec<_> = inputs.iter().map(|t| t.cuda()).collect();
                 cuda::concat_rows::forward(&parts, y.cuda_mut()?)?;
             }

@@ -1,7 +1,7 @@
 //! Rows of tables by id: yᵢ = table\[idᵢ\]; backward adds the rows of dy up by id. No FLOPs forward; bytes of the
 //! ids, of the rows read and of y.
 
-use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_ids, float_type};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_ids, expect_words, float_type};
 use crate::device::destinations::Destinations;
 use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
@@ -55,6 +55,7 @@ impl Op for Embedding {
         let mut y = Tensor::scratch(inputs[0].device(), inputs[0].dtype(), &[n, d])?;
         match inputs[0].device() {
             Device::Cuda(_) => {
+                expect_words("embedding", inputs[0], d)?;
                 let tables: Vec<_> = inputs.iter().map(|t| t.cuda()).collect();
                 cuda::embedding::gather(self.ids.cuda(), &tables, d, y.cuda_mut()?)?;
             }

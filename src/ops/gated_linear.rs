@@ -1,14 +1,14 @@
 //! The gated half of a feed-forward block in one op: silu(x·Wgᵀ)·(x·Wuᵀ), see [`SwiGlu`]. FLOPs
 //! 4·rows·in·out and 5 an element of the output; bytes of x, both weights and the output.
 
-use super::matmul::{matmul, matmul_accumulate};
+use super::matmul::{self, Terms, matmul, matmul_accumulate};
 use super::{Cost, Op, Saved, SwiGlu, bytes_of, expect_shape};
 use crate::Result;
 use crate::device::cpu::gated_linear::{self as kernel, Weight};
 use crate::device::{DType, Device};
 use crate::tensor::Tensor;
 
-/// Inputs: x `[rows, in]`, Wg and Wu `[out, in]`; output `[rows, out]`. Backward computes both products again: where a
+/// Inputs: x `[rows, in]`, Wg and Wu `[out, in]`; output `[rows, out]` of x's type. Backward computes both products again: where a
 /// gradient is wanted, they had better be ops of their own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GatedLinear;
@@ -42,6 +42,13 @@ impl Op for GatedLinear {
             if kernel::forward(x.host(), [gate, up], y.host_mut(), [n, k]) {
                 return Ok(y);
             }
+        }
+        if matmul::takes_gate(gate) && matmul::takes_gate(up) {
+            let gate = matmul(x, gate, false, true)?;
+            let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, n])?;
+            let terms = Terms { gate: Some(&gate), ..Terms::default() };
+            matmul::run(x, up, false, true, &mut y, terms)?;
+            return Ok(y);
         }
         let [gate, up] = products(x, [gate, up])?;
         SwiGlu.forward(&[&gate, &up], false)

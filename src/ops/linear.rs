@@ -1,9 +1,10 @@
 //! y = x·Wᵀ (+ bias) (+ residual), the layout of `torch.nn.Linear`. FLOPs 2·rows·in·out; bytes of x, W and y.
 
-use super::matmul::{self, Terms, matmul};
-use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape};
-use crate::Result;
+use super::matmul::{self, Terms, expect_computed, matmul};
+use super::{Cost, Op, Saved, bytes_of, expect_shape};
+use crate::device::DType;
 use crate::tensor::Tensor;
+use crate::{Error, Result};
 
 /// Inputs: x `[rows, in]`, W `[out, in]`, then bias `[out]` if `bias`, then residual `[rows, out]` if `residual`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,6 +13,14 @@ pub struct Linear {
     pub bias: bool,
     /// A residual to add is among the inputs.
     pub residual: bool,
+    /// The type of y, where it is not that of bias and residual: bf16, on CUDA, beside a W in bf16. Without backward.
+    pub giving: Option<DType>,
+}
+
+impl Linear {
+    fn output(&self, x: &Tensor) -> DType {
+        self.giving.unwrap_or(x.dtype().computed())
+    }
 }
 
 impl Op for Linear {
@@ -19,12 +28,15 @@ impl Op for Linear {
         "linear"
     }
 
-    fn forward(&mut self, inputs: &[&Tensor], _record: bool) -> Result<Tensor> {
+    fn forward(&mut self, inputs: &[&Tensor], record: bool) -> Result<Tensor> {
         let (x, w) = (inputs[0], inputs[1]);
         let (rows, out) = (x.dims2("linear")?.0, w.dims2("linear")?.0);
         // The product checks the weight's type: on some adapters it may be another one.
-        let others: Vec<&Tensor> = std::iter::once(x).chain(inputs[2..].iter().copied()).collect();
-        expect_alike("linear", &others)?;
+        expect_computed("linear", x, &inputs[2..])?;
+        if record && self.output(x) != x.dtype() {
+            let detail = format!("a gradient through an output in {}", self.output(x));
+            return Err(Error::Unsupported { op: "linear", device: x.device().to_string(), detail });
+        }
         let residual = if self.residual { inputs.last().copied() } else { None };
         let bias = self.bias.then(|| inputs[2]);
         if let Some(residual) = residual {
@@ -33,8 +45,8 @@ impl Op for Linear {
         if let Some(bias) = bias {
             expect_shape("linear", "the bias", bias, &[out])?;
         }
-        let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, out])?;
-        matmul::run(x, w, false, true, &mut y, Terms { accumulate: false, bias, residual })?;
+        let mut y = Tensor::scratch(x.device(), self.output(x), &[rows, out])?;
+        matmul::run(x, w, false, true, &mut y, Terms { bias, residual, ..Terms::default() })?;
         Ok(y)
     }
 
@@ -54,7 +66,7 @@ impl Op for Linear {
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
         let (x, w) = (inputs[0], inputs[1]);
         let out = w.shape()[0];
-        let y_bytes = (x.shape()[0] * out * x.dtype().size()) as u64;
+        let y_bytes = (x.shape()[0] * out * self.output(x).size()) as u64;
         Cost { flops: 2 * (x.len() * out) as u64, bytes: bytes_of(inputs) + y_bytes }
     }
 
@@ -73,7 +85,7 @@ mod tests {
         let (x, w) = (gradcheck::random(&[5, 3], 1), gradcheck::random(&[4, 3], 2));
         let (bias, residual) = (gradcheck::random(&[4], 3), gradcheck::random(&[5, 4], 4));
         gradcheck::op(Linear::default, &[x.clone(), w.clone()]);
-        gradcheck::op(|| Linear { bias: true, residual: false }, &[x.clone(), w.clone(), bias.clone()]);
-        gradcheck::op(|| Linear { bias: true, residual: true }, &[x, w, bias, residual]);
+        gradcheck::op(|| Linear { bias: true, ..Linear::default() }, &[x.clone(), w.clone(), bias.clone()]);
+        gradcheck::op(|| Linear { bias: true, residual: true, giving: None }, &[x, w, bias, residual]);
     }
 }

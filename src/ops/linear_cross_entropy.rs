@@ -148,7 +148,7 @@ mod tests {
             let losses = if fused {
                 apply(LinearCrossEntropy::new(ids(&targets)), &[&h, &weight, &bias]).unwrap()
             } else {
-                let linear = Linear { bias: true, residual: false };
+                let linear = Linear { bias: true, ..Linear::default() };
                 let logits = apply(linear, &[&h, &weight, &bias]).unwrap();
                 apply(CrossEntropy::new(ids(&targets)), &[&logits]).unwrap()
             };

@@ -6,7 +6,7 @@ use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// `[m, k]·[k, n] → [m, n]`; with a flag set, that input is stored transposed. B may be a frozen weight in the
-/// type that its device stores them in, f16 or bf16.
+/// type that its device stores them in, f16 or bf16; on CUDA A beside it may be in bf16 too, to which it is rounded anyway.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Matmul {
     /// A is stored as `[k, m]`.
@@ -18,7 +18,7 @@ pub struct Matmul {
 /// Product of two matrices, see [`Matmul`]; without autograd.
 pub fn matmul(a: &Tensor, b: &Tensor, transpose_a: bool, transpose_b: bool) -> Result<Tensor> {
     let (m, n, _) = dims(a, b, transpose_a, transpose_b)?;
-    let mut c = Tensor::scratch(a.device(), a.dtype(), &[m, n])?;
+    let mut c = Tensor::scratch(a.device(), a.dtype().computed(), &[m, n])?;
     run(a, b, transpose_a, transpose_b, &mut c, Terms::default())?;
     Ok(c)
 }
@@ -33,11 +33,11 @@ pub fn matmul_accumulate(
 ) -> Result<()> {
     let (m, n, _) = dims(a, b, transpose_a, transpose_b)?;
     super::expect_shape("matmul", "the accumulator", c, &[m, n])?;
-    expect_alike("matmul", &[a, c])?;
+    expect_computed("matmul", a, &[c])?;
     run(a, b, transpose_a, transpose_b, c, Terms { accumulate: true, ..Terms::default() })
 }
 
-/// What is added to a product.
+/// What is done with a product.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Terms<'a> {
     /// What the output holds.
@@ -46,6 +46,8 @@ pub(super) struct Terms<'a> {
     pub bias: Option<&'a Tensor>,
     /// A matrix like the output.
     pub residual: Option<&'a Tensor>,
+    /// The gate of a SwiGLU, of which the product is the other half. See [`takes_gate`].
+    pub gate: Option<&'a Tensor>,
 }
 
 impl<'a> Terms<'a> {
@@ -59,6 +61,11 @@ impl<'a> Terms<'a> {
     }
 }
 
+/// Whether a product with b takes a gate ([`Terms::gate`]), and gives bf16 where its output is so.
+pub(super) fn takes_gate(b: &Tensor) -> bool {
+    matches!(b.device(), Device::Cuda(_)) && b.dtype() == DType::BF16
+}
+
 /// c = op(a)·op(b) and the terms, whose shapes have been checked.
 pub(super) fn run(
     a: &Tensor,
@@ -69,17 +76,22 @@ pub(super) fn run(
     terms: Terms,
 ) -> Result<()> {
     let (m, n, k) = dims(a, b, transpose_a, transpose_b)?;
-    let _range = profile::op(a.device(), "matmul", || cost(m, n, k, a.dtype().size()));
+    let (flops, bytes) = (2 * (m * n * k) as u64, bytes_of(&[a, b, c]));
+    let _range = profile::op(a.device(), "matmul", || Cost { flops, bytes });
+    if (terms.gate.is_some() || c.dtype() == DType::BF16) && !takes_gate(b) {
+        let detail = format!("a gate, or an output in {}, of a product with {}", c.dtype(), b.dtype());
+        return Err(Error::Unsupported { op: "matmul", device: a.device().to_string(), detail });
+    }
     match a.device() {
         Device::Cuda(_) => {
             use cuda::matmul::{Epilogue, Matrix};
-            expect_float("matmul", a)?;
-            let bias = terms.bias.map(Tensor::cuda);
-            let residual = terms.residual.map(Tensor::cuda);
-            let epilogue = Epilogue { accumulate: terms.accumulate, bias, residual };
+            let [bias, residual, gate] =
+                [terms.bias, terms.residual, terms.gate].map(|term| term.map(Tensor::cuda));
+            let epilogue = Epilogue { accumulate: terms.accumulate, bias, residual, gate };
             let left = Matrix { data: a.cuda(), transposed: transpose_a };
             let right = Matrix { data: b.cuda(), transposed: transpose_b };
-            if b.dtype() == DType::F32 {
+            if b.dtype() != DType::BF16 {
+                expect_float("matmul", a)?;
                 return cuda::matmul::matmul(left, right, c.cuda_mut()?, [m, n, k], epilogue);
             }
             if transpose_a {
@@ -122,13 +134,26 @@ pub(super) fn run(
     }
 }
 
-/// Whether b is a frozen factor in 16 bits that the device multiplies with an a of f32.
+/// Whether b is a frozen factor in 16 bits that the device multiplies with an a of that type.
 fn is_stored_half(a: &Tensor, b: &Tensor) -> bool {
-    let half = match a.device() {
-        Device::WebGpu(_) => DType::F16,
-        Device::Cpu | Device::Cuda(_) => DType::BF16,
+    let types = (a.dtype(), b.dtype());
+    let taken = match a.device() {
+        Device::WebGpu(_) => types == (DType::F32, DType::F16),
+        Device::Cpu => types == (DType::F32, DType::BF16),
+        Device::Cuda(_) => matches!(types, (DType::F32 | DType::BF16, DType::BF16)),
     };
-    a.device() == b.device() && (a.dtype(), b.dtype()) == (DType::F32, half)
+    a.device() == b.device() && taken
+}
+
+/// An error unless the tensors have the type that x is computed in, and its device.
+pub(super) fn expect_computed(op: &'static str, x: &Tensor, others: &[&Tensor]) -> Result<()> {
+    for other in others {
+        if other.dtype() != x.dtype().computed() || other.device() != x.device() {
+            let problem = format!("{other:?} beside {x:?}: expected {} on its device", x.dtype().computed());
+            return Err(Error::shape(op, problem));
+        }
+    }
+    Ok(())
 }
 
 /// (m, n, k), checked.

@@ -193,6 +193,25 @@ fn expect_float(op: &'static str, x: &Tensor) -> Result<()> {
     }
 }
 
+/// An error unless an op of x can give that type: x's own, or on CUDA, where nothing is recorded, bf16.
+fn expect_output(op: &'static str, x: &Tensor, giving: DType, record: bool) -> Result<()> {
+    let half = giving == DType::BF16 && x.dtype() == DType::F32 && matches!(x.device(), Device::Cuda(_));
+    if giving == x.dtype() || (half && !record) {
+        return Ok(());
+    }
+    let recorded = if record { ", recorded" } else { "" };
+    let detail = format!("an output in {giving} of {}{recorded}", x.dtype());
+    Err(Error::Unsupported { op, device: x.device().to_string(), detail })
+}
+
+/// An error for what is neither f32 nor, on CUDA and in rows of an even width, bf16: of ops that copy.
+fn expect_words(op: &'static str, x: &Tensor, width: usize) -> Result<()> {
+    match x.device() {
+        Device::Cuda(_) if x.dtype() == DType::BF16 && width.is_multiple_of(2) => Ok(()),
+        _ => expect_float(op, x),
+    }
+}
+
 /// Runs `$body` with `$T` bound to the float type of `$dtype`; other types are `Error::Unsupported`.
 macro_rules! float_type {
     ($op:expr, $tensor:expr, $T:ident => $body:expr) => {

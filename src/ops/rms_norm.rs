@@ -1,15 +1,16 @@
 //! Root-mean-square norm (Zhang and Sennrich, arXiv 1910.07467): y = x / √(mean(x²) + eps) · weight, row by row.
 //! About 4 FLOPs an element; bytes of x and y.
 
-use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape, float_type};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_output, expect_shape, float_type};
 use crate::Result;
-use crate::device::{Device, cpu, cuda, webgpu};
+use crate::device::{DType, Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 
 /// Inputs: x `[rows, d]`, weight `[d]`.
 #[derive(Clone, Debug)]
 pub struct RmsNorm {
     eps: f64,
+    giving: Option<DType>,
     /// 1/√(mean(x²) + eps) of every row, kept for backward.
     inverse: Option<Tensor>,
 }
@@ -17,7 +18,12 @@ pub struct RmsNorm {
 impl RmsNorm {
     /// With `eps` added to the mean square.
     pub fn new(eps: f64) -> Self {
-        RmsNorm { eps, inverse: None }
+        RmsNorm { eps, giving: None, inverse: None }
+    }
+
+    /// Its output is in that type: that of x, or on CUDA bf16, rounded to nearest and without backward.
+    pub fn giving(self, dtype: DType) -> Self {
+        RmsNorm { giving: Some(dtype), ..self }
     }
 }
 
@@ -31,7 +37,9 @@ impl Op for RmsNorm {
         let (rows, d) = x.dims2("rms_norm")?;
         expect_alike("rms_norm", inputs)?;
         expect_shape("rms_norm", "the weight", weight, &[d])?;
-        let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, d])?;
+        let giving = self.giving.unwrap_or(x.dtype());
+        expect_output("rms_norm", x, giving, record)?;
+        let mut y = Tensor::scratch(x.device(), giving, &[rows, d])?;
         let mut inverse = Tensor::scratch(x.device(), x.dtype(), &[rows])?;
         match x.device() {
             Device::Cuda(_) => {
@@ -94,7 +102,8 @@ impl Op for RmsNorm {
 
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
         let len = inputs[0].len() as u64;
-        Cost { flops: 4 * len, bytes: bytes_of(inputs) + len * inputs[0].dtype().size() as u64 }
+        let written = self.giving.unwrap_or(inputs[0].dtype()).size() as u64;
+        Cost { flops: 4 * len, bytes: bytes_of(inputs) + len * written }
     }
 
     fn backward_cost(&self, _saved: &Saved, grad: &Tensor) -> Cost {

@@ -1,7 +1,7 @@
 //! Rotary position embedding (Su et al., arXiv 2104.09864), in the half-split layout of Hugging Face weights: the
 //! pair (xᵢ, xᵢ₊ₕ), h = head_dim/2, turns by position · frequencyᵢ. 3 FLOPs an element; bytes of x and y.
 
-use super::{Cost, Op, Saved, bytes_of, expect_ids, float_type};
+use super::{Cost, Op, Saved, bytes_of, expect_ids, expect_output, float_type};
 use crate::device::{DType, Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -73,19 +73,25 @@ pub struct Rope {
     positions: Tensor,
     table: Arc<RopeTable>,
     heads: usize,
+    giving: Option<DType>,
 }
 
 impl Rope {
     /// `positions: [rows]` u32; `heads` of `table.head_dim()` elements stand in a row.
     pub fn new(positions: Tensor, table: Arc<RopeTable>, heads: usize) -> Self {
-        Rope { positions, table, heads }
+        Rope { positions, table, heads, giving: None }
     }
 
-    fn rotate(&self, x: &Tensor, back: bool) -> Result<Tensor> {
+    /// Its output is in that type: that of x, or on CUDA bf16, rounded to nearest and without backward.
+    pub fn giving(self, dtype: DType) -> Self {
+        Rope { giving: Some(dtype), ..self }
+    }
+
+    fn rotate(&self, x: &Tensor, back: bool, giving: DType) -> Result<Tensor> {
         let rows = self.positions.dims1("rope")?;
         expect_ids("rope", &self.positions, x, MAX_POSITIONS)?;
         super::expect_shape("rope", "x", x, &[rows, self.heads * self.table.head_dim()])?;
-        let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
+        let mut y = Tensor::scratch(x.device(), giving, x.shape())?;
         let half = self.table.head_dim() / 2;
         match x.device() {
             Device::Cuda(_) => {
@@ -132,16 +138,20 @@ impl Op for Rope {
         "rope"
     }
 
-    fn forward(&mut self, inputs: &[&Tensor], _record: bool) -> Result<Tensor> {
-        self.rotate(inputs[0], false)
+    fn forward(&mut self, inputs: &[&Tensor], record: bool) -> Result<Tensor> {
+        let giving = self.giving.unwrap_or(inputs[0].dtype());
+        expect_output("rope", inputs[0], giving, record)?;
+        self.rotate(inputs[0], false, giving)
     }
 
     fn backward(&self, _saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        Ok(vec![Some(self.rotate(grad, true)?)])
+        Ok(vec![Some(self.rotate(grad, true, grad.dtype())?)])
     }
 
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
-        Cost { flops: 3 * inputs[0].len() as u64, bytes: 2 * bytes_of(inputs) }
+        let len = inputs[0].len() as u64;
+        let written = self.giving.unwrap_or(inputs[0].dtype()).size() as u64;
+        Cost { flops: 3 * len, bytes: bytes_of(inputs) + len * written }
     }
 
     fn backward_cost(&self, _saved: &Saved, grad: &Tensor) -> Cost {

@@ -54,7 +54,7 @@ impl Encoder for Gru4Rec {
     fn encode(&self, x: Var, layout: &Layout, noise: &Noise) -> Result<Var> {
         let mut x = noise.apply(x)?;
         for layer in &self.layers {
-            let input = Linear { bias: true, residual: false };
+            let input = Linear { bias: true, ..Linear::default() };
             let gates = apply(input, &[&x, &layer.input_weight.var(), &layer.input_bias.var()])?;
             let hidden = [layer.hidden_weight.var(), layer.hidden_bias.var()];
             x = apply(Gru::new(layout.sequences()?), &[&gates, &hidden[0], &hidden[1]])?;

@@ -122,7 +122,7 @@ impl Network {
     /// Scores of all items for the supervised ranking: `h: [n, width]` → `[n, items]`.
     pub fn logits(&self, h: &Var) -> Result<Var> {
         let inputs = [h, &self.head.var(), &self.head_bias.var()];
-        apply(Linear { bias: true, residual: false }, &inputs)
+        apply(Linear { bias: true, ..Linear::default() }, &inputs)
     }
 
     /// How `targets`, u32 `[n]`, stand among those scores.

@@ -1,14 +1,15 @@
 //! NVIDIA's products in place of ours: the same results up to rounding, with every epilogue.
 
+use super::activations::{expect_same, halves};
 use super::cuda_host;
 use super::halves::{SHAPES, frozen, whole};
 use super::ops::products::stored;
-use super::parity::to;
+use super::parity::{random, to};
 use super::skip;
 use lea::device::cuda::{self, Cuda, Gemm};
 use lea::device::{DType, Device};
 use lea::ops::matmul::{matmul, matmul_accumulate};
-use lea::ops::{Linear, Op};
+use lea::ops::{GatedLinear, Linear, Op, SwiGlu};
 
 /// A device that was told to use cuBLASLt, or none with a reason told.
 fn device(test: &str) -> Option<Device> {
@@ -44,7 +45,7 @@ fn products_with_every_epilogue_are_exact_in_small_whole_numbers() {
             continue;
         }
         for (with_bias, residual) in [(true, false), (false, true), (true, true)] {
-            let mut linear = Linear { bias: with_bias, residual };
+            let mut linear = Linear { bias: with_bias, residual, giving: None };
             let [on_host, on_device] = [
                 (&a, &b, &bias, &start),
                 (&x, &w, &to(&device, DType::F32, &bias), &to(&device, DType::F32, &start)),
@@ -56,6 +57,32 @@ fn products_with_every_epilogue_are_exact_in_small_whole_numbers() {
                 linear.forward(&inputs, false).unwrap().to_f64_vec().unwrap()
             });
             assert!(on_host == on_device, "{extents:?}, bias {with_bias}, residual {residual}");
+        }
+    }
+}
+
+#[test]
+fn gates_and_results_in_bf16_have_the_bits_of_its_sums_rounded() {
+    let Some(device) = device("gates by cuBLASLt") else { return };
+    for ([m, n, k], _) in SHAPES.into_iter().filter(|&(_, transposed)| transposed) {
+        let x = to(&device, DType::F32, &random(&[m, k], 1));
+        let (half, gate, up) =
+            (halves(&x), frozen(&device, &random(&[n, k], 2)), frozen(&device, &random(&[n, k], 3)));
+        let [g, u] = [&gate, &up].map(|w| matmul(&x, w, false, true).unwrap());
+        let want = halves(&SwiGlu.forward(&[&g, &u], false).unwrap());
+        expect_same("a gated layer", &GatedLinear.forward(&[&half, &gate, &up], false).unwrap(), &want);
+        let [bias, residual] = [&[n][..], &[m, n]].map(|shape| to(&device, DType::F32, &whole(shape, 4)));
+        for (with_bias, with_residual) in [(false, false), (true, true)] {
+            let mut inputs = vec![&half, &up];
+            inputs.extend(with_bias.then_some(&bias));
+            inputs.extend(with_residual.then_some(&residual));
+            let mut linear = Linear { bias: with_bias, residual: with_residual, giving: Some(DType::BF16) };
+            let found = linear.forward(&inputs, false).unwrap();
+            assert_eq!(found.dtype(), DType::BF16);
+            // With terms it is our kernel that multiplies, whose sums may differ in the last bit.
+            if !with_bias {
+                expect_same("a linear layer", &found, &halves(&u));
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ mod parity;
 #[path = "../skip/mod.rs"]
 mod skip;
 
+mod activations;
 mod attention_bf16;
 mod attention_sm90;
 mod cublaslt;

@@ -33,6 +33,8 @@ const LEAF_BITS: &str = "ops::attention::a_short_leaf_has_the_same_bits_beside_l
 const ATTENTION_BF16: &str = "attention_bf16::products_in_bf16_are_as_near_as_those_of_a_plain_loop";
 const RANGES: &str = "attention_sm90::ranges_of_any_length_are_as_near_as_those_of_a_plain_loop";
 const KINDS: &str = "attention_sm90::forests_of_every_kind_are_as_near_as_a_plain_loop";
+const GATED: &str = "activations::a_gated_layer_has_the_bits_of_two_products_and_their_gate";
+const SCALE: &str = "ops::elements::scale";
 const RMS_NORM: &str = "ops::rows::rms_norm";
 const SUMS: &str = "ops::elements::sums_over_rows";
 const REDUCE: &str = "ops::elements::sums_of_everything";
@@ -98,8 +100,12 @@ const MISTAKES: &[Mistake] = &[
     Mistake(SM90, 0, "TRANSPOSED ? 32 : 16 * SWIZZLED_ROW", To("32"), HOPPER),
     Mistake(SM90, 0, "accumulate || step > 0", To("step > 0"), HOPPER),
     Mistake(SM90, 0, "row + half * 8 >= m", To("false"), HOPPER),
-    Mistake("common/epilogue.cuh", 0, "column + j * 8 < n", To("true"), HOPPER),
+    Mistake("common/epilogue.cuh", 0, "column + j * 8 + 1 < n", To("true"), HOPPER),
     Mistake("common/epilogue.cuh", 1, "column + j * 8 + 1 < n", To("true"), HOPPER),
+    Mistake("common/epilogue.cuh", 2, "column + j * 8 < n", To("true"), HOPPER),
+    Mistake("common/epilogue.cuh", 0, "mode & GATE", To("0"), GATED),
+    Mistake("common/epilogue.cuh", 1, "mode & HALF", To("0"), GATED),
+    Mistake("common/epilogue.cuh", 0, "gates[j].y", To("gates[j].x"), GATED),
     Mistake(HOPPER_ATTENTION, 0, "mbarrier_init(full + i, 1)", To("mbarrier_init(full + i, 2)"), RANGES),
     Mistake(
         HOPPER_ATTENTION,
@@ -150,7 +156,12 @@ const MISTAKES: &[Mistake] = &[
     Mistake(HOPPER_ATTENTION, 0, "start + column < group.end[r]", To("true"), RANGES),
     Mistake(HOPPER_ATTENTION, 0, "number % parts * TILE", To("0"), KINDS),
     Mistake(HOPPER_ATTENTION, 0, "start < group.most", To("start + CHUNK < group.most"), RANGES),
-    Mistake("rms_norm.cu", 0, "x[first + i] * scale * weight[i]", To("x[i] * scale * weight[i]"), RMS_NORM),
+    Mistake("rms_norm.cu", 0, "x[j] * scale * weight[j]", To("x[0] * scale * weight[j]"), RMS_NORM),
+    Mistake("rms_norm.cu", 0, "four.w * scale * w.w", To("four.z * scale * w.w"), RMS_NORM),
+    Mistake("rms_norm.cu", 0, "d % 4 == 0", To("true"), RMS_NORM),
+    Mistake("rms_norm.cu", 0, "j < d && j < i + 4", To("j < i + 4"), RMS_NORM),
+    Mistake("common/four.cuh", 0, "first + 4 <= len", To("true"), SCALE),
+    Mistake("common/four.cuh", 0, "i < len && i < first + 4", To("i < first + 4"), SCALE),
     Mistake("rms_norm.cu", 0, "inverse[blockIdx.x] = scale;", Gone, RMS_NORM),
     Mistake("common/reduce.cuh", 0, "(int)blockDim.x / WARP", To("(int)blockDim.x / WARP - 1"), RMS_NORM),
     Mistake("common/reduce.cuh", 0, "slots[warp] = of_warp;", Gone, REDUCE),

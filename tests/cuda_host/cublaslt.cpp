@@ -36,12 +36,19 @@ static float widened(std::uint16_t half) {
     std::memcpy(&value, &bits, 4);
     return value;
 }
+static std::uint16_t rounded(float value) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    return value != value ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
 
 // What the library would say to these operands: left is k×n or, transposed, n×k; right k×m; out n×m.
 static int refuses(const Description* d, const Layout* left, const Layout* right, const Layout* out) {
     for (const void* used : {(const void*)d, (const void*)left, (const void*)right, (const void*)out})
         if (!live.count(used)) return INVALID_VALUE;
-    if (left->type != R_16BF || right->type != R_16BF || out->type != R_32F) return NOT_SUPPORTED;
+    if (left->type != R_16BF || right->type != R_16BF) return NOT_SUPPORTED;
+    // What is added to a result in bf16 must be so too.
+    if (out->type != R_32F && (out->type != R_16BF || d->epilogue != EPILOGUE_DEFAULT)) return NOT_SUPPORTED;
     for (const Layout* of : {left, right, out})
         if (of->stride < std::int64_t(of->rows)) return INVALID_VALUE;
     if (left->stride % 8 || right->stride % 8) return NOT_SUPPORTED;
@@ -94,12 +101,14 @@ int cublasLtMatmulAlgoGetHeuristic(int* handle, Description* d, Layout* left, La
 }
 
 int cublasLtMatmul(int* handle, Description* d, const float* alpha, const std::uint16_t* a, Layout* left,
-                   const std::uint16_t* b, Layout* right, const float* beta, const float* c, Layout*, float* out, Layout* of,
+                   const std::uint16_t* b, Layout* right, const float* beta, const float* c, Layout*, void* out, Layout* of,
                    const Algorithm* algorithm, void* workspace, std::size_t bytes, void* stream) {
     if (!live.count(handle) || algorithm->data[0] != 0x1ea || !stream) return INVALID_VALUE;
     if (const int why = refuses(d, left, right, of)) return why;
     for (const void* address : {(const void*)a, (const void*)b})
         if ((std::uintptr_t)address % 16) return NOT_SUPPORTED;
+    const bool halves = of->type == R_16BF;
+    if (halves && *beta != 0) return NOT_SUPPORTED;
     // A kernel may write all of its workspace.
     std::memset(workspace, 0x5a, bytes);
     const std::uint64_t k = right->rows;
@@ -112,7 +121,9 @@ int cublasLtMatmul(int* handle, Description* d, const float* alpha, const std::u
             }
             const std::uint64_t at = row * of->stride + column;
             const float added = *beta == 0 ? 0 : *beta * c[at];
-            out[at] = *alpha * sum + added + (d->epilogue == EPILOGUE_BIAS ? d->bias[column] : 0);
+            const float value = *alpha * sum + added + (d->epilogue == EPILOGUE_BIAS ? d->bias[column] : 0);
+            if (halves) ((std::uint16_t*)out)[at] = rounded(value);
+            else ((float*)out)[at] = value;
         }
     return SUCCESS;
 }

@@ -37,6 +37,7 @@ struct uint2 { unsigned x, y; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
 struct bf16 { uint16_t bits; };
@@ -104,9 +105,21 @@ inline bf16 to_bf16(float x) {
     return {(uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 
+inline unsigned pack_bf16(float low, float high) { return to_bf16(low).bits | (unsigned)to_bf16(high).bits << 16; }
+
 inline float4 load4(const float* from) {
     cuda_host::expect_aligned(from, 16);
     return *(const float4*)from;
+}
+template <class WORD>
+inline WORD load_word(const void* from) {
+    cuda_host::expect_aligned(from, sizeof(WORD));
+    return *(const WORD*)from;
+}
+template <class WORD>
+inline void store_word(void* to, WORD value) {
+    cuda_host::expect_aligned(to, sizeof(WORD));
+    *(WORD*)to = value;
 }
 inline void store4(float* to, float4 value) {
     cuda_host::expect_aligned(to, 16);

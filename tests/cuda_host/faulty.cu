@@ -47,5 +47,6 @@ KERNEL(256, lea_scale_forward, size_t len, float factor, const float* x, float* 
     slots[threadIdx.x] = factor;
     if (!fault(20) && !fault(21)) __syncthreads();
     factor = slots[fault(21) ? (threadIdx.x + 255) % 256 : (threadIdx.x + 1) % 256];
-    if (i < len && !fault(22)) y[i] = factor * x[i];
+    for (size_t j = 4 * i; j < len && j < 4 * i + 4; j++)
+        if (!fault(22)) y[j] = factor * x[j];
 }

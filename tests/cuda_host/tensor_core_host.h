@@ -64,6 +64,4 @@ inline void cp_async_wait() {
     cuda_host::copy_wait(PENDING);
 }
 
-inline unsigned pack_bf16(float low, float high) { return to_bf16(low).bits | (unsigned)to_bf16(high).bits << 16; }
-
 }  // namespace lea

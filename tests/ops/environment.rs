@@ -16,7 +16,7 @@ fn on(device: &Device, dtype: DType) -> Environment {
 }
 
 /// Rewards of all actions at all steps, in passes of at most `chunk` rows.
-fn all_rewards(env: &Environment, works: &[Work], chunk: usize) -> Vec<f32> {
+pub fn all_rewards(env: &Environment, works: &[Work], chunk: usize) -> Vec<f32> {
     let trunks = Trunks::run(env, works).unwrap();
     let steps: usize = works.iter().map(Work::steps).sum();
     let list: Vec<(usize, u32)> = (0..steps).flat_map(|b| (0..12).map(move |a| (b, a))).collect();

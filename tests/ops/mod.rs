@@ -3,7 +3,7 @@
 
 pub mod attention;
 mod elements;
-mod environment;
+pub mod environment;
 mod lookup;
 pub mod optimiser;
 pub mod products;

@@ -32,7 +32,7 @@ fn linear_with_bias_and_residual() {
         let (x, w) = (random(&[rows, width], 1), random(&[out, width], 2));
         let (bias, residual) = (random(&[out], 3), random(&[rows, out], 4));
         parity("linear", |_| Linear::default(), &[x.clone(), w.clone()]);
-        let with = |bias, residual| move |_: &lea::device::Device| Linear { bias, residual };
+        let with = |bias, residual| move |_: &lea::device::Device| Linear { bias, residual, giving: None };
         parity("linear", with(false, true), &[x.clone(), w.clone(), residual.clone()]);
         parity("linear", with(true, false), &[x.clone(), w.clone(), bias.clone()]);
         parity("linear", with(true, true), &[x, w, bias, residual]);
@@ -95,14 +95,16 @@ fn bias_and_residual_are_added_once_to_a_product_in_parts() {
         [random(&[rows, width], 1), random(&[out, width], 2), random(&[out], 3), random(&[rows, out], 4)]
     };
     for extents in [[67, 33, 131], [70, 901, 9], [3, 5, 1_031]] {
-        let with = |_: &Device| Linear { bias: true, residual: true };
+        let with = |_: &Device| Linear { bias: true, residual: true, giving: None };
         parity_on(&devices, "linear in parts", with, &inputs(extents));
     }
     // A bias and rows of the residual that are longer than a binding.
     let inputs = inputs([5, 2_111, 3]);
     let on = |device: &Device, dtype| {
         let inputs: Vec<Tensor> = inputs.iter().map(|x| to(device, dtype, x)).collect();
-        Linear { bias: true, residual: true }.forward(&inputs.iter().collect::<Vec<_>>(), false).unwrap()
+        Linear { bias: true, residual: true, giving: None }
+            .forward(&inputs.iter().collect::<Vec<_>>(), false)
+            .unwrap()
     };
     let (want, plain) = (on(&Device::Cpu, DType::F64), on(&Device::Cpu, DType::F32));
     for device in &devices {

@@ -75,7 +75,7 @@ fn a_linear_layer_with_a_weight_in_f16_has_the_gradients_of_the_rounded_weight()
     let on = |device: &Device, dtype| {
         let weight = if dtype == DType::F64 { w.clone() } else { frozen(device, &w) };
         let [x, bias, residual] = [&x, &bias, &residual].map(|x| to(device, dtype, x));
-        let mut op = Linear { bias: true, residual: true };
+        let mut op = Linear { bias: true, residual: true, giving: None };
         run(&mut op, &[x, weight, bias, residual], &needs)
     };
     let (want, plain) = (on(&Device::Cpu, DType::F64), on(&Device::Cpu, DType::F32));

@@ -1,10 +1,10 @@
 //! Sums of tensors of one shape, see `kernels/add.cu`.
 
-use super::each::each;
+use super::each::each_four;
 use super::{View, ViewMut};
 use crate::Result;
 
 /// a += b.
 pub fn assign(a: ViewMut, b: View) -> Result<()> {
-    each(b.cuda(), "add", "lea_add_assign", a.len(), &[b.into(), (&a).into()])
+    each_four(b.cuda(), "add", "lea_add_assign", a.len(), &[b.into(), (&a).into()])
 }

@@ -6,7 +6,7 @@
 use super::context::lock;
 use super::matmul::Epilogue;
 use super::matmul_bf16::Factors;
-use super::{Buffer, Cuda, View, ViewMut};
+use super::{Buffer, Cuda, View, ViewMut, swiglu};
 use crate::device::DType;
 use crate::{Error, Result};
 use cudarc::cublaslt::sys;
@@ -61,8 +61,8 @@ impl FromStr for Gemm {
     }
 }
 
-/// What a choice of algorithm depends on: extents, whether b is stored transposed, bias, whether something is added.
-type Key = ([usize; 3], bool, bool, bool);
+/// What a choice of algorithm depends on: extents, whether b is stored transposed, bias, whether something is added, whether c is in bf16.
+type Key = ([usize; 3], bool, bool, bool, bool);
 
 /// The library, opened on a device.
 pub(super) struct CublasLt {
@@ -161,7 +161,7 @@ impl Cuda {
 }
 
 /// c = a·b plus the epilogue, if the device was told to use cuBLASLt; false where nothing was done, because it was not, or because the
-/// epilogue adds two matrices.
+/// epilogue adds two matrices, or something to a c in bf16.
 pub(super) fn matmul(
     factors: &Factors,
     c: &ViewMut,
@@ -171,10 +171,19 @@ pub(super) fn matmul(
     let cuda = c.cuda();
     let library = lock(&cuda.0.cublaslt);
     let both = epilogue.accumulate && epilogue.residual.is_some();
+    // What it adds has the type of c.
+    let refused = both || (c.dtype() == DType::BF16 && epilogue.residual.or(epilogue.bias).is_some());
     match &*library {
-        Some(library) if !both && !extents.contains(&0) => {
+        Some(library) if !refused && !extents.contains(&0) => {
             enter(cuda)?;
-            cuda.timed("cublaslt_matmul", || product(library, factors, c, extents, epilogue))?;
+            let timed = |c: &ViewMut| {
+                cuda.timed("cublaslt_matmul", || product(library, factors, c, extents, epilogue))
+            };
+            let Some(gate) = epilogue.gate else { return timed(c).map(|()| true) };
+            // It knows no gate.
+            let up = Buffer::scratch(cuda, DType::F32, c.len())?;
+            timed(&up.view_mut(0, c.len()))?;
+            swiglu::forward(gate, up.view(0, c.len()), c.part(0, c.len()))?;
             Ok(true)
         }
         _ => Ok(false),
@@ -214,9 +223,11 @@ fn product(
         false => layout(cuda, half, [n, k], n)?,
     };
     let right = layout(cuda, half, [k, m], factors.padded)?;
-    let out = layout(cuda, sys::cudaDataType::CUDA_R_32F, [n, m], n)?;
+    let halves = c.dtype() == DType::BF16;
+    let out = if halves { half } else { sys::cudaDataType::CUDA_R_32F };
+    let out = layout(cuda, out, [n, m], n)?;
     let added = epilogue.residual.as_ref().map(View::address).or(epilogue.accumulate.then(|| c.0.address()));
-    let key = ([m, n, k], factors.b.transposed, epilogue.bias.is_some(), added.is_some());
+    let key = ([m, n, k], factors.b.transposed, epilogue.bias.is_some(), added.is_some(), halves);
     let known = lock(&library.algorithms).get(&key).copied();
     let algorithm = match known {
         Some(algorithm) => algorithm,
@@ -237,7 +248,7 @@ fn product(
             (&raw const one).cast(),
             at(factors.b.data.address()),
             left.0,
-            at(factors.rounded.view(0, factors.rounded.len()).address()),
+            at(factors.a.address()),
             right.0,
             (&raw const factor).cast(),
             at(added.unwrap_or(c.0.address())),

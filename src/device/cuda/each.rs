@@ -19,6 +19,19 @@ pub(super) fn each(
     cuda.launch(&Launch { file, kernel, grid, threads: THREADS as u32, shared: 0, args: &args })
 }
 
+/// A kernel of one thread four elements (`kernels/common/four.cuh`), in the same manner.
+pub(super) fn each_four(
+    cuda: &Cuda,
+    file: &'static str,
+    kernel: &'static str,
+    len: usize,
+    args: &[Arg],
+) -> Result<()> {
+    let args = [&[len.into()], args].concat();
+    let grid = [len.div_ceil(4).div_ceil(THREADS), 1, 1];
+    cuda.launch(&Launch { file, kernel, grid, threads: THREADS as u32, shared: 0, args: &args })
+}
+
 /// A kernel of one warp an element, in the same manner.
 pub(super) fn each_by_warp(
     cuda: &Cuda,

@@ -67,13 +67,13 @@ impl Tile {
 /// What is multiplied.
 pub(super) struct Factors<'a> {
     /// a `[m, padded]` in bf16, with zeros from k on.
-    pub rounded: Buffer,
+    pub a: View<'a>,
     pub padded: usize,
     pub b: Matrix<'a>,
 }
 
-/// c = a·b plus the epilogue; `a: [m, k]` in f32, rounded to bf16; `b: [k, n]` in bf16, its stored rows a multiple of
-/// [`CHUNK`] long; `c: [m, n]` in f32. Every tile gives the same bits. On Hopper (compute capability 9.0) other kernels do it, whose
+/// c = a·b and the epilogue; `a: [m, k]` in bf16, or in f32 and rounded to it; `b: [k, n]` in bf16, its stored rows a multiple of
+/// [`CHUNK`] long; `c: [m, n]` in f32, or in bf16 and then without what it holds. Every tile gives the same bits. On Hopper (compute capability 9.0) other kernels do it, whose
 /// bits may differ from those of all other GPUs; which ones does not depend on m.
 pub fn matmul(a: View, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: Epilogue) -> Result<()> {
     let [m, n, k] = extents;
@@ -89,9 +89,15 @@ pub fn matmul(a: View, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: Epi
     if k > i32::MAX as usize - STAGES * SLICE {
         return Err(Error::shape(FILE, format!("an inner extent of {k} is more than a product takes")));
     }
+    let exclusive = epilogue.gate.is_some() || c.dtype() == DType::BF16;
+    assert!(!(epilogue.accumulate && exclusive), "sums onto a gate's product or onto bf16");
+    assert!(epilogue.residual.is_none() || epilogue.gate.is_none(), "a residual beside a gate");
     let cuda = c.cuda();
     let padded = k.next_multiple_of(CHUNK);
-    let factors = Factors { rounded: round(cuda, a, [m, k, padded])?, padded, b };
+    let as_stored = a.dtype() == DType::BF16 && padded == k && a.address().is_multiple_of(16);
+    let rounded = if as_stored { None } else { Some(round(cuda, a, [m, k, padded])?) };
+    let a = rounded.as_ref().map_or(a, |rounded| rounded.view(0, m * padded));
+    let factors = Factors { a, padded, b };
     if cublaslt::matmul(&factors, &c, extents, &epilogue)? {
         return Ok(());
     }
@@ -116,8 +122,7 @@ fn matmul_in(
     [m, n, k]: [usize; 3],
     epilogue: Epilogue,
 ) -> Result<()> {
-    let Factors { rounded, padded, b } = factors;
-    let optional = |view: Option<View>| view.map_or(Arg::Long(0), Arg::from);
+    let Factors { a, padded, b } = factors;
     c.cuda().launch(&Launch {
         file: FILE,
         kernel: tile.kernels[usize::from(b.transposed)],
@@ -129,24 +134,38 @@ fn matmul_in(
             n.into(),
             k.into(),
             (*padded).into(),
-            epilogue.mode().into(),
-            rounded.view(0, rounded.len()).into(),
+            mode(&epilogue, &c).into(),
+            (*a).into(),
             b.data.into(),
             optional(epilogue.bias),
-            optional(epilogue.residual),
+            optional(epilogue.residual.or(epilogue.gate)),
             (&c).into(),
         ],
     })
+}
+
+/// The epilogue and the type of c as bits, as kernels take them.
+pub(super) fn mode(epilogue: &Epilogue, c: &ViewMut) -> u32 {
+    epilogue.mode() | u32::from(c.dtype() == DType::BF16) << 4
+}
+
+/// A tensor, or none.
+pub(super) fn optional(view: Option<View>) -> Arg {
+    view.map_or(Arg::Long(0), Arg::from)
 }
 
 /// The rows of x `[m, k]` in bf16, with zeros up to `padded` elements.
 fn round(cuda: &Cuda, x: View, [m, k, padded]: [usize; 3]) -> Result<Buffer> {
     const THREADS: usize = 256;
     let rounded = Buffer::scratch(cuda, DType::BF16, m * padded)?;
+    let (kernel, each) = match x.dtype() {
+        DType::BF16 => ("lea_matmul_bf16_pad", 1),
+        _ => ("lea_matmul_bf16_round", CHUNK),
+    };
     cuda.launch(&Launch {
         file: FILE,
-        kernel: "lea_matmul_bf16_round",
-        grid: [(m * padded / CHUNK).div_ceil(THREADS), 1, 1],
+        kernel,
+        grid: [(m * padded / each).div_ceil(THREADS), 1, 1],
         threads: THREADS as u32,
         shared: 0,
         args: &[m.into(), k.into(), padded.into(), x.into(), rounded.view(0, rounded.len()).into()],

@@ -1,9 +1,9 @@
 //! The same products as [`super::matmul_bf16`] by Hopper's own instructions, see `kernels/matmul_bf16_sm90.cu`.
 
 use super::matmul::Epilogue;
-use super::matmul_bf16::Factors;
+use super::matmul_bf16::{Factors, mode, optional};
 use super::tensor_map::{self, BOX_COLUMNS, TensorMap};
-use super::{Arg, Cuda, Launch, View, ViewMut};
+use super::{Cuda, Launch, ViewMut};
 use crate::device::DType;
 use crate::{Error, Result};
 
@@ -99,11 +99,9 @@ pub(super) fn matmul(factors: &Factors, c: ViewMut, [m, n, k]: [usize; 3], epilo
     if !tensor_map::takes(m, factors.padded) || tiles > i32::MAX as usize {
         return Err(Error::shape(FILE, format!("[{m}, {n}, {k}] is more than a product takes")));
     }
-    let a = factors.rounded.view(0, m * factors.padded);
-    let a = TensorMap::of_rows(a, [m, factors.padded], ROWS)?;
+    let a = TensorMap::of_rows(factors.a, [m, factors.padded], ROWS)?;
     let b = factors.b;
     let (shape, box_rows) = if b.transposed { ([n, k], tile.columns / tile.blocks) } else { ([k, n], SLICE) };
-    let optional = |view: Option<View>| view.map_or(Arg::Long(0), Arg::from);
     cuda.launch(&Launch {
         file: FILE,
         kernel: tile.kernels[usize::from(b.transposed)],
@@ -114,11 +112,11 @@ pub(super) fn matmul(factors: &Factors, c: ViewMut, [m, n, k]: [usize; 3], epilo
             m.into(),
             n.into(),
             k.into(),
-            epilogue.mode().into(),
+            mode(&epilogue, &c).into(),
             a.into(),
             TensorMap::of_rows(b.data, shape, box_rows)?.into(),
             optional(epilogue.bias),
-            optional(epilogue.residual),
+            optional(epilogue.residual.or(epilogue.gate)),
             (&c).into(),
         ],
     })

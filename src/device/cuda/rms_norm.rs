@@ -4,11 +4,16 @@ use super::column_sums::column_sums;
 use super::each::each_row;
 use super::{View, ViewMut};
 use crate::Result;
+use crate::device::DType;
 
-/// y = x / √(mean(x²) + eps) · weight; `x, y: [rows, d]`, `weight: [d]`, `inverse: [rows]` the reciprocal roots.
+/// y = x / √(mean(x²) + eps) · weight; `x, y: [rows, d]`, y in f32 or bf16, `weight: [d]`, `inverse: [rows]` the reciprocal roots.
 pub fn forward(x: View, weight: View, eps: f32, y: ViewMut, inverse: ViewMut) -> Result<()> {
     let args = [eps.into(), x.into(), weight.into(), (&y).into(), (&inverse).into()];
-    each_row(x.cuda(), "rms_norm", "lea_rms_norm_forward", inverse.len(), weight.len(), &args)
+    let kernel = match y.dtype() {
+        DType::BF16 => "lea_rms_norm_forward_bf16",
+        _ => "lea_rms_norm_forward",
+    };
+    each_row(x.cuda(), "rms_norm", kernel, inverse.len(), weight.len(), &args)
 }
 
 /// dx of [`forward`]: with g = dy·w and s the reciprocal root, dx = s·(g − x·s²·mean(g·x)).
