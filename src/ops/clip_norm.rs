@@ -96,7 +96,7 @@ impl Clip {
             Found::OnHost(norm) => Ok(norm.clone()),
             Found::OnDevice { squares, .. } => {
                 let told = told.next().expect("it was read");
-                let factor = (told[0] > 0.0).then_some(told[0]);
+                let factor = (told[0] >= 0.0).then_some(told[0]);
                 let squares = if factor.is_none() { squares.to_f64_vec()? } else { Vec::new() };
                 Ok(Norm { norm: told[1], factor, squares })
             }

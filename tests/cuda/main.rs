@@ -24,6 +24,7 @@ mod profile;
 mod read_backs;
 mod tensor_core;
 mod trial;
+mod uploads;
 
 use cuda_host::Order;
 use lea::device::{Device, cuda};

@@ -164,6 +164,8 @@ int cuEventRecord(void* event, void*) {
     clock_gettime(CLOCK_MONOTONIC, (timespec*)event);
     return lost;
 }
+int cuEventQuery(void*) { return lost; }
+int cuEventSynchronize(void*) { return lost; }
 int cuEventElapsedTime_v2(float* milliseconds, void* from, void* to) {
     const timespec &a = *(timespec*)from, &b = *(timespec*)to;
     if (a.tv_sec == 0 || b.tv_sec == 0) return INVALID_VALUE;  // was never recorded
@@ -216,6 +218,27 @@ int cuMemFree_v2(unsigned long long address) {
     munmap(a.area, a.area_bytes);
     allocations.erase(found);
     return OK;
+}
+// Host memory that a real driver would pin. What stands behind it nobody may touch, as with device memory.
+int cuMemHostAlloc(void** host, size_t bytes, unsigned) {
+    if (lost) return lost;
+    unsigned long long address;
+    const int answer = cuMemAlloc_v2(&address, bytes);
+    if (answer == OK) {
+        std::lock_guard<std::mutex> lock(memory);
+        allocated -= bytes;  // is not the device's
+        *host = (void*)address;
+    }
+    return answer;
+}
+int cuMemFreeHost(void* host) {
+    {
+        std::lock_guard<std::mutex> lock(memory);
+        auto found = allocations.find((unsigned long long)host);
+        if (found == allocations.end()) return INVALID_VALUE;
+        allocated += found->second.bytes;
+    }
+    return cuMemFree_v2((unsigned long long)host);
 }
 int cuMemcpyHtoDAsync_v2(unsigned long long to, const void* from, size_t bytes, void*) {
     if (bytes) memcpy((void*)to, from, bytes);

@@ -43,14 +43,7 @@ impl Buffer {
         if T::DTYPE == DType::U32 {
             buffer.ids = KnownIds::of(bytemuck::cast_slice(data));
         }
-        let bytes: &[u8] = bytemuck::cast_slice(data);
-        let address = buffer.memory.address;
-        if !bytes.is_empty() {
-            // SAFETY: the memory has that many bytes. Of memory that is not pinned the driver takes a copy before it returns.
-            cuda.call(|stream| unsafe {
-                sys::cuMemcpyHtoDAsync_v2(address, bytes.as_ptr().cast(), bytes.len(), stream)
-            })?;
-        }
+        cuda.upload(buffer.memory.address, bytemuck::cast_slice(data))?;
         Ok(buffer)
     }
 

@@ -5,6 +5,7 @@ use super::driver::{self, Description};
 use super::frozen::forced_frozen_type;
 use super::launch::Modules;
 use super::memory::{self, Memory};
+use super::staging::Staging;
 use super::trace::Trace;
 use crate::device::pool::Pool;
 use crate::device::{DType, FrozenType};
@@ -29,6 +30,7 @@ pub(super) struct Context {
     /// In what it stores frozen weights, where that differs from what the process was told.
     frozen: Option<FrozenType>,
     pool: Mutex<Pool<Memory>>,
+    pub staging: Mutex<Staging>,
     pub modules: Mutex<Modules>,
     pub launches: AtomicU64,
     pub trace: Trace,
@@ -88,6 +90,7 @@ impl Cuda {
             exact,
             frozen,
             pool: Mutex::default(),
+            staging: Mutex::default(),
             modules: Mutex::default(),
             launches: AtomicU64::new(0),
             trace: Trace::default(),
@@ -154,6 +157,7 @@ impl Cuda {
 impl Drop for Context {
     fn drop(&mut self) {
         let pool = self.pool.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let staging = self.staging.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
         let modules = self.modules.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
         // SAFETY: nobody else has the device any more; what a dying driver answers changes nothing.
         unsafe {
@@ -161,6 +165,7 @@ impl Drop for Context {
             sys::cuStreamSynchronize(self.stream);
             drop(self.cublaslt.get_mut().map(Option::take));
             memory::empty(pool);
+            staging.empty();
             modules.unload();
             sys::cuStreamDestroy_v2(self.stream);
             sys::cuDevicePrimaryCtxRelease_v2(self.device);

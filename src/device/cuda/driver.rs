@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 const LEAST_DRIVER: i32 = 13_000;
 
 /// Functions that are called; a driver that lacks one of them is of no use.
-const FUNCTIONS: [&str; 32] = [
+const FUNCTIONS: [&str; 36] = [
     "cuInit",
     "cuDriverGetVersion",
     "cuGetErrorName",
@@ -32,10 +32,14 @@ const FUNCTIONS: [&str; 32] = [
     "cuEventCreate",
     "cuEventDestroy_v2",
     "cuEventRecord",
+    "cuEventQuery",
+    "cuEventSynchronize",
     "cuEventElapsedTime_v2",
     "cuMemAlloc_v2",
     "cuMemFree_v2",
     "cuMemGetInfo_v2",
+    "cuMemHostAlloc",
+    "cuMemFreeHost",
     "cuMemcpyHtoDAsync_v2",
     "cuMemcpyDtoHAsync_v2",
     "cuMemcpyDtoDAsync_v2",

@@ -39,6 +39,7 @@ pub mod retrieve;
 pub mod rms_norm;
 pub mod rope;
 pub mod scale;
+mod staging;
 pub mod sub_row;
 pub mod sum_rows;
 pub mod swiglu;
