@@ -12,31 +12,13 @@ import sys
 try:
     import torch
     import torch.nn.functional as F
+    from torch_times import median_ms, said, tell
 except ImportError:
     sys.exit(3)
 if not torch.cuda.is_available():
     sys.exit(3)
 
 HEAD_DIM = 128
-REPETITIONS = 15
-
-
-def tell(name, by, dtype, ms=None, note=None):
-    print(json.dumps({"name": name, "by": by, "dtype": dtype, "ms": ms, "note": note}), flush=True)
-
-
-def median_ms(work):
-    for _ in range(2):
-        work()
-    times = []
-    for _ in range(REPETITIONS):
-        before, behind = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        before.record()
-        work()
-        behind.record()
-        torch.cuda.synchronize()
-        times.append(before.elapsed_time(behind))
-    return sorted(times)[len(times) // 2]
 
 
 def product(name, dtype, m, n, k):
@@ -82,7 +64,7 @@ def main():
                 ):
                     attention(name, *map(int, found.groups()))
             except Exception as error:  # one row that fails must not take the others with it
-                tell(name, "torch", row["dtype"], note=str(error).strip().split("\n")[0][:200])
+                tell(name, "torch", row["dtype"], note=said(error))
             torch.cuda.empty_cache()
 
 

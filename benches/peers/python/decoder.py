@@ -16,12 +16,12 @@ def text(name, length):
     return numbers(name, length, VOCABULARY)
 
 
-def llama(shape, context, dtype):
-    """transformers' model with its language model's head, in evaluation mode."""
-    hidden, layers, heads, kv_heads, ffn = SHAPES[shape]
-    config = LlamaConfig(
+def configured(shape, context, layers=None):
+    """The configuration of a shape, with fewer layers where `layers` says so."""
+    hidden, all_layers, heads, kv_heads, ffn = SHAPES[shape]
+    return LlamaConfig(
         hidden_size=hidden,
-        num_hidden_layers=layers,
+        num_hidden_layers=layers or all_layers,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
         intermediate_size=ffn,
@@ -31,9 +31,14 @@ def llama(shape, context, dtype):
         rope_theta=10000.0,
         attn_implementation="sdpa",
     )
+
+
+def llama(shape, context, dtype):
+    """transformers' model with its language model's head, in evaluation mode."""
+    config = configured(shape, context)
     model = LlamaForCausalLM(config).eval()
     for name, param in model.named_parameters():
-        param.data.copy_(torch.from_numpy(weight(name, tuple(param.shape), layers)))
+        param.data.copy_(torch.from_numpy(weight(name, tuple(param.shape), config.num_hidden_layers)))
     return model.to(dtype)
 
 
@@ -58,25 +63,36 @@ class Fused:
         frequencies = 1.0 / 10000.0 ** (torch.arange(0, self.head_dim, 2).float() / self.head_dim)
         angles = torch.outer(torch.arange(config.max_position_embeddings).float(), frequencies)
         angles = torch.cat([angles, angles], -1)
-        self.cos, self.sin = angles.cos().to(self.norm.dtype), angles.sin().to(self.norm.dtype)
+        self.cos, self.sin = angles.cos().to(self.norm), angles.sin().to(self.norm)
 
-    def rotate(self, x, positions):
+    def rotate(self, x, cos, sin):
         """`x: [rows, heads, head_dim]`."""
         half = self.head_dim // 2
         turned = torch.cat([-x[..., half:], x[..., :half]], -1)
-        return x * self.cos[positions, None] + turned * self.sin[positions, None]
+        return x * cos + turned * sin
 
-    def run(self, x, positions, attend):
-        """Rows `[rows, d]` through all layers; `attend(layer, q, k, v)` gives `[rows, heads · head_dim]`."""
-        rows, width = x.shape
-        cut = [self.heads, self.kv_heads, self.kv_heads]
-        for index, (input_norm, qkv, out, post_norm, gate_up, down) in enumerate(self.layers):
-            y = F.linear(F.rms_norm(x, (width,), input_norm, self.eps), qkv)
-            q, k, v = y.view(rows, -1, self.head_dim).split(cut, 1)
-            mixed = attend(index, self.rotate(q, positions), self.rotate(k, positions), v)
-            x = x + F.linear(mixed, out)
-            gate, up = F.linear(F.rms_norm(x, (width,), post_norm, self.eps), gate_up).chunk(2, -1)
-            x = x + F.linear(F.silu(gate) * up, down)
+    def project(self, weights, x, cos, sin):
+        """Query, key and value of a layer, each `[rows, heads, head_dim]`."""
+        y = F.linear(F.rms_norm(x, (x.shape[1],), weights[0], self.eps), weights[1])
+        q, k, v = y.view(x.shape[0], -1, self.head_dim).split([self.heads, self.kv_heads, self.kv_heads], 1)
+        return self.rotate(q, cos, sin), self.rotate(k, cos, sin), v
+
+    def feed(self, weights, x, mixed):
+        """What a layer does after its attention."""
+        _, _, out, post_norm, gate_up, down = weights
+        x = x + F.linear(mixed, out)
+        gate, up = F.linear(F.rms_norm(x, (x.shape[1],), post_norm, self.eps), gate_up).chunk(2, -1)
+        return x + F.linear(F.silu(gate) * up, down)
+
+    def run(self, x, positions, attend, read=None):
+        """Rows `[rows, d]` through all layers; `attend(layer, q, k, v)` gives `[rows, heads · head_dim]`. Only the rows `read`
+        leave the last layer, where given."""
+        cos, sin = self.cos[positions, None], self.sin[positions, None]
+        for index, weights in enumerate(self.layers):
+            mixed = attend(index, *self.project(weights, x, cos, sin))
+            if read is not None and index == len(self.layers) - 1:
+                x, mixed = x[read], mixed[read]
+            x = self.feed(weights, x, mixed)
         return x
 
     def final(self, x):

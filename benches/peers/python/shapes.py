@@ -6,7 +6,12 @@ VOCABULARY = 512
 # The deviation of a fresh decoder, as the half width of a uniform distribution.
 SIZE = 0.02 * 3**0.5
 # Hidden, layers, heads, key heads, FFN.
-SHAPES = {"tiny": (288, 6, 6, 6, 768), "small": (576, 30, 9, 3, 1536)}
+SHAPES = {
+    "tiny": (288, 6, 6, 6, 768),
+    "small": (576, 30, 9, 3, 1536),
+    "llama-1b": (2048, 16, 32, 8, 8192),
+    "llama-7b": (4096, 32, 32, 32, 11008),
+}
 
 
 def weight(name, shape, layers):
