@@ -26,54 +26,56 @@ struct Epilogue {
     template <int COUNT>
     __device__ __forceinline__ void write(size_t row, size_t column, float (&sums)[COUNT][2]) const {
         const size_t first = row * n + column;
-        if (mode & ACCUMULATE) add<COUNT>(sums, static_cast<const float*>(c) + first, column, pairs);
-        if (mode & BIAS) add<COUNT>(sums, bias + column, column, false);
-        if (mode & RESIDUAL) add<COUNT>(sums, beside + first, column, pairs);
-        if (mode & GATE) multiply<COUNT>(sums, beside + first, column);
-        if (mode & HALF) store<COUNT>(sums, static_cast<bf16*>(c) + first, column);
-        else store<COUNT>(sums, static_cast<float*>(c) + first, column);
+        // Columns from here on, as far as they matter.
+        const int left = column < n ? (int)min(n - column, (size_t)(COUNT * 8)) : 0;
+        if (mode & ACCUMULATE) add<COUNT>(sums, static_cast<const float*>(c) + first, left, pairs);
+        if (mode & BIAS) add<COUNT>(sums, bias + column, left, false);
+        if (mode & RESIDUAL) add<COUNT>(sums, beside + first, left, pairs);
+        if (mode & GATE) multiply<COUNT>(sums, beside + first, left);
+        if (mode & HALF) store<COUNT>(sums, static_cast<bf16*>(c) + first, left);
+        else store<COUNT>(sums, static_cast<float*>(c) + first, left);
     }
 
     template <int COUNT>
-    __device__ __forceinline__ void read(float2 (&more)[COUNT], const float* from, size_t column, bool pairs) const {
+    __device__ __forceinline__ void read(float2 (&more)[COUNT], const float* from, int left, bool pairs) const {
 #pragma unroll
         for (int j = 0; j < COUNT; j++) {
             more[j] = make_float2(0.0f, 0.0f);
             if (pairs) {
-                if (column + j * 8 < n) more[j] = load_word<float2>(from + j * 8);
+                if (j * 8 < left) more[j] = load_word<float2>(from + j * 8);
             } else {
-                if (column + j * 8 < n) more[j].x = from[j * 8];
-                if (column + j * 8 + 1 < n) more[j].y = from[j * 8 + 1];
+                if (j * 8 < left) more[j].x = from[j * 8];
+                if (j * 8 + 1 < left) more[j].y = from[j * 8 + 1];
             }
         }
     }
 
     template <int COUNT>
-    __device__ __forceinline__ void add(float (&sums)[COUNT][2], const float* from, size_t column, bool pairs) const {
+    __device__ __forceinline__ void add(float (&sums)[COUNT][2], const float* from, int left, bool pairs) const {
         float2 more[COUNT];
-        read<COUNT>(more, from, column, pairs);
+        read<COUNT>(more, from, left, pairs);
 #pragma unroll
         for (int j = 0; j < COUNT; j++) sums[j][0] += more[j].x, sums[j][1] += more[j].y;
     }
 
     template <int COUNT>
-    __device__ __forceinline__ void multiply(float (&sums)[COUNT][2], const float* gate, size_t column) const {
+    __device__ __forceinline__ void multiply(float (&sums)[COUNT][2], const float* gate, int left) const {
         float2 gates[COUNT];
-        read<COUNT>(gates, gate, column, pairs);
+        read<COUNT>(gates, gate, left, pairs);
 #pragma unroll
         for (int j = 0; j < COUNT; j++)
             sums[j][0] = swiglu(gates[j].x, sums[j][0]), sums[j][1] = swiglu(gates[j].y, sums[j][1]);
     }
 
     template <int COUNT, class T>
-    __device__ __forceinline__ void store(const float (&sums)[COUNT][2], T* to, size_t column) const {
+    __device__ __forceinline__ void store(const float (&sums)[COUNT][2], T* to, int left) const {
 #pragma unroll
         for (int j = 0; j < COUNT; j++) {
             if (pairs) {
-                if (column + j * 8 < n) store_pair(to + j * 8, sums[j][0], sums[j][1]);
+                if (j * 8 < left) store_pair(to + j * 8, sums[j][0], sums[j][1]);
             } else {
-                if (column + j * 8 < n) store_one(to + j * 8, sums[j][0]);
-                if (column + j * 8 + 1 < n) store_one(to + j * 8 + 1, sums[j][1]);
+                if (j * 8 < left) store_one(to + j * 8, sums[j][0]);
+                if (j * 8 + 1 < left) store_one(to + j * 8 + 1, sums[j][1]);
             }
         }
     }

@@ -96,6 +96,8 @@ inline float product(float a, float b) {
     return rounded;
 }
 
+inline float reciprocal(float x) { return 1.0f / x; }
+
 inline unsigned count_up(unsigned* counter) { return __atomic_fetch_add(counter, 1u, __ATOMIC_RELAXED); }
 
 inline float to_float(bf16 x) { return __uint_as_float((unsigned)x.bits << 16); }
