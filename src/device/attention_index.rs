@@ -140,29 +140,43 @@ impl AttentionIndex {
         let root = check(&ranges, keys)?;
         let tiles = cut_tiles(&ranges);
         let trees = cut_trees(&ranges, &tiles, keys);
-        Ok(AttentionIndex {
-            ranges,
-            keys,
-            root,
-            tiles,
-            trees,
-            through_window: false,
-            on_webgpu: PerDevice::default(),
-            on_cuda: PerDevice::default(),
-        })
+        Ok(Self::of(ranges, keys, root, tiles, trees))
     }
 
-    /// Packed causal sequences of the given lengths: queries and keys are the same rows.
+    fn of(
+        ranges: Vec<RowRanges>,
+        keys: usize,
+        root: Range<usize>,
+        tiles: Vec<Tile>,
+        trees: Vec<Tree>,
+    ) -> Self {
+        let (on_webgpu, on_cuda) = (PerDevice::default(), PerDevice::default());
+        AttentionIndex { ranges, keys, root, tiles, trees, through_window: false, on_webgpu, on_cuda }
+    }
+
+    /// Packed causal sequences of the given lengths: queries and keys are the same rows. It is what [`AttentionIndex::new`]
+    /// makes of their ranges, made at once: a recommender trains on another one in every step.
+    ///
+    /// # Errors
+    /// More rows than 32 bits count.
     pub fn causal(lengths: &[usize]) -> Result<Self> {
-        let mut ranges = Vec::with_capacity(lengths.iter().sum());
-        for &length in lengths {
-            let start = ranges.len() as u32;
-            ranges.extend(
-                (0..length as u32).map(|t| RowRanges([(0, 0), (start, start + t + 1), (0, 0), (0, 0)])),
-            );
+        let keys: usize = lengths.iter().sum();
+        if u32::try_from(keys).is_err() {
+            return Err(Error::shape("attention_index", format!("{keys} rows are more than 32 bits count")));
         }
-        let keys = ranges.len();
-        Self::new(ranges, keys)
+        let (mut ranges, mut tiles, mut trees) = (Vec::with_capacity(keys), Vec::new(), Vec::new());
+        for &length in lengths.iter().filter(|&&length| length > 0) {
+            let (first, first_tile) = (ranges.len(), tiles.len());
+            let start = first as u32;
+            ranges.extend((1..=length as u32).map(|t| RowRanges([(0, 0), (start, start + t), (0, 0), (0, 0)])));
+            let rows = first..ranges.len();
+            for from in rows.clone().step_by(TILE_ROWS) {
+                let to = (from + TILE_ROWS).min(rows.end);
+                tiles.push(Tile { rows: from..to, shared: [0..0, first..to, 0..0] });
+            }
+            trees.push(Tree { tiles: first_tile..tiles.len(), rows: rows.clone(), keys: rows });
+        }
+        Ok(Self::of(ranges, keys, 0..0, tiles, trees))
     }
 
     /// The index through a sliding window of `width` keys: of its ranges, which hold its ancestors in the order of
@@ -337,6 +351,16 @@ mod tests {
         assert_eq!(trees, [(0..3, 0..3), (3..4, 3..4), (4..74, 4..74)]);
         assert_eq!(index.pairs(), 6 + 1 + 70 * 71 / 2);
         assert_eq!(index.tiles().iter().map(|t| t.rows.len()).collect::<Vec<_>>(), [3, 1, 64, 6]);
+    }
+
+    #[test]
+    fn causal_sequences_are_what_their_ranges_make() {
+        for lengths in [&[3, 1, 70][..], &[], &[0, 64, 0, 129, 1], &[65]] {
+            let made = AttentionIndex::causal(lengths).unwrap();
+            let of_ranges = AttentionIndex::new(made.ranges.clone(), made.keys).unwrap();
+            assert_eq!((made.tiles(), made.trees()), (of_ranges.tiles(), of_ranges.trees()), "{lengths:?}");
+            assert_eq!((made.root(), made.keys()), (of_ranges.root(), lengths.iter().sum()));
+        }
     }
 
     #[test]
