@@ -168,7 +168,8 @@ impl AttentionIndex {
         for &length in lengths.iter().filter(|&&length| length > 0) {
             let (first, first_tile) = (ranges.len(), tiles.len());
             let start = first as u32;
-            ranges.extend((1..=length as u32).map(|t| RowRanges([(0, 0), (start, start + t), (0, 0), (0, 0)])));
+            ranges
+                .extend((1..=length as u32).map(|t| RowRanges([(0, 0), (start, start + t), (0, 0), (0, 0)])));
             let rows = first..ranges.len();
             for from in rows.clone().step_by(TILE_ROWS) {
                 let to = (from + TILE_ROWS).min(rows.end);

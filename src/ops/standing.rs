@@ -2,14 +2,14 @@
 //! FLOPs 2·rows·d·columns; bytes of h, W, b and the results.
 
 use super::matmul::{self, Terms};
-use super::{Cost, bytes_of, expect_alike, expect_ids, expect_shape, float_type};
-use crate::Result;
+use super::{Cost, bytes_of, expect_alike, expect_float, expect_ids, expect_shape, float_type};
 pub use crate::device::cpu::standing::Standing;
 use crate::device::cpu::{linear_cross_entropy::Head, standing as kernel};
-use crate::device::{Device, profile};
+use crate::device::{DType, Device, cuda, profile, webgpu};
 use crate::tensor::Tensor;
+use crate::{Error, Result};
 
-/// Scores that a device other than the host holds at a time, whatever the number of columns.
+/// Scores that a device other than the host holds at a time, or those of one row.
 const SCORES: usize = 1 << 23;
 
 /// Scores are h·Wᵀ + b: h `[rows, d]`, W `[columns, d]`, b `[columns]`; `targets` a column for every row, u32 `[rows]`.
@@ -34,17 +34,41 @@ pub fn standings(h: &Tensor, weight: &Tensor, bias: &Tensor, targets: &Tensor) -
             Ok(())
         })?,
         Device::Cuda(_) | Device::WebGpu(_) => {
-            let targets = targets.ids_on_host()?;
-            let together = (SCORES / columns.max(1)).max(1);
-            let parts = standings.chunks_mut(together).zip(targets.chunks(together));
-            for (part, (standings, targets)) in parts.enumerate() {
-                let first = part * together;
-                let h = h.rows(first..first + targets.len())?;
-                let mut scores = Tensor::scratch(h.device(), h.dtype(), &[targets.len(), columns])?;
-                let terms = Terms { bias: Some(bias), ..Terms::default() };
-                matmul::run(&h, weight, false, true, &mut scores, terms)?;
-                kernel::counted(&scores.to_vec::<f32>()?, targets, standings);
+            let found = on_device(h, weight, bias, targets)?.to_vec::<u32>()?;
+            let pairs = standings.iter_mut().zip(found.chunks_exact(2));
+            pairs.for_each(|(standing, pair)| *standing = Standing { above: pair[0], equal: pair[1] });
+        }
+    }
+    Ok(standings)
+}
+
+/// The same on another device than the host, whose scores are counted there: u32 `[rows, 2]`, above and equal.
+fn on_device(h: &Tensor, weight: &Tensor, bias: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    expect_float("standings", h)?;
+    // A column that a search did not find has no score to be looked up.
+    if targets.strict_id_bound()? as usize > bias.len() {
+        return Err(Error::shape("standings", "a target is missing: the search that made it found none"));
+    }
+    let (device, rows, columns) = (h.device(), targets.len(), bias.len());
+    let mut standings = Tensor::scratch(device, DType::U32, &[rows, 2])?;
+    let together = (SCORES / columns.max(1)).max(1);
+    for first in (0..rows).step_by(together) {
+        let part = first..(first + together).min(rows);
+        let h = h.rows(part.clone())?;
+        let mut scores = Tensor::scratch(device, h.dtype(), &[part.len(), columns])?;
+        matmul::run(&h, weight, false, true, &mut scores, Terms { bias: Some(bias), ..Terms::default() })?;
+        match device {
+            Device::Cuda(_) => {
+                let targets = targets.cuda().part(first, part.len());
+                let standings = standings.cuda_mut()?.part(2 * first, 2 * part.len());
+                cuda::standing::count(scores.cuda(), columns, targets, standings)?;
             }
+            Device::WebGpu(_) => {
+                let (scores, targets) = (scores.gpu()?, targets.gpu()?);
+                let standings = standings.gpu_mut()?;
+                webgpu::standing::count(scores.view(), columns, targets.view(), first, standings)?;
+            }
+            Device::Cpu => unreachable!("the host counts by tiles"),
         }
     }
     Ok(standings)
@@ -54,7 +78,6 @@ pub fn standings(h: &Tensor, weight: &Tensor, bias: &Tensor, targets: &Tensor) -
 mod tests {
     use super::*;
     use crate::autograd::gradcheck;
-    use crate::device::DType;
 
     #[test]
     fn standings_are_those_counted_over_all_scores() {
@@ -103,8 +126,11 @@ mod tests {
         let mut scores = Tensor::scratch(&Device::Cpu, DType::F32, &[rows, columns]).unwrap();
         let terms = Terms { bias: Some(&b), ..Terms::default() };
         matmul::run(&h, &w, false, true, &mut scores, terms).unwrap();
-        let mut want = vec![Standing::default(); rows];
-        kernel::counted(&scores.to_vec::<f32>().unwrap(), &targets, &mut want);
+        let scores = scores.to_vec::<f32>().unwrap();
+        let standing = |(scores, &target): (&[f32], &u32)| {
+            Standing::among(scores, scores[target as usize], Some(target as usize))
+        };
+        let want: Vec<Standing> = scores.chunks_exact(columns).zip(&targets).map(standing).collect();
         assert_eq!(found, want);
         assert_eq!(found[7], Standing { above: columns as u32 - 1, equal: 0 });
         assert!(found[8].above > 0 && found[8].above < columns as u32 - 1 && found[8].equal == 0);

@@ -2,6 +2,7 @@
 
 use super::{devices, limited_devices, random, to};
 use lea::device::{DType, Device};
+use lea::ops::standing::standings;
 use lea::ops::{retrieve, top_k};
 use lea::tensor::Tensor;
 
@@ -121,6 +122,40 @@ fn a_row_has_the_same_bits_whatever_rows_stand_beside_it() {
             let found = host(retrieve(&x.rows(from..to).unwrap(), &table, None, 10, &[]).unwrap());
             let want = host((values.rows(from..to).unwrap(), ids.rows(from..to).unwrap()));
             assert!(found == want, "rows {from}..{to} on {}", device.describe());
+        }
+    }
+}
+
+/// Ranks of targets: ties, targets whose score is NaN and others that are, more rows and columns than a block takes.
+#[test]
+fn standings_are_those_of_the_host() {
+    for (rows, d, columns) in
+        [(0, 3, 4), (1, 1, 1), (3, 5, 2), (400, 3, 7), (300, 6, 250), (70, 4, 5000), (2, 3, 70_000)]
+    {
+        let integers = |shape: &[usize], seed| -> Vec<f32> {
+            let all = random(shape, seed).to_f64_vec().unwrap();
+            all.iter().map(|x| (x * 3.0).round() as f32).collect()
+        };
+        let (mut h, w, mut b) =
+            (integers(&[rows, d], 1), integers(&[columns, d], 2), integers(&[columns], 3));
+        if rows > 2 {
+            h[2 * d] = f32::NAN;
+            b[columns - 1] = f32::NAN;
+        }
+        let targets: Vec<u32> = (0..rows as u32).map(|i| (i * 577 + 1) % columns as u32).collect();
+        let on = |device: &Device| {
+            let tensor = |x: &[f32], shape: &[usize]| Tensor::from_slice(device, x, shape).unwrap();
+            let (h, w, b) = (tensor(&h, &[rows, d]), tensor(&w, &[columns, d]), tensor(&b, &[columns]));
+            standings(&h, &w, &b, &Tensor::from_ids(device, &targets).unwrap()).unwrap()
+        };
+        let want = on(&Device::Cpu);
+        // Bindings of few bytes show a part of the rows, if these are short.
+        let limited = if columns < 10 { limited_devices("standings in parts") } else { Vec::new() };
+        for device in devices("standings").into_iter().chain(limited) {
+            let found = on(&device);
+            let wrong = (0..rows).find(|&row| found[row] != want[row]);
+            let told = wrong.map(|row| (row, found[row], want[row]));
+            assert_eq!(told, None, "{rows}x{d}x{columns} on {device}");
         }
     }
 }

@@ -104,12 +104,3 @@ fn own_scores<T: Float>(head: Head<T>, d: usize) -> Vec<T> {
     );
     own
 }
-
-/// The same of scores that are there, `[rows, columns]`.
-pub fn counted<T: Float>(scores: &[T], targets: &[u32], standings: &mut [Standing]) {
-    let columns = scores.len() / targets.len().max(1);
-    let rows = scores.par_chunks(columns.max(1)).zip(targets).zip(standings);
-    rows.for_each(|((scores, &target), standing)| {
-        *standing = Standing::among(scores, scores[target as usize], Some(target as usize));
-    });
-}

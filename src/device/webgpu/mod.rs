@@ -37,6 +37,7 @@ pub mod rms_norm;
 pub mod rope;
 pub mod scale;
 mod shader;
+pub mod standing;
 pub mod sub_row;
 pub mod sum_rows;
 pub mod swiglu;

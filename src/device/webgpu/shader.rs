@@ -155,6 +155,7 @@ pub static SHADERS: &[&Shader] = &[
     &super::rms_norm::SHADER,
     &super::rope::SHADER,
     &super::scale::SHADER,
+    &super::standing::SHADER,
     &super::sub_row::SHADER,
     &super::sum_rows::SHADER,
     &super::swiglu::SHADER,
