@@ -93,7 +93,8 @@ impl Variant {
     }
 
     fn shared(&self, matrices: usize, pairs: usize) -> u32 {
-        (4 * (matrices * ROWS * (self.head_dim + 1) + pairs * ROWS * (ROWS + 1))) as u32
+        let pitch = self.head_dim.next_multiple_of(4) + 4;
+        (4 * (matrices * ROWS * pitch + pairs * ROWS * (ROWS + 1))) as u32
     }
 }
 
