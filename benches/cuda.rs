@@ -1,5 +1,5 @@
 //! CUDA kernels, forward, timed by the device's own clock: the products of decoders of 7B and 1B parameters over 8192
-//! rows, and forest attention as in the labelling pass. Median of the repetitions after one to warm up. The ceilings are
+//! rows, and forest attention as in the labelling pass, multiplied in bf16 from and into bf16, and from and into f32. Median of the repetitions after one to warm up. The ceilings are
 //! measured in the same run: a square product for arithmetic, a copy for memory. The share is that of the ceiling which
 //! the work's least time is bound by. On Hopper products and attention in bf16 are done twice: by its own kernels, and by
 //! those for all GPUs.
@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// Head dim of the decoders of both sizes' attention.
 const HEAD_DIM: usize = 128;
 
-/// Types in which weights are stored, and in which attention multiplies.
+/// Types in which weights are stored.
 const TYPES: [DType; 2] = [DType::F32, DType::BF16];
 
 /// Extents of a run.
@@ -35,8 +35,12 @@ struct Extents {
     square: usize,
     /// Elements that are copied.
     copied: usize,
-    heads: usize,
+    /// Query heads and key heads of attention.
+    heads: (usize, usize),
     histories: &'static [u32],
+    /// Of more query heads than key heads, and histories for them.
+    grouped: (usize, usize),
+    grouped_histories: &'static [u32],
     candidates: &'static [u32],
 }
 
@@ -46,8 +50,10 @@ const FULL: Extents = Extents {
     divisor: 1,
     square: 8192,
     copied: 1 << 28,
-    heads: 32,
+    heads: (32, 32),
     histories: &[50, 128, 512],
+    grouped: (32, 8),
+    grouped_histories: &[50, 512],
     candidates: &[20, 100],
 };
 
@@ -57,8 +63,10 @@ const QUICK: Extents = Extents {
     divisor: 32,
     square: 128,
     copied: 1 << 16,
-    heads: 1,
+    heads: (1, 1),
     histories: &[8],
+    grouped: (2, 1),
+    grouped_histories: &[8],
     candidates: &[4],
 };
 
@@ -196,31 +204,55 @@ impl Bench {
     }
 
     fn attention(&mut self, ceilings: &Ceilings) -> Result<()> {
-        for dtype in TYPES {
-            self.attention_of(dtype, "", ceilings)?;
-        }
-        self.by_older_kernels(|bench| bench.attention_of(DType::BF16, " (sm_80)", ceilings))
+        self.attention_of(DType::F32, DType::F32, "", ceilings)?;
+        self.attention_of(DType::BF16, DType::BF16, "", ceilings)?;
+        self.attention_of(DType::BF16, DType::F32, " (f32 in and out)", ceilings)?;
+        self.by_older_kernels(|bench| bench.attention_of(DType::BF16, DType::BF16, " (sm_80)", ceilings))
     }
 
-    fn attention_of(&mut self, products: DType, kernels: &str, ceilings: &Ceilings) -> Result<()> {
-        let heads = self.extents.heads;
-        let width = heads * HEAD_DIM;
-        for &history in self.extents.histories {
-            for &candidates in self.extents.candidates {
-                let index = Arc::new(forest(history, candidates)?);
-                let q = self.random(DType::F32, &[index.rows(), width], 1)?;
-                let k = self.random(DType::F32, &[index.keys(), width], 2)?;
-                let v = self.random(DType::F32, &[index.keys(), width], 3)?;
-                let scale = (HEAD_DIM as f64).sqrt().recip();
-                let mut op = ForestAttention::new(index, heads, heads, HEAD_DIM, scale).products_in(products);
-                let work = op.cost(&[&q, &k, &v]);
-                let seconds = self.median(|| op.forward(&[&q, &k, &v], false))?;
-                let name =
-                    format!("forest, {heads} heads, history {history}, {candidates} candidates{kernels}");
-                self.row(&name, products, work, seconds, ceilings)?;
+    /// Products in one type; q, k, v and the output `stored` in one.
+    fn attention_of(
+        &mut self,
+        products: DType,
+        stored: DType,
+        kernels: &str,
+        ceilings: &Ceilings,
+    ) -> Result<()> {
+        let extents = self.extents;
+        for (heads, histories) in
+            [(extents.heads, extents.histories), (extents.grouped, extents.grouped_histories)]
+        {
+            for &history in histories {
+                for &candidates in extents.candidates {
+                    let (work, seconds) = self.pass(heads, [history, candidates], products, stored)?;
+                    let (heads, kv_heads) = heads;
+                    let over = if heads == kv_heads { String::new() } else { format!(" over {kv_heads}") };
+                    let name = format!(
+                        "forest, {heads} heads{over}, history {history}, {candidates} candidates{kernels}"
+                    );
+                    self.row(&name, products, work, seconds, ceilings)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Work and seconds of attention over one user's forest.
+    fn pass(
+        &self,
+        (heads, kv_heads): (usize, usize),
+        [history, candidates]: [u32; 2],
+        products: DType,
+        stored: DType,
+    ) -> Result<(Cost, f64)> {
+        let index = Arc::new(forest(history, candidates)?);
+        let q = self.random(stored, &[index.rows(), heads * HEAD_DIM], 1)?;
+        let k = self.random(stored, &[index.keys(), kv_heads * HEAD_DIM], 2)?;
+        let v = self.random(stored, &[index.keys(), kv_heads * HEAD_DIM], 3)?;
+        let scale = (HEAD_DIM as f64).sqrt().recip();
+        let mut op = ForestAttention::new(index, heads, kv_heads, HEAD_DIM, scale).products_in(products);
+        let work = op.cost(&[&q, &k, &v]);
+        Ok((work, self.median(|| op.forward(&[&q, &k, &v], false))?))
     }
 }
 

@@ -1,7 +1,8 @@
 // arch: sm_90a
 // Forest attention forward on Hopper: what forest_attention_bf16.cu computes, from the same inputs and index, for heads 64 or 128 wide.
-//   q, out [rows, heads hd] f32; leaf_k, leaf_v [keys, kv_heads hd] f32;
-//   keys, values [shared keys, kv_heads hd] bf16: those of them that tiles share, by tensor maps with boxes of UNIT keys and 64 elements;
+//   q [rows, heads hd], leaf_k, leaf_v [keys, kv_heads hd], all f32 or all bf16; out like q, f32 or bf16;
+//   keys, values [shared keys, kv_heads hd] bf16: those of them that tiles share, or all keys, by tensor maps with boxes of UNIT keys and
+//   64 elements;
 //   lse [rows, heads] f32, the log-sum-exp of a row's scores. Query head h reads key head h / group.
 //   tiles [tiles, 8]: first row, rows, and the start among shared keys and the length of the root, trunk and stem keys that they share.
 //   rows_of [rows, 4]: how many of the shared keys a row sees, from the first on; its leaf keys from, to; nothing.
@@ -176,10 +177,23 @@ __device__ __forceinline__ float (&flat(float (&x)[N][4]))[4 * N] {
     return reinterpret_cast<float(&)[4 * N]>(x);
 }
 
-// The rows of a warpgroup, of one item.
+// The lane's part of the outputs of row r, times `inverse`. All lanes of the warp; nothing is written where the row is not `there`.
 template <int WIDTH>
-__device__ __forceinline__ void attend(size_t number, const HopperShape& shape, const uint4* tiles, const uint4* rows_of, const float* q, const float* leaf_k,
-                                       const float* leaf_v, float* out, float* lse, Ring<WIDTH>& ring) {
+__device__ __forceinline__ void store_row(const Rows<WIDTH>& rows, int r, float inverse, float* to, bool there) {
+    if (!there) return;
+#pragma unroll
+    for (int j = 0; j < WIDTH / 8; j++)
+        *(float2*)(to + j * 8 + threadIdx.x % 4 * 2) = make_float2(rows.out[j][2 * r] * inverse, rows.out[j][2 * r + 1] * inverse);
+}
+template <int WIDTH>
+__device__ __forceinline__ void store_row(const Rows<WIDTH>& rows, int r, float inverse, bf16* to, bool there) {
+    store_rounded(rows, r, inverse, to, WIDTH, there);
+}
+
+// The rows of a warpgroup, of one item.
+template <int WIDTH, class T, class Out>
+__device__ __forceinline__ void attend(size_t number, const HopperShape& shape, const uint4* tiles, const uint4* rows_of, const T* q,
+                                       const T* leaf_k, const T* leaf_v, Out* out, float* lse, Ring<WIDTH>& ring) {
     const Item item(number, shape, tiles);
     const GroupRows group(item, shape.group, rows_of);
     const unsigned t = threadIdx.x % 4, units = item.keys.units();
@@ -187,12 +201,9 @@ __device__ __forceinline__ void attend(size_t number, const HopperShape& shape, 
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const bool there = group.mine[r] < item.rows;
-        const float* from = q + (there ? item.place(group.mine[r], shape) * WIDTH : 0) + 2 * t;
+        const T* from = q + (there ? item.place(group.mine[r], shape) * WIDTH : 0) + 2 * t;
 #pragma unroll
-        for (int j = 0; j < WIDTH / 8; j++) {
-            const float2 pair = there ? *(const float2*)(from + j * 8) : make_float2(0.0f, 0.0f);
-            query[j / 2][r + j % 2 * 2] = pack_bf16(pair.x, pair.y);
-        }
+        for (int j = 0; j < WIDTH / 8; j++) query[j / 2][r + j % 2 * 2] = there ? bf16_pair(from + j * 8) : 0;
     }
     const float factor = shape.scale * LOG2_E;
     Rows<WIDTH> rows;
@@ -243,24 +254,21 @@ __device__ __forceinline__ void attend(size_t number, const HopperShape& shape, 
     const size_t pitch = (size_t)(shape.heads / shape.group) * WIDTH, of_head = (size_t)again.kv_head * WIDTH;
     const uint4 own[2] = {again.of(rows_of, shape.group, group.mine[0]), again.of(rows_of, shape.group, group.mine[1])};
     auto pair_at = [&](int r, int j) { return query[j / 2][r + j % 2 * 2]; };
-    add_leaf(LeafKeys<WIDTH, true>{leaf_k + of_head, leaf_v + of_head, pitch, WIDTH}, pair_at, factor, own, rows);
+    add_leaf(LeafKeys<WIDTH, true, T>{leaf_k + of_head, leaf_v + of_head, pitch, WIDTH}, pair_at, factor, own, rows);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        if (group.mine[r] >= again.rows) continue;
-        const size_t place = again.place(group.mine[r], shape);
+        const bool there = group.mine[r] < again.rows;
+        const size_t place = there ? again.place(group.mine[r], shape) : 0;
         const float inverse = 1.0f / rows.total[r];
-        float* to = out + place * WIDTH + 2 * t;
-#pragma unroll
-        for (int j = 0; j < WIDTH / 8; j++)
-            *(float2*)(to + j * 8) = make_float2(rows.out[j][2 * r] * inverse, rows.out[j][2 * r + 1] * inverse);
-        if (t == 0) lse[place] = rows.log_sum(r);
+        store_row(rows, r, inverse, out + place * WIDTH, there);
+        if (there && t == 0) lse[place] = rows.log_sum(r);
     }
 }
 
-template <int WIDTH>
+template <int WIDTH, class T, class Out>
 __device__ __forceinline__ void hopper_attention(const TensorMap* keys, const TensorMap* values, const HopperShape& shape, const uint4* tiles,
-                                                 const uint4* rows_of, const float* q, const float* leaf_k, const float* leaf_v, float* out,
-                                                 float* lse, unsigned char* memory) {
+                                                 const uint4* rows_of, const T* q, const T* leaf_k, const T* leaf_v, Out* out, float* lse,
+                                                 unsigned char* memory) {
     Ring<WIDTH> ring(memory);
     ring.begin();
     if (threadIdx.x < WARPGROUP) {
@@ -283,14 +291,21 @@ __device__ __forceinline__ void hopper_attention(const TensorMap* keys, const Te
 }  // namespace
 }  // namespace lea
 
-#define FOREST_ATTENTION(width)                                                                                                    \
-    KERNEL_ALONE(lea::THREADS, lea_forest_attention_bf16_sm90_forward_##width, TENSOR_MAP(keys), TENSOR_MAP(values), size_t items, \
-                 unsigned heads, unsigned group, float scale, const unsigned* tiles, const unsigned* rows_of, const float* q,      \
-                 const float* leaf_k, const float* leaf_v, float* out, float* lse) {                                               \
-        DYNAMIC_SHARED(memory);                                                                                                    \
-        lea::hopper_attention<width>(&keys, &values, {heads, group, scale, items}, (const uint4*)tiles, (const uint4*)rows_of, q,  \
-                                     leaf_k, leaf_v, out, lse, memory);                                                            \
+// `in`: the type of q and leaf keys.
+#define FOREST_ATTENTION(width, in, in_name, out_type, out_name)                                                                    \
+    KERNEL_ALONE(lea::THREADS, lea_forest_attention_bf16_sm90_forward_##width##_##in_name##_##out_name, TENSOR_MAP(keys),           \
+                 TENSOR_MAP(values), size_t items, unsigned heads, unsigned group, float scale, const unsigned* tiles,              \
+                 const unsigned* rows_of, const in* q, const in* leaf_k, const in* leaf_v, out_type* out, float* lse) {             \
+        DYNAMIC_SHARED(memory);                                                                                                     \
+        lea::hopper_attention<width>(&keys, &values, {heads, group, scale, items}, (const uint4*)tiles, (const uint4*)rows_of, q,   \
+                                     leaf_k, leaf_v, out, lse, memory);                                                             \
     }
 
-FOREST_ATTENTION(64)
-FOREST_ATTENTION(128)
+FOREST_ATTENTION(64, float, f32, float, f32)
+FOREST_ATTENTION(128, float, f32, float, f32)
+FOREST_ATTENTION(64, float, f32, bf16, bf16)
+FOREST_ATTENTION(128, float, f32, bf16, bf16)
+FOREST_ATTENTION(64, bf16, bf16, float, f32)
+FOREST_ATTENTION(128, bf16, bf16, float, f32)
+FOREST_ATTENTION(64, bf16, bf16, bf16, bf16)
+FOREST_ATTENTION(128, bf16, bf16, bf16, bf16)

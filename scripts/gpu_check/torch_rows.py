@@ -34,13 +34,17 @@ def visible(history, candidates, q, kv):
     return ((kv < history) & (kv <= step)) | (kv == q)
 
 
-def attention(name, heads, history, candidates):
+def attention(name, heads, kv_heads, history, candidates):
     rows = history * (1 + candidates)
-    q, k, v = (torch.rand(1, heads, rows, HEAD_DIM, device="cuda", dtype=torch.bfloat16) for _ in range(3))
+    q, k, v = (
+        torch.rand(1, n, rows, HEAD_DIM, device="cuda", dtype=torch.bfloat16) for n in (heads, kv_heads, kv_heads)
+    )
+    grouped = heads != kv_heads
     if rows <= 16384:
         at = torch.arange(rows, device="cuda")
         mask = visible(history, candidates, at[:, None], at[None, :])
-        tell(name, "SDPA", "bf16", median_ms(lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask)))
+        sdpa = lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
+        tell(name, "SDPA", "bf16", median_ms(sdpa))
     else:
         tell(name, "SDPA", "bf16", note=f"a dense mask of {rows} x {rows} was left out")
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
@@ -48,7 +52,7 @@ def attention(name, heads, history, candidates):
     seen = lambda b, h, q, kv: visible(history, candidates, q, kv)
     blocks = create_block_mask(seen, None, None, rows, rows, device="cuda", _compile=True)
     flex = torch.compile(flex_attention)
-    tell(name, "FlexAttention", "bf16", median_ms(lambda: flex(q, k, v, block_mask=blocks)))
+    tell(name, "FlexAttention", "bf16", median_ms(lambda: flex(q, k, v, block_mask=blocks, enable_gqa=grouped)))
 
 
 def main():
@@ -60,9 +64,10 @@ def main():
                 if found := re.search(r": (\d+) x (\d+) x (\d+)$", name):
                     product(name, row["dtype"], *map(int, found.groups()))
                 elif row["dtype"] == "bf16" and (
-                    found := re.match(r"forest, (\d+) heads, history (\d+), (\d+) candidates$", name)
+                    found := re.match(r"forest, (\d+) heads(?: over (\d+))?, history (\d+), (\d+) candidates$", name)
                 ):
-                    attention(name, *map(int, found.groups()))
+                    heads, kv_heads, history, candidates = found.groups()
+                    attention(name, int(heads), int(kv_heads or heads), int(history), int(candidates))
             except Exception as error:  # one row that fails must not take the others with it
                 tell(name, "torch", row["dtype"], note=said(error))
             torch.cuda.empty_cache()

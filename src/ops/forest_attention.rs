@@ -12,13 +12,16 @@ use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::sync::Arc;
 
-/// Inputs: q `[rows, heads·head_dim]`, k and v `[keys, kv_heads·head_dim]`; output like q.
+/// Inputs: q `[rows, heads·head_dim]`, k and v `[keys, kv_heads·head_dim]`, all of one type; output like q. Stored in bf16 CUDA takes them
+/// where products are in bf16 too, forward alone: nothing goes backward through them.
 #[derive(Clone, Debug)]
 pub struct ForestAttention {
     index: Arc<AttentionIndex>,
     heads: Heads,
     scale: f64,
     products: DType,
+    /// Of the output, where it is not that of the inputs.
+    gives: Option<DType>,
     /// Log-sum-exp `[rows, heads]`, kept for backward.
     lse: Option<Tensor>,
 }
@@ -33,7 +36,7 @@ impl ForestAttention {
         scale: f64,
     ) -> Self {
         let heads = Heads { heads, kv_heads, head_dim };
-        ForestAttention { index, heads, scale, products: DType::F32, lse: None }
+        ForestAttention { index, heads, scale, products: DType::F32, gives: None, lse: None }
     }
 
     /// The same where `dtype` is the least precise type that products may be in: bf16 lets CUDA's tensor cores multiply
@@ -41,6 +44,17 @@ impl ForestAttention {
     /// products, with the softmax's denominator of the rounded ones. Devices without such products ignore it.
     pub fn products_in(self, dtype: DType) -> Self {
         ForestAttention { products: dtype, ..self }
+    }
+
+    /// The same with an output of that type, f32 or bf16 (rounded to nearest, ties to even), where products are in bf16 on CUDA: forward
+    /// alone. Elsewhere another type than that of the inputs is an error.
+    pub fn giving(self, dtype: DType) -> Self {
+        ForestAttention { gives: Some(dtype), ..self }
+    }
+
+    /// Type of the output.
+    fn out_type(&self, q: &Tensor) -> DType {
+        self.gives.unwrap_or(q.dtype())
     }
 
     fn check(&self, inputs: &[&Tensor]) -> Result<()> {
@@ -55,6 +69,31 @@ impl ForestAttention {
             expect_shape("forest_attention", name, x, &[self.index.keys(), self.heads.kv_width()])?;
         }
         Ok(())
+    }
+
+    /// Types in which q, k, v come and the output goes: f32 and f64 alike everywhere; bf16 is for tensor cores, and not for gradients.
+    fn check_types(&self, q: &Tensor, record: bool) -> Result<()> {
+        let (taken, given) = (q.dtype(), self.out_type(q));
+        if taken == given && taken != DType::BF16 {
+            return Ok(());
+        }
+        let refuse = |why: &str| {
+            let detail = format!("{taken} in and {given} out {why}");
+            Err(Error::Unsupported { op: "forest_attention", device: q.device().to_string(), detail })
+        };
+        if [taken, given].iter().any(|dtype| ![DType::F32, DType::BF16].contains(dtype)) {
+            return refuse("(f32 and bf16 go together alone)");
+        }
+        match q.device() {
+            Device::Cuda(_) if self.products != DType::BF16 => {
+                refuse("with products in f32: ask for them in bf16 (`products_in`), or give f32")
+            }
+            Device::Cuda(_) if record => {
+                refuse("with gradients: give q, k and v in f32, and take the output in it")
+            }
+            Device::Cuda(_) => Ok(()),
+            _ => refuse("(bf16 is for CUDA's tensor cores: give f32, and take the output in it)"),
+        }
     }
 }
 
@@ -88,8 +127,10 @@ impl Op for ForestAttention {
     fn forward(&mut self, inputs: &[&Tensor], record: bool) -> Result<Tensor> {
         self.check(inputs)?;
         let q = inputs[0];
-        let mut out = Tensor::scratch(q.device(), q.dtype(), q.shape())?;
-        let mut lse = Tensor::scratch(q.device(), q.dtype(), &[self.index.rows(), self.heads.heads])?;
+        self.check_types(q, record)?;
+        let mut out = Tensor::scratch(q.device(), self.out_type(q), q.shape())?;
+        let of_sums = if q.dtype() == DType::BF16 { DType::F32 } else { q.dtype() };
+        let mut lse = Tensor::scratch(q.device(), of_sums, &[self.index.rows(), self.heads.heads])?;
         match q.device() {
             Device::Cuda(_) => {
                 let [q, k, v] = [q.cuda(), inputs[1].cuda(), inputs[2].cuda()];
@@ -158,7 +199,8 @@ impl Op for ForestAttention {
 
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
         let flops = 4 * self.index.pairs() * self.heads.q_width() as u64;
-        Cost { flops, bytes: bytes_of(inputs) + bytes_of(&inputs[..1]) }
+        let out = inputs[0].len() * self.out_type(inputs[0]).size();
+        Cost { flops, bytes: bytes_of(inputs) + out as u64 }
     }
 
     fn backward_cost(&self, saved: &Saved, grad: &Tensor) -> Cost {

@@ -2,7 +2,7 @@
 
 use super::ops::attention::{expect_same_bits_in_any_forest, expect_same_bits_through_a_window, forest};
 use super::parity::{error, expect_near, random, run, to};
-use super::{devices, in_each_manner};
+use super::{devices, generations, in_each_manner};
 use half::bf16;
 use lea::device::{DType, Device};
 use lea::ops::ForestAttention;
@@ -90,11 +90,21 @@ pub fn attention(
 
 /// The output is as near to that of the rounded inputs as the plain loop's, which is nearer than to that of the inputs.
 pub fn expect_right(devices: &[Device], name: &str, index: &AttentionIndex, layout: Layout) {
+    let inputs = inputs_of(index, layout);
+    expect_right_of(devices, name, index, layout, &inputs);
+}
+
+fn expect_right_of(
+    devices: &[Device],
+    name: &str,
+    index: &AttentionIndex,
+    layout: Layout,
+    inputs: &[Tensor; 3],
+) {
     let index = Arc::new(index.clone());
-    let inputs = inputs_of(&index, layout);
     let exact = inputs.each_ref().map(rounded);
     let (want, _) = run(&mut attention(&index, layout, DType::F32), &exact, &[false; 3]);
-    let plain = plain(&inputs, &index, layout);
+    let plain = plain(inputs, &index, layout);
     for device in devices {
         in_each_manner(|| {
             let inputs = inputs.each_ref().map(|x| to(device, DType::F32, x));
@@ -150,6 +160,19 @@ fn products_in_bf16_of_random_forests_are_as_near_as_those_of_a_plain_loop() {
         expect_right(&devices, &format!("random forest {seed}"), &index, layout);
         let windowed = index.windowed(40).unwrap();
         expect_right(&devices, &format!("random forest {seed} through a window"), &windowed, layout);
+    }
+}
+
+/// Scores of all sizes, so that the highest so far rises by much and by little, in chunks of keys and in leaves.
+#[test]
+fn scores_far_apart_are_as_near_as_a_plain_loop() {
+    let devices = generations("scores far apart");
+    for (seed, layout, times) in [(1, (2, 1, 64), 5.0), (2, (2, 2, 128), 20.0), (5, (3, 1, 40), 80.0)] {
+        let index = random_forest(seed);
+        let mut inputs = inputs_of(&index, layout);
+        let larger: Vec<f64> = inputs[0].to_f64_vec().unwrap().into_iter().map(|x| x * times).collect();
+        inputs[0] = Tensor::from_f64(&Device::Cpu, DType::F64, &larger, inputs[0].shape()).unwrap();
+        expect_right_of(&devices, &format!("q times {times}"), &index, layout, &inputs);
     }
 }
 

@@ -15,6 +15,7 @@ mod skip;
 mod activations;
 mod attention_bf16;
 mod attention_sm90;
+mod attention_stored;
 mod cublaslt;
 mod faults;
 mod files;

@@ -31,6 +31,9 @@ const WINDOW_BITS: &str =
     "ops::attention::a_row_through_a_window_has_the_same_bits_in_a_tile_of_many_rows_as_in_one_of_few";
 const LEAF_BITS: &str = "ops::attention::a_short_leaf_has_the_same_bits_beside_long_ones";
 const ATTENTION_BF16: &str = "attention_bf16::products_in_bf16_are_as_near_as_those_of_a_plain_loop";
+const FAR_APART: &str = "attention_bf16::scores_far_apart_are_as_near_as_a_plain_loop";
+const STORED: &str = "attention_stored::inputs_in_bf16_give_the_bits_of_those_values_in_f32";
+const ANYWHERE: &str = "attention_stored::inputs_in_bf16_may_begin_anywhere";
 const RANGES: &str = "attention_sm90::ranges_of_any_length_are_as_near_as_those_of_a_plain_loop";
 const KINDS: &str = "attention_sm90::forests_of_every_kind_are_as_near_as_a_plain_loop";
 const GATED: &str = "activations::a_gated_layer_has_the_bits_of_two_products_and_their_gate";
@@ -43,6 +46,8 @@ const NAN: &str = "ops::search::nan_is_never_found_and_infinities_are_ordered";
 const GRU: &str = "ops::recurrence::gru";
 
 const SM90: &str = "matmul_bf16_sm90.cu";
+const ROWS: &str = "common/attention_rows.cuh";
+const TENSOR_CORES: &str = "forest_attention_bf16.cu";
 const HOPPER_ATTENTION: &str = "forest_attention_bf16_sm90.cu";
 
 const MISTAKES: &[Mistake] = &[
@@ -69,6 +74,13 @@ const MISTAKES: &[Mistake] = &[
     Mistake("forest_attention.cu", 0, "other < count", To("true"), ATTENTION),
     Mistake("forest_attention.cu", 0, "row >= present", To("false"), ATTENTION),
     Mistake("forest_attention.cu", 0, "if (share == 0) lse", To("if (false) lse"), ATTENTION),
+    Mistake(ROWS, 0, "highest[r] > most[r]", To("highest[r] > most[r] + 300.0f"), FAR_APART),
+    Mistake(ROWS, 0, "total[r] *= factor;", Gone, FAR_APART),
+    Mistake(ROWS, 0, "raised[0] || raised[1]", To("raised[0]"), FAR_APART),
+    Mistake(ROWS, 0, "if (upper)", To("if (!upper)"), STORED),
+    Mistake(ROWS, 0, "there && d < hd", To("there"), STORED),
+    Mistake(TENSOR_CORES, 0, "row < left && unit * 8 < stored", To("row < left"), STORED),
+    Mistake(TENSOR_CORES, 0, "hd % 4 == 0 && (size_t)q % (4 * sizeof(T)) == 0", To("true"), ANYWHERE),
     Mistake(SM90, 0, "mbarrier_wait(empty + place.stage, place.parity ^ 1);", Gone, HOPPER),
     Mistake(SM90, 0, "place.parity ^ 1", To("place.parity"), HOPPER),
     Mistake(SM90, 0, "mbarrier_wait(full + place.stage, place.parity);", Gone, HOPPER),

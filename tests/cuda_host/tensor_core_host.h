@@ -64,4 +64,9 @@ inline void cp_async_wait() {
     cuda_host::copy_wait(PENDING);
 }
 
+inline float exp2_fast(float x) {
+    const float power = exp2f(x);
+    return power < 1.17549435e-38f ? 0.0f : power;
+}
+
 }  // namespace lea

@@ -1,6 +1,6 @@
 //! Forward in bf16 on tensor cores, see `kernels/forest_attention_bf16.cu`, and on Hopper `kernels/forest_attention_bf16_sm90.cu`.
 
-use super::tiles::Tiles;
+use super::tiles::{Numbers, Tiles};
 use super::{Inputs, all};
 use crate::device::cpu::forest_attention::Heads;
 use crate::device::cuda::tensor_map::{self, TensorMap};
@@ -12,6 +12,40 @@ const FILE: &str = "forest_attention_bf16";
 
 /// Elements behind a row in shared memory; `PAD` of the file.
 const PAD: usize = 8;
+
+macro_rules! name {
+    ($kernel:literal, $types:literal) => {
+        concat!("lea_forest_attention_bf16_", $kernel, $types)
+    };
+}
+
+/// Names of a width on Hopper, by the type of q, k and v and by that of the output: f32, bf16.
+macro_rules! hopper {
+    ($width:literal) => {
+        [
+            [name!($width, "_f32_f32"), name!($width, "_f32_bf16")],
+            [name!($width, "_bf16_f32"), name!($width, "_bf16_bf16")],
+        ]
+    };
+}
+
+/// Names of a width elsewhere, by the type of q, k and v.
+macro_rules! others {
+    ($width:literal) => {
+        [name!($width, "_f32"), name!($width, "_bf16")]
+    };
+}
+
+const HOPPER: [([[&str; 2]; 2], usize); 2] =
+    [(hopper!("sm90_forward_64"), 64), (hopper!("sm90_forward_128"), 128)];
+
+const OTHERS: [([&str; 2], usize); 5] = [
+    (others!("forward_32"), 32),
+    (others!("forward_64"), 64),
+    (others!("forward_96"), 96),
+    (others!("forward_128"), 128),
+    (others!("forward_256"), 256),
+];
 
 /// A kernel and the products that it makes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,33 +59,25 @@ struct Kernel {
 }
 
 impl Kernel {
-    /// The kernel for `keys` rows of keys on a device of that compute capability; whether tensors are `aligned` to 8 bytes.
+    /// The kernel for `keys` rows of keys on a device of that compute capability, of q, k and v and an output in these types; whether tensors
+    /// are `aligned` as Hopper's asks.
     fn of(
         capability: (u32, u32),
         keys: usize,
+        types: [DType; 2],
         Heads { kv_heads, head_dim, .. }: Heads,
         aligned: bool,
     ) -> Result<Self> {
-        let hopper = [
-            ("lea_forest_attention_bf16_sm90_forward_64", 64),
-            ("lea_forest_attention_bf16_sm90_forward_128", 128),
-        ];
-        let others = [
-            ("lea_forest_attention_bf16_forward_32", 32),
-            ("lea_forest_attention_bf16_forward_64", 64),
-            ("lea_forest_attention_bf16_forward_96", 96),
-            ("lea_forest_attention_bf16_forward_128", 128),
-            ("lea_forest_attention_bf16_forward_256", 256),
-        ];
+        let [taken, given] = types.map(|dtype| usize::from(dtype == DType::BF16));
         if capability == (9, 0)
             && aligned
             && tensor_map::takes(keys, kv_heads * head_dim)
-            && let Some((name, width)) = hopper.into_iter().find(|(_, width)| head_dim == *width)
+            && let Some((names, width)) = HOPPER.into_iter().find(|(_, width)| head_dim == *width)
         {
-            return Ok(Kernel { name, width, rows: 128, hopper: true });
+            return Ok(Kernel { name: names[taken][given], width, rows: 128, hopper: true });
         }
-        match others.into_iter().find(|(_, width)| head_dim <= *width) {
-            Some((name, width)) => Ok(Kernel { name, width, rows: 64, hopper: false }),
+        match OTHERS.into_iter().find(|(_, width)| head_dim <= *width) {
+            Some((names, width)) => Ok(Kernel { name: names[taken], width, rows: 64, hopper: false }),
             None => {
                 let problem = format!("heads {head_dim} wide: CUDA's kernels take at most 256");
                 Err(Error::shape("forest_attention", problem))
@@ -60,48 +86,83 @@ impl Kernel {
     }
 }
 
+/// Keys or values as tensor cores take them: `[rows, kv_heads, width]` in bf16.
+struct Stored<'a> {
+    /// A copy, where there is one.
+    copy: Option<Buffer>,
+    given: View<'a>,
+    /// Elements of a head.
+    width: usize,
+}
+
+impl<'a> Stored<'a> {
+    /// As they are where they may be copied `directly`, or a copy of those that `tiles` share.
+    fn of(given: View<'a>, directly: bool, tiles: &Tiles, heads: Heads, width: usize) -> Result<Self> {
+        Ok(match directly {
+            true => Stored { copy: None, given, width: heads.head_dim },
+            false => Stored { copy: Some(rounded(given, tiles, heads, width)?), given, width },
+        })
+    }
+
+    fn view(&self) -> View<'_> {
+        self.copy.as_ref().map_or(self.given, |copy| copy.view(0, copy.len()))
+    }
+}
+
+/// Whether keys of that type and address are copied from where they are: 16 bytes at a time.
+fn is_direct(x: View, head_dim: usize) -> bool {
+    x.dtype() == DType::BF16 && x.address().is_multiple_of(16) && head_dim.is_multiple_of(8)
+}
+
 /// Shared keys or values as bf16, each head `width` wide.
 fn rounded(x: View, tiles: &Tiles, Heads { kv_heads, head_dim, .. }: Heads, width: usize) -> Result<Buffer> {
     let to = Buffer::scratch(x.cuda(), DType::BF16, tiles.shared.len() * kv_heads * width)?;
     let extents: [Arg; 3] = [kv_heads, head_dim, width].map(|extent| (extent as u32).into());
     let tensors = [all(&tiles.shared), x.into(), all(&to)];
-    each(
-        x.cuda(),
-        FILE,
-        "lea_forest_attention_bf16_round",
-        to.len() / 2,
-        &[&extents[..], &tensors].concat(),
-    )?;
+    let kernel = match x.dtype() {
+        DType::BF16 => "lea_forest_attention_bf16_round_bf16",
+        _ => "lea_forest_attention_bf16_round_f32",
+    };
+    each(x.cuda(), FILE, kernel, to.len() / 2, &[&extents[..], &tensors].concat())?;
     Ok(to)
 }
 
-/// [`super::forward`] with q, k, v and the weights of the values rounded to bf16; sums, softmax and results in f32.
+/// [`super::forward`] with q, k, v, all f32 or all bf16, and the weights of the values rounded to bf16; sums and softmax in f32. `out` in f32
+/// or bf16, `lse` in f32.
 pub fn forward(inputs: Inputs, index: &AttentionIndex, out: ViewMut, lse: ViewMut) -> Result<()> {
     let cuda = inputs.q.cuda();
-    let Heads { heads, kv_heads, .. } = inputs.heads;
+    let Heads { heads, kv_heads, head_dim } = inputs.heads;
     let group = inputs.heads.group();
     debug_assert_eq!(heads, kv_heads * group);
-    let read = [inputs.q, inputs.k, inputs.v].iter().all(|x| x.address().is_multiple_of(8));
-    let aligned = read && out.0.address().is_multiple_of(8);
-    let kernel = Kernel::of(cuda.description().capability, index.keys(), inputs.heads, aligned)?;
-    let tiles = index.on_cuda(cuda).tiles.get(index, cuda, (kernel.rows / group).max(1))?;
-    let k = rounded(inputs.k, &tiles, inputs.heads, kernel.width)?;
-    let v = rounded(inputs.v, &tiles, inputs.heads, kernel.width)?;
+    let (types, tensors) = ([inputs.q.dtype(), out.dtype()], [inputs.q, inputs.k, inputs.v, out.0]);
+    // Pairs of f32; 16 bytes of bf16.
+    let aligned = |x: &View| x.address().is_multiple_of(if x.dtype() == DType::BF16 { 16 } else { 8 });
+    let aligned = tensors.iter().all(aligned);
+    let kernel = Kernel::of(cuda.description().capability, index.keys(), types, inputs.heads, aligned)?;
+    let direct = is_direct(inputs.k, head_dim) && is_direct(inputs.v, head_dim);
+    let numbers = if direct { Numbers::All } else { Numbers::Shared };
+    let tiles = index.on_cuda(cuda).tiles.get(index, cuda, (kernel.rows / group).max(1), numbers)?;
+    let stored = |x| Stored::of(x, direct, &tiles, inputs.heads, kernel.width);
+    let (k, v) = (stored(inputs.k)?, stored(inputs.v)?);
     let parts = group.div_ceil(kernel.rows);
     let of_index = [all(&tiles.tiles), all(&tiles.rows)];
     let as_they_are: [Arg; 3] = [inputs.q.into(), inputs.k.into(), inputs.v.into()];
-    let results: [Arg; 2] = [(&out).into(), (&lse).into()];
     if kernel.hopper {
+        let results: [Arg; 2] = [(&out).into(), (&lse).into()];
         let args = [&of_index[..], &as_they_are, &results].concat();
-        return forward_on_hopper(kernel, inputs, [&k, &v], tiles.count * kv_heads * parts, &args);
+        let items = tiles.count * kv_heads * parts;
+        return forward_on_hopper(kernel, inputs, [k.view(), v.view()], items, &args);
     }
+    let keys: [Arg; 3] = [(k.width as u32).into(), k.view().into(), v.view().into()];
+    let rounds_out: Arg = u32::from(out.dtype() == DType::BF16).into();
+    let results: [Arg; 3] = [(&out).into(), rounds_out, (&lse).into()];
     cuda.launch(&Launch {
         file: FILE,
         kernel: kernel.name,
         grid: [tiles.count, kv_heads, parts],
         threads: 128,
         shared: (3 * kernel.rows * (kernel.width + PAD) * DType::BF16.size()) as u32,
-        args: &[&inputs.shape()[..], &of_index, &as_they_are, &[all(&k), all(&v)], &results].concat(),
+        args: &[&inputs.shape()[..], &of_index, &as_they_are, &keys, &results].concat(),
     })
 }
 
@@ -109,7 +170,7 @@ pub fn forward(inputs: Inputs, index: &AttentionIndex, out: ViewMut, lse: ViewMu
 fn forward_on_hopper(
     kernel: Kernel,
     inputs: Inputs,
-    keys_and_values: [&Buffer; 2],
+    keys_and_values: [View; 2],
     items: usize,
     args: &[Arg],
 ) -> Result<()> {
@@ -120,7 +181,7 @@ fn forward_on_hopper(
     let cuda = inputs.q.cuda();
     let Heads { heads, kv_heads, .. } = inputs.heads;
     let columns = kv_heads * kernel.width;
-    let map = |x: &Buffer| TensorMap::of_rows(x.view(0, x.len()), [x.len() / columns, columns], UNIT);
+    let map = |x: View| TensorMap::of_rows(x, [x.len() / columns, columns], UNIT);
     let maps = [map(keys_and_values[0])?.into(), map(keys_and_values[1])?.into()];
     let shape: [Arg; 4] =
         [items.into(), (heads as u32).into(), (inputs.heads.group() as u32).into(), inputs.scale.into()];
@@ -143,8 +204,8 @@ mod tests {
     #[test]
     fn hopper_takes_its_own_kernel_for_the_widths_that_it_has() {
         let of = |capability, keys, kv_heads, head_dim| {
-            let kernel =
-                Kernel::of(capability, keys, Heads { heads: kv_heads, kv_heads, head_dim }, true).unwrap();
+            let heads = Heads { heads: kv_heads, kv_heads, head_dim };
+            let kernel = Kernel::of(capability, keys, [DType::BF16; 2], heads, true).unwrap();
             (kernel.hopper, kernel.width)
         };
         assert_eq!(of((9, 0), 5, 2, 64), (true, 64));

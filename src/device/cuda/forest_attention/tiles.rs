@@ -6,9 +6,18 @@ use crate::device::cuda::{Buffer, Cuda};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Tiles of an index for each number of rows that they were wanted of.
+/// How tiles number the keys that they share.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Numbers {
+    /// As they stand among all keys.
+    All,
+    /// As they stand among those that any tiles share.
+    Shared,
+}
+
+/// Tiles of an index for each number of rows that they were wanted of, and their numbers.
 #[derive(Default)]
-pub(super) struct ByRows(Mutex<Vec<(usize, Arc<Tiles>)>>);
+pub(super) struct ByRows(Mutex<Vec<(usize, Numbers, Arc<Tiles>)>>);
 
 /// See the kernel for the layouts.
 pub(super) struct Tiles {
@@ -17,19 +26,25 @@ pub(super) struct Tiles {
     pub count: usize,
     /// `[rows, 4]`.
     pub rows: Buffer,
-    /// The keys that tiles share, ascending; one at least where there are keys.
+    /// The keys that tiles share, ascending; one at least where there are keys. With numbers among all keys, none.
     pub shared: Buffer,
 }
 
 impl ByRows {
     /// Tiles of at most `most` rows.
-    pub fn get(&self, index: &AttentionIndex, cuda: &Cuda, most: usize) -> Result<Arc<Tiles>> {
+    pub fn get(
+        &self,
+        index: &AttentionIndex,
+        cuda: &Cuda,
+        most: usize,
+        numbers: Numbers,
+    ) -> Result<Arc<Tiles>> {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, tiles)) = made.iter().find(|(other, _)| *other == most) {
+        if let Some((.., tiles)) = made.iter().find(|(of, by, _)| (*of, *by) == (most, numbers)) {
             return Ok(tiles.clone());
         }
-        let tiles = Arc::new(Tiles::new(index, cuda, most)?);
-        made.push((most, tiles.clone()));
+        let tiles = Arc::new(Tiles::new(index, cuda, most, numbers)?);
+        made.push((most, numbers, tiles.clone()));
         Ok(tiles)
     }
 }
@@ -84,21 +99,30 @@ fn cut(index: &AttentionIndex, most: usize) -> Vec<Rows> {
     tiles
 }
 
+/// The keys that tiles share, ascending; the first of all where they share none, since there are no tensor maps of nothing.
+fn shared_keys(cut: &[Rows], keys: usize) -> Vec<u32> {
+    let mut is_shared = vec![false; keys];
+    for keys in cut.iter().flat_map(|tile| &tile.shared) {
+        is_shared[keys.clone()].fill(true);
+    }
+    if !is_shared.contains(&true) {
+        is_shared.iter_mut().take(1).for_each(|first| *first = true);
+    }
+    (0..keys).filter(|&key| is_shared[key]).map(|key| key as u32).collect()
+}
+
 impl Tiles {
-    fn new(index: &AttentionIndex, cuda: &Cuda, most: usize) -> Result<Self> {
+    fn new(index: &AttentionIndex, cuda: &Cuda, most: usize, numbers: Numbers) -> Result<Self> {
         let cut = cut(index, most);
-        let mut is_shared = vec![false; index.keys()];
-        for keys in cut.iter().flat_map(|tile| &tile.shared) {
-            is_shared[keys.clone()].fill(true);
-        }
-        // There are no tensor maps of nothing.
-        if !is_shared.contains(&true) {
-            is_shared.iter_mut().take(1).for_each(|first| *first = true);
-        }
-        let shared: Vec<u32> =
-            (0..index.keys()).filter(|&key| is_shared[key]).map(|key| key as u32).collect();
-        // Places among them; ranges stay in one piece.
-        let place = |key: usize| shared.partition_point(|&other| (other as usize) < key);
+        let shared = match numbers {
+            Numbers::All => Vec::new(),
+            Numbers::Shared => shared_keys(&cut, index.keys()),
+        };
+        // Ranges stay in one piece.
+        let place = |key: usize| match numbers {
+            Numbers::All => key,
+            Numbers::Shared => shared.partition_point(|&other| (other as usize) < key),
+        };
         let words_of = |tile: &Rows| {
             let keys = &tile.shared;
             let words = [
