@@ -1,5 +1,6 @@
 //! CUDA kernels, forward, timed by the device's own clock: the products of decoders of 7B and 1B parameters over 8192
-//! rows, and forest attention as in the labelling pass, multiplied in bf16 from and into bf16, and from and into f32. Median of the repetitions after one to warm up. The ceilings are
+//! rows, those of a recommender's step, and forest attention as in the labelling pass, multiplied in bf16 from and into bf16, and from
+//! and into f32. Median of the repetitions after one to warm up. The ceilings are
 //! measured in the same run: a square product for arithmetic, a copy for memory. The share is that of the ceiling which
 //! the work's least time is bound by. On Hopper products and attention in bf16 are done twice: by its own kernels, and by
 //! those for all GPUs.
@@ -78,6 +79,18 @@ const PROJECTIONS: [(&str, usize, usize); 6] = [
     ("1B q, o", 2048, 2048),
     ("1B gate, up", 8192, 2048),
     ("1B down", 2048, 8192),
+];
+
+/// Products of a step of a recommender of width 64, of 12,800 rows (256 users, 50 steps) and 3000 items: m, n, k and whether a and b are
+/// stored transposed.
+const TRAINING: [(&str, [usize; 3], [bool; 2]); 7] = [
+    ("scores, x Wt", [12_800, 3000, 64], [false, true]),
+    ("scores, dx", [12_800, 64, 3000], [false, false]),
+    ("scores, dW", [3000, 64, 12_800], [true, false]),
+    ("layer, x Wt", [12_800, 64, 64], [false, true]),
+    ("layer, dx", [12_800, 64, 64], [false, false]),
+    ("layer, dW", [64, 64, 12_800], [true, false]),
+    ("adapter of rank 8, x At", [8192, 8, 2048], [false, true]),
 ];
 
 /// What the device can do: FLOP/s of a product of each type, bytes/s of a copy.
@@ -162,6 +175,7 @@ impl Bench {
         for dtype in TYPES {
             self.products_of(dtype, "", ceilings)?;
         }
+        self.products_of_training(ceilings)?;
         self.by_older_kernels(|bench| bench.products_of(DType::BF16, " (sm_80)", ceilings))?;
         match self.cuda.set_gemm(Gemm::CublasLt) {
             Ok(()) => {
@@ -199,6 +213,25 @@ impl Bench {
             let seconds = self.median(|| matmul(&x, &w, false, true))?;
             let name = format!("{name}: {m} x {n} x {k}{kernels}");
             self.row(&name, dtype, product(m, n, k, dtype), seconds, ceilings)?;
+        }
+        Ok(())
+    }
+
+    /// In f32. The name tells which factors are stored transposed: b, unless it says another.
+    fn products_of_training(&mut self, ceilings: &Ceilings) -> Result<()> {
+        for (name, extents, [transpose_a, transpose_b]) in TRAINING {
+            let [m, n, k] = extents.map(|extent| (extent / self.extents.divisor).max(2));
+            let a = self.random(DType::F32, &if transpose_a { [k, m] } else { [m, k] }, 1)?;
+            let b = self.random(DType::F32, &if transpose_b { [n, k] } else { [k, n] }, 2)?;
+            let seconds = self.median(|| matmul(&a, &b, transpose_a, transpose_b))?;
+            let layout = match (transpose_a, transpose_b) {
+                (false, true) => "",
+                (false, false) => " nn",
+                (true, false) => " tn",
+                (true, true) => " tt",
+            };
+            let name = format!("{name}: {m} x {n} x {k}{layout}");
+            self.row(&name, DType::F32, cost(m, n, k, DType::F32.size()), seconds, ceilings)?;
         }
         Ok(())
     }

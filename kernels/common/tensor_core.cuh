@@ -58,6 +58,10 @@ __device__ __forceinline__ void cp_async_16(void* to, const void* from, unsigned
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
                  : "memory");
 }
+// The same of one element of 4 bytes: all of it or, with 0 bytes, zeros.
+__device__ __forceinline__ void cp_async_4(void* to, const void* from, unsigned bytes = 4) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes) : "memory");
+}
 // Ends a group of this thread's copies.
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Waits for all groups of this thread but the last PENDING ones.

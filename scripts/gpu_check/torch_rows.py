@@ -21,11 +21,17 @@ if not torch.cuda.is_available():
 HEAD_DIM = 128
 
 
-def product(name, dtype, m, n, k):
+def factor(rows, columns, transposed, kind):
+    """A matrix [rows, columns], stored as that or as its transpose."""
+    stored = (columns, rows) if transposed else (rows, columns)
+    x = torch.rand(*stored, device="cuda", dtype=kind) * 2 - 1
+    return x.t() if transposed else x
+
+
+def product(name, dtype, m, n, k, layout):
     kind = {"f32": torch.float32, "bf16": torch.bfloat16}[dtype]
-    a = torch.rand(m, k, device="cuda", dtype=kind) * 2 - 1
-    b = torch.rand(n, k, device="cuda", dtype=kind) * 2 - 1
-    tell(name, "torch.matmul", dtype, median_ms(lambda: torch.matmul(a, b.t())))
+    a, b = factor(m, k, layout[0] == "t", kind), factor(k, n, layout[1] == "t", kind)
+    tell(name, "torch.matmul", dtype, median_ms(lambda: torch.matmul(a, b)))
 
 
 def visible(history, candidates, q, kv):
@@ -61,8 +67,9 @@ def main():
         for row in map(json.loads, rows):
             name = row["name"]
             try:
-                if found := re.search(r": (\d+) x (\d+) x (\d+)$", name):
-                    product(name, row["dtype"], *map(int, found.groups()))
+                if found := re.search(r": (\d+) x (\d+) x (\d+)(?: ([nt][nt]))?$", name):
+                    *extents, layout = found.groups()
+                    product(name, row["dtype"], *map(int, extents), layout or "nt")
                 elif row["dtype"] == "bf16" and (
                     found := re.match(r"forest, (\d+) heads(?: over (\d+))?, history (\d+), (\d+) candidates$", name)
                 ):

@@ -21,6 +21,7 @@ mod faults;
 mod files;
 mod halves;
 mod mutations;
+mod products;
 mod profile;
 mod read_backs;
 mod tensor_core;

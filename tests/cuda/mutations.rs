@@ -22,7 +22,8 @@ use Change::{Gone, To};
 /// What becomes of the `nth` (from 0) place of a text in a file, and the test that must fail.
 struct Mistake(&'static str, usize, &'static str, Change, &'static str);
 
-const MATMUL: &str = "ops::products::matmul_in_all_layouts";
+const TILES: &str = "products::products_of_whole_numbers_are_exact_in_every_tile";
+const PARTS: &str = "products::bias_and_residual_are_added_once_to_several_parts";
 const LINEAR: &str = "ops::products::linear_with_bias_and_residual";
 const HALVES: &str = "halves::products_and_sums_of_small_whole_numbers_are_exact";
 const HOPPER: &str = "halves::products_of_many_tiles_and_slices_are_exact_on_hopper";
@@ -51,15 +52,29 @@ const TENSOR_CORES: &str = "forest_attention_bf16.cu";
 const HOPPER_ATTENTION: &str = "forest_attention_bf16_sm90.cu";
 
 const MISTAKES: &[Mistake] = &[
-    Mistake("matmul.cu", 0, "r < rows && at < k", To("at < k"), MATMUL),
-    Mistake("matmul.cu", 0, "r < rows && at < k", To("r < rows"), MATMUL),
-    Mistake("matmul.cu", 0, "x[at * rows + r]", To("x[r * k + at]"), MATMUL),
-    Mistake("matmul.cu", 0, "slice[depth][row] = value;", Gone, MATMUL),
-    Mistake("matmul.cu", 0, "row >= m", To("false"), MATMUL),
-    Mistake("matmul.cu", 0, "column >= n", To("false"), MATMUL),
-    Mistake("matmul.cu", 0, "mode & BIAS", To("0"), LINEAR),
-    Mistake("matmul.cu", 0, "residual[row * n + column]", To("residual[column]"), LINEAR),
-    Mistake("matmul.cu", 0, "c[row * n + column] = sum;", Gone, MATMUL),
+    Mistake("matmul.cu", 0, "inside > 0 ? 16 : 0", To("16"), TILES),
+    Mistake("matmul.cu", 0, "j < inside ? 4 : 0", To("4"), TILES),
+    Mistake("matmul.cu", 0, "(ALONG ? left : rows)", To("left"), TILES),
+    Mistake("matmul.cu", 0, "(ALONG ? rows : left - row)", To("rows"), TILES),
+    Mistake("matmul.cu", 0, "from += ALONG ? SLICE : SLICE * pitch;", Gone, TILES),
+    Mistake("matmul.cu", 0, "place % LANES * CHUNK", To("place % CHUNK * LANES"), TILES),
+    Mistake("matmul.cu", 0, "(chunk ^ swap(row))", To("chunk"), TILES),
+    Mistake("matmul.cu", 0, "cp_async_wait<STAGES - 2>();", Gone, TILES),
+    Mistake("matmul.cu", 0, "cp_async_wait<STAGES - 2>()", To("cp_async_wait<STAGES - 1>()"), TILES),
+    Mistake("matmul.cu", 0, "cp_async_commit();", Gone, TILES),
+    Mistake("matmul.cu", 0, "stage == 0 ? STAGES - 1 : stage - 1", To("stage"), TILES),
+    Mistake("matmul.cu", 0, "row >= m", To("false"), TILES),
+    Mistake("matmul.cu", 0, "column >= to.n", To("false"), TILES),
+    Mistake("matmul.cu", 1, "j * ACROSS + e < columns", To("true"), TILES),
+    Mistake("matmul.cu", 0, "first ? mode & ACCUMULATE : ACCUMULATE", To("mode & ACCUMULATE"), PARTS),
+    Mistake("matmul.cu", 0, "left > 0 ? 0 : mode", To("mode"), PARTS),
+    Mistake("matmul.cu", 0, "min(BAND, down - band * BAND)", To("BAND"), TILES),
+    Mistake("matmul.cu", 0, "unforeseen(blockIdx.y) * m * n", To("0"), TILES),
+    Mistake("matmul.cu", 0, "blockIdx.y * PART", To("0"), TILES),
+    Mistake("matmul.cu", 0, "part < parts", To("part + 1 < parts"), TILES),
+    Mistake("matmul.cu", 0, "bias[i % n]", To("bias[i / n]"), PARTS),
+    Mistake("matmul.cu", 0, "to.mode & BIAS", To("0"), LINEAR),
+    Mistake("matmul.cu", 0, "to.residual + first", To("to.residual"), LINEAR),
     Mistake("forest_attention.cu", 0, "row < count", To("true"), ATTENTION),
     Mistake("forest_attention.cu", 0, "place < length[1]", To("place < length[1] - 1"), ATTENTION),
     Mistake("forest_attention.cu", 0, "head / shape.group", To("head"), ATTENTION),
@@ -202,7 +217,7 @@ const MISTAKES: &[Mistake] = &[
 
 /// The tests of which one must fail where a barrier of a file is taken away.
 const BARRIERS: [(&str, &[&str]); 10] = [
-    ("matmul.cu", &[MATMUL]),
+    ("matmul.cu", &[TILES]),
     ("matmul_bf16.cu", &[HALVES]),
     (SM90, &[HOPPER]),
     ("forest_attention.cu", &[ATTENTION]),

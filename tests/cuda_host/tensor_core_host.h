@@ -58,6 +58,7 @@ inline void ldmatrix_x2(unsigned (&to)[2], const void* row) { ldmatrix<2, false>
 inline void ldmatrix_x2_trans(unsigned (&to)[2], const void* row) { ldmatrix<2, true>("ldmatrix.x2.trans", to, row); }
 
 inline void cp_async_16(void* to, const void* from, unsigned bytes = 16) { cuda_host::copy_async(to, from, 16, bytes); }
+inline void cp_async_4(void* to, const void* from, unsigned bytes = 4) { cuda_host::copy_async(to, from, 4, bytes); }
 inline void cp_async_commit() { cuda_host::copy_commit(); }
 template <int PENDING>
 inline void cp_async_wait() {

@@ -1,7 +1,7 @@
 //! Products with a factor stored in bf16, on tensor cores, see `kernels/matmul_bf16.cu`.
 
-use super::matmul::{Epilogue, Matrix};
-use super::{Arg, Buffer, Cuda, Launch, View, ViewMut, cublaslt, matmul_bf16_sm90};
+use super::matmul::{Epilogue, Matrix, optional};
+use super::{Buffer, Cuda, Launch, View, ViewMut, cublaslt, matmul_bf16_sm90};
 use crate::device::DType;
 use crate::{Error, Result};
 
@@ -147,11 +147,6 @@ fn matmul_in(
 /// The epilogue and the type of c as bits, as kernels take them.
 pub(super) fn mode(epilogue: &Epilogue, c: &ViewMut) -> u32 {
     epilogue.mode() | u32::from(c.dtype() == DType::BF16) << 4
-}
-
-/// A tensor, or none.
-pub(super) fn optional(view: Option<View>) -> Arg {
-    view.map_or(Arg::Long(0), Arg::from)
 }
 
 /// The rows of x `[m, k]` in bf16, with zeros up to `padded` elements.

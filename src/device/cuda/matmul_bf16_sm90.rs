@@ -1,7 +1,7 @@
 //! The same products as [`super::matmul_bf16`] by Hopper's own instructions, see `kernels/matmul_bf16_sm90.cu`.
 
-use super::matmul::Epilogue;
-use super::matmul_bf16::{Factors, mode, optional};
+use super::matmul::{Epilogue, optional};
+use super::matmul_bf16::{Factors, mode};
 use super::tensor_map::{self, BOX_COLUMNS, TensorMap};
 use super::{Cuda, Launch, ViewMut};
 use crate::device::DType;
