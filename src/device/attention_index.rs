@@ -212,6 +212,15 @@ impl AttentionIndex {
         &self.ranges
     }
 
+    /// The ranges as words, eight a row: where each begins and ends.
+    pub(in crate::device) fn range_words(&self) -> Vec<u32> {
+        let mut words = Vec::with_capacity(8 * self.ranges.len());
+        for RowRanges([a, b, c, d]) in &self.ranges {
+            words.extend_from_slice(&[a.0, a.1, b.0, b.1, c.0, c.1, d.0, d.1]);
+        }
+        words
+    }
+
     /// Number of query rows.
     pub fn rows(&self) -> usize {
         self.ranges.len()

@@ -86,26 +86,37 @@ impl Queries {
 
 impl Keys {
     fn new(index: &AttentionIndex, cuda: &Cuda) -> Result<Self> {
-        let ranges: Vec<u32> =
-            index.ranges().iter().flat_map(|r| r.0.into_iter().flat_map(|(from, to)| [from, to])).collect();
-        let mut blocks: Vec<Vec<u32>> = vec![Vec::new(); index.keys().div_ceil(ROWS)];
-        for (row, ranges) in index.ranges().iter().enumerate() {
-            for range in (0..4).map(|i| ranges.range(i)).filter(|range| !range.is_empty()) {
-                for block in &mut blocks[range.start / ROWS..=(range.end - 1) / ROWS] {
-                    if block.last() != Some(&(row as u32)) {
-                        block.push(row as u32);
-                    }
+        let blocks = index.keys().div_ceil(ROWS);
+        let mut seen_from = vec![0u32; blocks + 1];
+        each_seen(index, blocks, |block, _| seen_from[block + 1] += 1);
+        for block in 0..blocks {
+            seen_from[block + 1] += seen_from[block];
+        }
+        let mut next = seen_from.clone();
+        let mut seen = vec![0u32; seen_from[blocks] as usize];
+        each_seen(index, blocks, |block, row| {
+            seen[next[block] as usize] = row;
+            next[block] += 1;
+        });
+        Ok(Keys {
+            ranges: Buffer::copy_of(cuda, &index.range_words())?,
+            seen_from: Buffer::copy_of(cuda, &seen_from)?,
+            seen: Buffer::copy_of(cuda, &seen)?,
+        })
+    }
+}
+
+/// Tells of every block of keys and every row that sees a key of it, once; of a block in the order of the rows.
+fn each_seen(index: &AttentionIndex, blocks: usize, mut tell: impl FnMut(usize, u32)) {
+    let mut last = vec![u32::MAX; blocks];
+    for (row, ranges) in (0u32..).zip(index.ranges()) {
+        for range in (0..4).map(|i| ranges.range(i)).filter(|range| !range.is_empty()) {
+            let first = range.start / ROWS;
+            for (block, last) in (first..).zip(&mut last[first..=(range.end - 1) / ROWS]) {
+                if std::mem::replace(last, row) != row {
+                    tell(block, row);
                 }
             }
         }
-        let mut seen_from = vec![0u32];
-        for block in &blocks {
-            seen_from.push(seen_from[seen_from.len() - 1] + block.len() as u32);
-        }
-        Ok(Keys {
-            ranges: Buffer::copy_of(cuda, &ranges)?,
-            seen_from: Buffer::copy_of(cuda, &seen_from)?,
-            seen: Buffer::copy_of(cuda, &blocks.concat())?,
-        })
     }
 }

@@ -3,6 +3,7 @@
 use super::ROWS;
 use crate::Result;
 use crate::device::AttentionIndex;
+use crate::device::attention_index::RowRanges;
 use crate::device::webgpu::{Buffer, Gpu};
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -137,17 +138,40 @@ impl Block {
 
 /// First and past the last row that see each key; (0, 0) for keys that none sees.
 fn seers(index: &AttentionIndex) -> Vec<(u32, u32)> {
-    let mut seers = vec![(0, 0); index.keys()];
-    for (row, ranges) in (0u32..).zip(index.ranges()) {
-        for key in (0..4).flat_map(|i| ranges.range(i)) {
-            let (first, end): &mut (u32, u32) = &mut seers[key];
-            if *end == 0 {
-                *first = row;
+    let rows = || (0u32..index.rows() as u32).zip(index.ranges());
+    let first = first_to_see(index.keys(), rows());
+    let last = first_to_see(index.keys(), rows().rev());
+    let seer =
+        |(first, last): (Option<u32>, Option<u32>)| first.zip(last).map_or((0, 0), |(a, b)| (a, b + 1));
+    first.into_iter().zip(last).map(seer).collect()
+}
+
+/// The first of `rows` that sees each key. Keys that have one are passed over at a stroke: a row of a long history sees little
+/// that is new.
+fn first_to_see<'a>(keys: usize, rows: impl Iterator<Item = (u32, &'a RowRanges)>) -> Vec<Option<u32>> {
+    let mut first = vec![None; keys];
+    // The nearest key from each on that has none yet, or one on the way there.
+    let mut next: Vec<usize> = (0..=keys).collect();
+    let mut free_from = |mut key: usize, taken: Option<usize>| {
+        if let Some(taken) = taken {
+            next[taken] = taken + 1;
+        }
+        while next[key] != key {
+            next[key] = next[next[key]];
+            key = next[key];
+        }
+        key
+    };
+    for (row, ranges) in rows {
+        for range in (0..4).map(|i| ranges.range(i)).filter(|range| !range.is_empty()) {
+            let mut key = free_from(range.start, None);
+            while key < range.end {
+                first[key] = Some(row);
+                key = free_from(key + 1, Some(key));
             }
-            *end = row + 1;
         }
     }
-    seers
+    first
 }
 
 /// Runs of keys of one kind cut into blocks: those that many rows see, and those that few see. A block holds keys of one
@@ -173,14 +197,23 @@ fn blocks(index: &AttentionIndex, seers: &[(u32, u32)]) -> (Vec<Block>, Vec<Rang
         }
         start = end;
     }
-    let mut block_of = vec![usize::MAX; index.keys()];
+    // The block of each key, of those that many rows see, and where it or the block of own keys ends.
+    let mut block_of = vec![(usize::MAX, 0); index.keys()];
     for (i, block) in shared.iter().enumerate() {
-        block_of[block.keys.clone()].fill(i);
+        block_of[block.keys.clone()].fill((i, block.keys.end));
+    }
+    for keys in &own {
+        block_of[keys.clone()].fill((usize::MAX, keys.end));
     }
     for (row, ranges) in index.ranges().iter().enumerate() {
-        for key in (0..4).flat_map(|i| ranges.range(i)) {
-            if let Some(block) = shared.get_mut(block_of[key]) {
-                block.see(row);
+        for range in (0..4).map(|i| ranges.range(i)) {
+            let mut key = range.start;
+            while key < range.end {
+                let (block, end) = block_of[key];
+                if let Some(block) = shared.get_mut(block) {
+                    block.see(row);
+                }
+                key = end;
             }
         }
     }
@@ -210,11 +243,7 @@ impl Keys {
             heads.extend([key, count, first_part as u32, (part_rows.len() - first_part) as u32]);
             block_parts.push(first_part..part_rows.len());
         }
-        let mut words: Vec<u32> = index
-            .ranges()
-            .iter()
-            .flat_map(|r| r.0.into_iter().flat_map(|(start, end)| [start, end]))
-            .collect();
+        let mut words = index.range_words();
         let mut add = |section: Vec<u32>| {
             let at = words.len() / 4;
             words.extend(section);
@@ -234,5 +263,30 @@ impl Keys {
             own_at,
             own_rows_at,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_and_the_last_row_that_see_a_key_are_those_of_all_pairs() {
+        let row = |r| RowRanges(r);
+        let mut rows: Vec<RowRanges> = (0..40)
+            .map(|t: u32| row([(0, 2.min(t + 1)), (2, 2.max(t + 1)), (0, 0), (40, 40 + t % 3)]))
+            .collect();
+        rows.extend((0..9).map(|t| row([(0, 2), (50 - t, 55 - t / 2), (30 + t / 4, 33), (60 + t, 61 + t)])));
+        let index = AttentionIndex::new(rows, 75).unwrap();
+        for index in [index.windowed(7).unwrap(), index] {
+            let mut want = vec![(0, 0); index.keys()];
+            for (row, ranges) in (0u32..).zip(index.ranges()) {
+                for key in (0..4).flat_map(|i| ranges.range(i)) {
+                    let first = if want[key].1 == 0 { row } else { want[key].0 };
+                    want[key] = (first, row + 1);
+                }
+            }
+            assert_eq!(seers(&index), want);
+        }
     }
 }
