@@ -106,15 +106,15 @@ fn labelling_takes_smaller_packs_where_memory_is_short() {
     let prepare = |command: &mut Command| under(command, &driver);
     let workshop = Workshop::new(60);
     let told = expect_smaller_packs(&workshop, &on, prepare, |command| {
-        command.env("CUDA_HOST_MEMORY", "500000");
+        command.env("CUDA_HOST_MEMORY", "300000");
     });
-    assert!(told.contains("of the device's 0.5 MB are free"), "{told}");
+    assert!(told.contains("of the device's 0.3 MB are free"), "{told}");
     std::fs::remove_dir_all(workshop.path("roomy")).unwrap();
     std::fs::remove_dir_all(workshop.path("tight")).unwrap();
     let told = expect_smaller_packs(&workshop, &on, prepare, |command| {
-        command.args(["--device-memory", "0.5"]);
+        command.args(["--device-memory", "0.3"]);
     });
-    assert!(told.contains("0.5 MB are allowed"), "{told}");
+    assert!(told.contains("0.3 MB are allowed"), "{told}");
 
     let none = workshop.label("none", &[&on[..], &["--device-memory", "0.01"]].concat());
     let told = refused(with_driver(&driver, &none).current_dir(workshop.path("")));

@@ -86,8 +86,8 @@ impl Layer {
         let normed = apply(norm.clone(), &[x, &self.input_norm.var()])?;
         let k = self.k.run(&normed, None, step)?;
         let k = head_norm(&k, self.head_norms.as_ref().map(|n| &n.k), *eps)?;
-        let k = apply(Rope::new(pass.positions.clone(), rope.clone(), *kv_heads), &[&k])?;
-        let v = self.v.run(&normed, None, step)?;
+        let k = apply(Rope::new(pass.positions.clone(), rope.clone(), *kv_heads).giving(factors), &[&k])?;
+        let v = self.v.run_giving(Some(factors), &normed, None, step)?;
         let (keys, values) = match &pass.resident {
             Some((keys, values)) => (below(keys, &k)?, below(values, &v)?),
             None => (k, v),
@@ -102,11 +102,11 @@ impl Layer {
         };
         let q = self.q.run(&normed, None, step)?;
         let q = head_norm(&q, self.head_norms.as_ref().map(|n| &n.q), *eps)?;
-        let q = apply(Rope::new(positions.clone(), rope.clone(), *heads), &[&q])?;
+        let q = apply(Rope::new(positions.clone(), rope.clone(), *heads).giving(factors), &[&q])?;
         let scale = (*head_dim as f64).sqrt().recip();
         let attention = ForestAttention::new(index.clone(), *heads, *kv_heads, *head_dim, scale);
         // Where projections are rounded, rounding what they give costs nothing that was there.
-        let attention = attention.products_in(self.q.weight.value().dtype());
+        let attention = attention.products_in(self.q.weight.value().dtype()).giving(factors);
         let mixed = apply(attention, &[&q, &keys, &values])?;
         let x = self.o.run(&mixed, Some(&x), step)?;
         let hidden = self.feed_forward(&x, norm, step)?;

@@ -9,7 +9,8 @@
 //!
 //! - a row in one layer leaves a = 4d + 2q + 2k + 3f elements (plus q + k where heads are normed): residual stream and
 //!   norms, queries, keys, values and their mixture, gate, up and their product;
-//! - a pass of R rows that is not recorded holds R·a; a recorded one, with its backward pass, R·a·(L + 2), or
+//! - a pass of R rows that is not recorded holds R·a, 4 bytes each; on CUDA with projections in bf16 it holds R·(12d + 8q + 8k +
+//!   6f) bytes, since rows that only products read are in bf16, as are keys and values; a recorded one, with its backward pass, R·a·(L + 2), or
 //!   R·(d·L + 2a) with checkpoints;
 //! - a parameter that is trained counts four times: value, gradient, two moments of AdamW.
 
@@ -100,6 +101,24 @@ fn row(decoder: &DecoderConfig) -> usize {
     4 * decoder.hidden_size + 2 * q + 2 * k + 3 * decoder.intermediate_size + norms
 }
 
+/// Whether the device keeps rows that only products read in bf16, where nothing is recorded.
+fn has_half_rows(decoder: &DecoderConfig, device: &Device) -> bool {
+    let widths = [decoder.hidden_size, decoder.query_width(), decoder.intermediate_size];
+    widths.iter().all(|&width| device.factor_type(device.frozen_type_of(width)) == DType::BF16)
+}
+
+/// Bytes that a row of a pass that is not recorded leaves in one layer.
+fn row_bytes(decoder: &DecoderConfig, device: &Device) -> usize {
+    let (q, k) = (decoder.query_width(), decoder.key_width());
+    match has_half_rows(decoder, device) {
+        true => {
+            let norms = if decoder.head_norms() { 4 * (q + k) } else { 0 };
+            12 * decoder.hidden_size + 8 * q + 8 * k + 6 * decoder.intermediate_size + norms
+        }
+        false => F32 as usize * row(decoder),
+    }
+}
+
 /// A recorded pass of `rows` rows with its backward pass.
 fn recorded(decoder: &DecoderConfig, rows: usize, checkpoint: bool) -> u64 {
     let (layers, a) = (decoder.num_hidden_layers, row(decoder));
@@ -159,11 +178,14 @@ pub fn label(decoder: &DecoderConfig, settings: &RunConfig, items: usize, device
     let actions = 1 + label.negatives + label.candidates.min(items);
     let (rows, k) = (label.pack_rows(device), decoder.key_width());
     let trunks = (rows / (1 + actions)).max(settings.le.history);
+    let key_bytes = if has_half_rows(decoder, device) { DType::BF16.size() as u64 } else { F32 };
     let keys = product(&[2, k, decoder.num_hidden_layers, trunks]) + product(&[2, k, trunks + rows]);
     Estimate {
         weights: decoder.bytes_on(device, DType::F32) + adapted(decoder, settings, device),
         trained: F32 * (2 * product(&[items, d]) + d as u64),
-        pass: F32 * (product(&[rows, row(decoder)]) + keys + product(&[3, trunks, d])),
+        pass: product(&[rows, row_bytes(decoder, device)])
+            + key_bytes * keys
+            + F32 * product(&[3, trunks, d]),
     }
 }
 
