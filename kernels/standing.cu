@@ -6,16 +6,19 @@
 
 namespace lea {
 
-// Sum over the block's threads; thread 0 gets it.
-__device__ __forceinline__ unsigned block_count(unsigned count) {
-    __shared__ unsigned slots[WARP];
-    for (int mask = WARP / 2; mask > 0; mask /= 2) count += shuffle_xor(count, mask);
-    if (threadIdx.x % WARP == 0) slots[threadIdx.x / WARP] = count;
+// Sums of both counts over the block's threads; thread 0 gets them. Once a kernel: nothing waits before the slots would be written again.
+__device__ __forceinline__ void block_counts(unsigned (&counts)[2]) {
+    __shared__ unsigned slots[2][WARP];
+    for (int of = 0; of < 2; of++) {
+        for (int mask = WARP / 2; mask > 0; mask /= 2) counts[of] += shuffle_xor(counts[of], mask);
+        if (threadIdx.x % WARP == 0) slots[of][threadIdx.x / WARP] = counts[of];
+    }
     __syncthreads();
-    unsigned sum = 0;
-    for (int i = 0; i < (int)blockDim.x / WARP; i++) sum += slots[i];
-    __syncthreads();  // The next call writes the slots again.
-    return sum;
+    if (threadIdx.x != 0) return;
+    for (int of = 0; of < 2; of++) {
+        counts[of] = 0;
+        for (int i = 0; i < (int)blockDim.x / WARP; i++) counts[of] += slots[of][i];
+    }
 }
 
 }  // namespace lea
@@ -24,15 +27,14 @@ KERNEL(256, lea_standing, size_t columns, const float* scores, const unsigned* t
     const float* row = scores + blockIdx.x * columns;
     const size_t target = targets[blockIdx.x];
     const float own = row[target];
-    unsigned above = 0, equal = 0;
+    unsigned counts[2] = {};  // Above, equal.
     for (size_t i = threadIdx.x; i < columns; i += blockDim.x) {
         const float score = row[i];
-        above += score > own;
-        equal += score == own && i != target;
+        counts[0] += score > own;
+        counts[1] += score == own && i != target;
     }
-    above = lea::block_count(above);
-    equal = lea::block_count(equal);
+    lea::block_counts(counts);
     if (threadIdx.x != 0) return;
-    standings[2 * (size_t)blockIdx.x] = own == own ? above : (unsigned)columns - 1;
-    standings[2 * (size_t)blockIdx.x + 1] = equal;
+    standings[2 * (size_t)blockIdx.x] = own == own ? counts[0] : (unsigned)columns - 1;
+    standings[2 * (size_t)blockIdx.x + 1] = counts[1];
 }
