@@ -8,8 +8,11 @@ use super::parity::{random, to};
 use super::{devices, generations, in_each_manner};
 use half::bf16;
 use lea::autograd::{Var, no_grad};
+use lea::cli::config::RunConfig;
+use lea::cli::inspect::memory;
 use lea::decoder::{Decoder, DecoderConfig, Family, Rows};
-use lea::device::{DType, Device};
+use lea::device::cuda::Cuda;
+use lea::device::{DType, Device, FrozenType};
 use lea::ops::matmul::{matmul, matmul_accumulate};
 use lea::ops::{ConcatRows, Embedding, GatedLinear, Linear, Op, RmsNorm, Rope, RopeTable, SwiGlu};
 use lea::tensor::Tensor;
@@ -241,5 +244,45 @@ fn a_reward_has_the_same_bits_in_any_pack_and_chunk_of_frozen_weights_in_bf16() 
         let alone: Vec<f32> =
             works.iter().flat_map(|work| all_rewards(&env, std::slice::from_ref(work), 64)).collect();
         assert!(alone == together, "{}: users alone", device.describe());
+    }
+}
+
+#[test]
+fn a_pass_holds_the_memory_that_inspect_tells() {
+    const ROWS: usize = 400;
+    for device in devices("a_pass_holds_the_memory_that_inspect_tells") {
+        let Device::Cuda(shared) = &device else { panic!("{device}") };
+        let config = DecoderConfig {
+            hidden_size: 64,
+            intermediate_size: 256,
+            num_hidden_layers: 2,
+            num_attention_heads: 4,
+            num_key_value_heads: 2,
+            head_dim: 16,
+            vocab_size: 31,
+            ..DecoderConfig::default()
+        };
+        let mut settings = RunConfig::default();
+        (settings.le.label.pack_tokens, settings.le.history) = (ROWS, 10);
+        let folder = tempfile::tempdir().unwrap();
+        let decoder = Decoder::random(config.clone(), 1, &Device::Cpu, DType::F32, false).unwrap();
+        decoder.save(folder.path()).unwrap();
+        let pass = |frozen: FrozenType| {
+            // With a pool of its own.
+            let cuda = Cuda::open(shared.description().clone(), false, Some(frozen)).unwrap();
+            let device = Device::Cuda(cuda.clone());
+            let decoder = Decoder::load(folder.path(), &device, DType::F32).unwrap();
+            let x = Var::constant(to(&device, DType::F32, &random(&[ROWS, 64], 7)));
+            let rows = Rows::causal(&device, &[100; ROWS / 100]).unwrap();
+            let before = cuda.memory_held();
+            no_grad(|| decoder.forward(&x, &rows)).unwrap();
+            let estimate = memory::label(&config, &settings, 50, &device).pass;
+            ((cuda.memory_held() - before) as f64, estimate as f64)
+        };
+        let [half, single] = [FrozenType::Bf16, FrozenType::F32].map(pass);
+        for (held, estimate) in [half, single] {
+            assert!((0.75..2.0).contains(&(estimate / held)), "estimated {estimate}, held {held}");
+        }
+        assert!(half.0 < 0.75 * single.0, "{} in bf16, {} in f32", half.0, single.0);
     }
 }
