@@ -1,7 +1,7 @@
 //! CUDA kernels, forward, timed by the device's own clock: the products of decoders of 7B and 1B parameters over 8192
-//! rows, those of a recommender's step, and forest attention as in the labelling pass, multiplied in bf16 from and into bf16, and from
-//! and into f32. Median of the repetitions after one to warm up. The ceilings are
-//! measured in the same run: a square product for arithmetic, a copy for memory. The share is that of the ceiling which
+//! rows, from bf16 and from f32, their gated halves, those of a recommender's step, and forest attention as in the labelling
+//! pass, multiplied in bf16 from and into bf16, and from and into f32. Median of the repetitions after one to warm up. The
+//! ceilings are measured in the same run: a square product for arithmetic, a copy for memory. The share is that of the ceiling which
 //! the work's least time is bound by. On Hopper products and attention in bf16 are done twice: by its own kernels, and by
 //! those for all GPUs.
 //!
@@ -12,7 +12,7 @@ use lea::device::cuda::{self, Cuda, Gemm};
 use lea::device::{Cost, DType, Device};
 use lea::ops::forest_attention::{AttentionIndex, RowRanges};
 use lea::ops::matmul::{cost, matmul};
-use lea::ops::{ForestAttention, Op, Scale};
+use lea::ops::{ForestAttention, GatedLinear, Op, Scale};
 use lea::tensor::Tensor;
 use lea::{Error, Result};
 use serde_json::json;
@@ -81,6 +81,9 @@ const PROJECTIONS: [(&str, usize, usize); 6] = [
     ("1B down", 2048, 8192),
 ];
 
+/// Gated halves of feed-forward blocks.
+const GATED: [(&str, usize, usize); 2] = [("7B gated", 11_008, 4096), ("1B gated", 8192, 2048)];
+
 /// Products of a step of a recommender of width 64, of 12,800 rows (256 users, 50 steps) and 3000 items: m, n, k and whether a and b are
 /// stored transposed.
 const TRAINING: [(&str, [usize; 3], [bool; 2]); 7] = [
@@ -144,9 +147,9 @@ impl Bench {
         let side = self.extents.square;
         let mut rates = Vec::new();
         for dtype in TYPES {
-            let (a, b) = (self.random(DType::F32, &[side, side], 1)?, self.random(dtype, &[side, side], 2)?);
+            let (a, b) = (self.random(dtype, &[side, side], 1)?, self.random(dtype, &[side, side], 2)?);
             let seconds = self.median(|| matmul(&a, &b, false, true))?;
-            rates.push((dtype, product(side, side, side, dtype).flops as f64 / seconds));
+            rates.push((dtype, product([side; 3], [dtype; 2]).flops as f64 / seconds));
         }
         let x = self.random(DType::F32, &[self.extents.copied], 3)?;
         let seconds = self.median(|| Scale(2.0).forward(&[&x], false))?;
@@ -173,13 +176,18 @@ impl Bench {
 
     fn products(&mut self, ceilings: &Ceilings) -> Result<()> {
         for dtype in TYPES {
-            self.products_of(dtype, "", ceilings)?;
+            self.products_of([dtype; 2], "", ceilings)?;
         }
+        self.products_of([DType::F32, DType::BF16], " (f32 in)", ceilings)?;
+        self.gated("", ceilings)?;
         self.products_of_training(ceilings)?;
-        self.by_older_kernels(|bench| bench.products_of(DType::BF16, " (sm_80)", ceilings))?;
+        self.by_older_kernels(|bench| {
+            bench.products_of([DType::BF16; 2], " (sm_80)", ceilings)?;
+            bench.gated(" (sm_80)", ceilings)
+        })?;
         match self.cuda.set_gemm(Gemm::CublasLt) {
             Ok(()) => {
-                self.products_of(DType::BF16, " (cuBLASLt)", ceilings)?;
+                self.products_of([DType::BF16; 2], " (cuBLASLt)", ceilings)?;
                 self.cuda.set_gemm(Gemm::Lea)
             }
             Err(why) => {
@@ -205,14 +213,32 @@ impl Bench {
         Ok(())
     }
 
-    fn products_of(&mut self, dtype: DType, kernels: &str, ceilings: &Ceilings) -> Result<()> {
+    /// Of rows in one type with weights in another.
+    fn products_of(&mut self, types: [DType; 2], kernels: &str, ceilings: &Ceilings) -> Result<()> {
         let m = self.extents.rows;
         for (name, n, k) in PROJECTIONS {
             let (n, k) = (n / self.extents.divisor, k / self.extents.divisor);
-            let (x, w) = (self.random(DType::F32, &[m, k], 1)?, self.random(dtype, &[n, k], 2)?);
+            let (x, w) = (self.random(types[0], &[m, k], 1)?, self.random(types[1], &[n, k], 2)?);
             let seconds = self.median(|| matmul(&x, &w, false, true))?;
             let name = format!("{name}: {m} x {n} x {k}{kernels}");
-            self.row(&name, dtype, product(m, n, k, dtype), seconds, ceilings)?;
+            self.row(&name, types[1], product([m, n, k], types), seconds, ceilings)?;
+        }
+        Ok(())
+    }
+
+    /// The gated half of a feed-forward block, in bf16.
+    fn gated(&mut self, kernels: &str, ceilings: &Ceilings) -> Result<()> {
+        let m = self.extents.rows;
+        for (name, n, k) in GATED {
+            let (n, k) = (n / self.extents.divisor, k / self.extents.divisor);
+            let x = self.random(DType::BF16, &[m, k], 1)?;
+            let [gate, up] = [self.random(DType::BF16, &[n, k], 2)?, self.random(DType::BF16, &[n, k], 3)?];
+            let seconds = self.median(|| GatedLinear.forward(&[&x, &gate, &up], false))?;
+            let name = format!("{name}: 2 x {m} x {n} x {k}{kernels}");
+            // The gate goes to memory and back in f32.
+            let work = GatedLinear.cost(&[&x, &gate, &up]);
+            let work = Cost { bytes: work.bytes + (8 * m * n) as u64, ..work };
+            self.row(&name, DType::BF16, work, seconds, ceilings)?;
         }
         Ok(())
     }
@@ -289,10 +315,10 @@ impl Bench {
     }
 }
 
-/// Work of a product of activations in f32 with weights `[n, k]` of a type.
-fn product(m: usize, n: usize, k: usize, weights: DType) -> Cost {
-    let plain = cost(m, n, k, DType::F32.size());
-    Cost { bytes: plain.bytes - (n * k * (DType::F32.size() - weights.size())) as u64, ..plain }
+/// Work of a product of rows `[m, k]` in one type with weights `[n, k]` in another, with a result in f32.
+fn product([m, n, k]: [usize; 3], [rows, weights]: [DType; 2]) -> Cost {
+    let bytes = m * k * rows.size() + n * k * weights.size() + m * n * DType::F32.size();
+    Cost { bytes: bytes as u64, ..cost(m, n, k, DType::F32.size()) }
 }
 
 /// A user's trunk and, of every step of it, one leaf a candidate, as one pass.
