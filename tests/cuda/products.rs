@@ -1,9 +1,11 @@
 //! Products in f32 in every tile and layout, in parts of k and not: exact in whole numbers, and with the same bits for a row whatever
 //! stands beside it.
 
+use super::cuda_host;
 use super::halves::whole;
 use super::ops::products::{LAYOUTS, stored};
 use super::parity::{random, to};
+use super::skip::skipped;
 use super::{devices, in_each_manner};
 use lea::device::{DType, Device};
 use lea::ops::matmul::{matmul, matmul_accumulate};
@@ -57,6 +59,20 @@ fn products_of_whole_numbers_are_exact_in_every_tile() {
 fn products_of_whole_numbers_are_exact_in_several_parts_of_large_tiles() {
     let devices = devices("products_of_whole_numbers_in_several_parts");
     expect_exact(&devices, DEEP);
+}
+
+/// Tiles enough for every processor of a large GPU to have some of the largest, with one part of k and with several.
+const FILLING: [[usize; 3]; 2] = [[2048, 2048, 40], [2043, 2045, 1030]];
+
+#[test]
+fn products_that_fill_a_gpu_are_exact() {
+    if !cuda_host::real() {
+        return skipped(
+            "products that fill a GPU: the stand-in would take minutes, and has smaller ones in all tiles",
+        );
+    }
+    let devices = devices("products_that_fill_a_gpu");
+    FILLING.into_iter().for_each(|extents| expect_exact(&devices, extents));
 }
 
 #[test]

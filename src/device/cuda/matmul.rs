@@ -228,6 +228,11 @@ mod tests {
         assert_eq!(of([8192, 8, 2048], 132), ([128, 32], true));
         assert_eq!(of([8, 2048, 8192], 132), ([32, 128], true));
         assert_eq!(of([64, 2048, 8192], 132), ([64, 64], true));
+        // What a test on such a GPU counts on.
+        assert_eq!(
+            [[2048, 2048, 40], [2043, 2045, 1030]].map(|of_gpu| of(of_gpu, 132)),
+            [([128, 128], false); 2]
+        );
         // What tests on two processors count on to see everything.
         assert_eq!(of([132, 140, 40], 2), ([64, 64], false));
         assert_eq!(of([255, 127, 33], 2), ([128, 128], false));
