@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 /// What to do where an op finds no memory.
 pub(super) const REMEDY: &str = "take a smaller pack (--pack-tokens) or batch, or another --device";
 
-/// Free memory by size, as handles `M`, and a count of all that was made.
+/// Free memory by size and number, as handles `M`, and a count of all that was made.
 #[derive(Debug)]
 pub(super) struct Pool<M> {
-    free: BTreeMap<u64, Vec<M>>,
+    free: BTreeMap<u64, BTreeMap<u64, M>>,
     /// Bytes of the free ones.
     waiting: u64,
     /// Bytes of all that were made and not given back to the driver.
@@ -26,21 +26,22 @@ impl<M> Default for Pool<M> {
 
 impl<M> Pool<M> {
     /// The smallest free memory of at least that size that is usable, but none of more than twice as much. Of equals the
-    /// one that was freed last.
+    /// one with the lowest number, whatever was freed last: work that is done again then gets the same memory again, and bind
+    /// groups that name it are found.
     pub fn take(&mut self, bytes: u64, usable: impl Fn(&M) -> bool) -> Option<M> {
         let mut sizes = self.free.range_mut(bytes..=2 * bytes);
         let (size, found) = sizes.find_map(|(&size, free)| {
-            let at = free.iter().rposition(&usable)?;
-            Some((size, free.remove(at)))
+            let number = *free.iter().find(|(_, memory)| usable(memory))?.0;
+            Some((size, free.remove(&number)?))
         })?;
         self.waiting -= size;
         Some(found)
     }
 
-    /// Takes back memory of that size.
-    pub fn give(&mut self, bytes: u64, memory: M) {
+    /// Takes back memory of that size; no other that waits has its number.
+    pub fn give(&mut self, bytes: u64, number: u64, memory: M) {
         self.waiting += bytes;
-        self.free.entry(bytes).or_default().push(memory);
+        self.free.entry(bytes).or_default().insert(number, memory);
     }
 
     /// Whether more than `most` bytes would wait with `bytes` more.
@@ -52,7 +53,7 @@ impl<M> Pool<M> {
     pub fn empty(&mut self) -> Vec<M> {
         self.release(self.waiting);
         self.waiting = 0;
-        std::mem::take(&mut self.free).into_values().flatten().collect()
+        std::mem::take(&mut self.free).into_values().flat_map(BTreeMap::into_values).collect()
     }
 
     /// Counts `bytes` that are about to be made, unless that is more than is allowed.
@@ -113,15 +114,15 @@ mod tests {
     #[test]
     fn memory_is_reused_where_it_is_not_much_too_large_and_usable() {
         let mut pool = Pool::default();
-        for (bytes, handle) in [(64, 'a'), (96, 'b'), (64, 'c'), (400, 'd')] {
+        for (bytes, handle) in [(64, 'c'), (96, 'b'), (64, 'a'), (400, 'd')] {
             assert!(pool.reserve(bytes));
-            pool.give(bytes, handle);
+            pool.give(bytes, handle as u64, handle);
         }
-        assert_eq!(pool.take(50, |_| true), Some('c'), "the last of the smallest");
-        assert_eq!(pool.take(50, |&handle| handle != 'a'), Some('b'));
+        assert_eq!(pool.take(50, |_| true), Some('a'), "the first of the smallest");
+        assert_eq!(pool.take(50, |&handle| handle != 'c'), Some('b'));
         assert_eq!(pool.take(199, |_| true), None, "400 bytes are more than twice as much");
         assert_eq!((pool.held(), pool.waiting()), (624, 464));
-        assert_eq!(pool.empty(), ['a', 'd']);
+        assert_eq!(pool.empty(), ['c', 'd']);
         assert_eq!((pool.held(), pool.waiting()), (160, 0));
     }
 
@@ -130,7 +131,7 @@ mod tests {
         let mut pool = Pool::default();
         pool.set_limit(100);
         assert!(pool.reserve(60) && !pool.reserve(41));
-        pool.give(60, ());
+        pool.give(60, 1, ());
         assert!(!pool.reserve(41) && !pool.forbids(100) && pool.forbids(101));
         let message = pool.shortage(&"cuda:0", "a tensor", 101, "unused").to_string();
         assert!(

@@ -123,6 +123,6 @@ impl Cuda {
         if pool.is_full(memory.bytes, most) && self.synchronize().is_ok() {
             empty(&mut pool);
         }
-        pool.give(memory.bytes, memory);
+        pool.give(memory.bytes, memory.address, memory);
     }
 }

@@ -138,7 +138,7 @@ impl Drop for Buffer {
                 pool.empty();
                 self.gpu.bind_groups_are_stale();
             }
-            pool.give(bytes, raw);
+            pool.give(bytes, raw.id, raw);
         }
     }
 }
