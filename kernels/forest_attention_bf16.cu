@@ -4,7 +4,8 @@
 //   k, v [shared keys, kv_heads, stored] bf16: those of them that tiles share, as `round` leaves them, zeros from hd to `stored`, the width
 //   of the kernel; or all keys as they came, `stored` the hd elements, where that is a multiple of 8 and they begin at one of 16 bytes;
 //   lse [rows, heads] f32, the log-sum-exp of a row's scores. Query head h reads key head h / group.
-//   tiles [tiles, 8]: first row, rows, and the start among shared keys and the length of the root, trunk and stem keys that they share.
+//   tiles [tiles, 12]: first row, rows, the start among shared keys and the length of the root, trunk and stem keys that they share, the
+//   first of all leaf keys that they see and how many there are up to the last; nothing twice.
 //   rows_of [rows, 4]: how many of the shared keys a row sees, from the first on; its leaf keys from, to; nothing.
 // One block of four warps a tile and key head (and 64 heads of a larger group). Rows of the product are rows of the tile times
 // heads of the group, 16 a warp; a warp without rows only copies. Shared keys go through shared memory CHUNK at a time, copied beside
@@ -131,7 +132,7 @@ __device__ __forceinline__ void attention_forward(RoundedShape shape, const uint
     constexpr bool HELD = WIDTH <= 128;
     constexpr int MATRIX = TILE * (WIDTH + PAD);
     bf16 *queries = shared, *key_rows = queries + MATRIX, *value_rows = key_rows + MATRIX;
-    const uint4 head_words = tiles[2 * blockIdx.x], tail = tiles[2 * blockIdx.x + 1];
+    const uint4 head_words = tiles[3 * blockIdx.x], tail = tiles[3 * blockIdx.x + 1];
     const SharedKeys keys{{head_words.z, head_words.w, tail.x}, {tail.y, tail.z, tail.w}};
     const size_t first_row = head_words.x;
     const unsigned group = shape.group, hd = shape.hd, kv_head = blockIdx.y, skipped = blockIdx.z * TILE;

@@ -4,13 +4,17 @@
 //   keys, values [shared keys, kv_heads hd] bf16: those of them that tiles share, or all keys, by tensor maps with boxes of UNIT keys and
 //   64 elements;
 //   lse [rows, heads] f32, the log-sum-exp of a row's scores. Query head h reads key head h / group.
-//   tiles [tiles, 8]: first row, rows, and the start among shared keys and the length of the root, trunk and stem keys that they share.
+//   tiles [tiles, 12]: first row, rows, the start among shared keys and the length of the root, trunk and stem keys that they share, the
+//   first of all leaf keys that they see and how many there are up to the last; nothing twice.
 //   rows_of [rows, 4]: how many of the shared keys a row sees, from the first on; its leaf keys from, to; nothing.
 // An item is a tile and a key head (and TILE heads of a larger group): its product has TILE rows, of rows times heads of the group. A block
 // has a processor to itself and takes every gridDim.x-th item. One warp brings keys and values through a ring of slots, past the ends of
 // items, so that the next item's are on their way while rows' leaves are read and outputs written; two groups of four warps multiply,
 // 64 rows each, by wgmma: scores from queries in registers, which loads them once, spares their way through shared memory and leaves its
 // bandwidth to the keys; outputs from weights in registers.
+// In bf16 the three other warps beside the loading one bring what an item's rows have for themselves: queries as soon as the item before has
+// taken its own to registers, leaf keys and values as soon as it is done. Where a tile's leaves span more keys than there is room for, and in
+// f32, warpgroups read for themselves.
 // The copy engine brings UNIT consecutive keys at a time to a fixed place, so each range of the shared list begins at a new unit: places behind
 // a range's end hold other rows' keys, which nobody sees and whose values weigh 0 (so values must be finite). A row's own leaf keys, one
 // where the closing text is empty, are no factor that rows share: they follow as f32 sums of products of the rounded values, read as they are.
@@ -32,6 +36,8 @@ constexpr unsigned UNIT = 16;    // Keys of a copy; depth of one product.
 constexpr unsigned CHUNK = 64;   // Keys of a slot.
 constexpr unsigned PANEL = CHUNK * SWIZZLED_ROW;  // Bytes of 64 columns of a slot.
 constexpr unsigned SLOTS = 8;
+constexpr unsigned BRINGING = WARPGROUP - WARP;  // Threads that bring queries and leaves.
+constexpr unsigned READING = MULTIPLYING * WARPGROUP;
 
 // The keys that a tile's rows share, each range from a new unit on.
 struct PlacedKeys {
@@ -77,12 +83,18 @@ struct HopperShape {
 struct Item {
     PlacedKeys keys;
     size_t first_row;
-    unsigned kv_head, skipped, rows;
+    unsigned kv_head, skipped, rows, first_leaf, leaves;
 
-    __device__ __forceinline__ Item(size_t number, const HopperShape& shape, const uint4* tiles) {
+    // Where the tile of an item stands.
+    __device__ __forceinline__ static const uint4* tile_of(size_t number, const HopperShape& shape, const uint4* tiles) {
         const unsigned parts = (shape.group + TILE - 1) / TILE, kv_heads = shape.heads / shape.group;
-        const size_t tile = number / parts / kv_heads;
-        const uint4 head = tiles[2 * tile], tail = tiles[2 * tile + 1];
+        return tiles + 3 * (number / parts / kv_heads);
+    }
+    __device__ __forceinline__ Item(size_t number, const HopperShape& shape, const uint4* tile) {
+        const unsigned parts = (shape.group + TILE - 1) / TILE, kv_heads = shape.heads / shape.group;
+        const uint4 head = tile[0], tail = tile[1], own = tile[2];
+        first_leaf = own.x;
+        leaves = own.y;
         keys = {{head.z, head.w, tail.x}, {tail.y, tail.z, tail.w}};
         first_row = head.x;
         kv_head = number / parts % kv_heads;
@@ -152,23 +164,119 @@ struct GroupRows {
     unsigned end[2];      // Behind the place of the last shared key that they see,
     unsigned most, least;  // and that any row sees, and all rows do.
 
-    __device__ __forceinline__ GroupRows(const Item& item, unsigned group, const uint4* rows_of) {
+    // `of(row)`: what rows_of says of a row of the product.
+    template <class Of>
+    __device__ __forceinline__ GroupRows(const Item& item, Of of) {
         const unsigned first = (threadIdx.x / WARPGROUP - 1) * GROUP_ROWS, lane = threadIdx.x % WARP;
         const unsigned of_warp = first + threadIdx.x % WARPGROUP / WARP * 16;
         for (int r = 0; r < 2; r++) {
             mine[r] = of_warp + lane / 4 + 8 * r;
-            end[r] = item.keys.end(item.of(rows_of, group, mine[r]).x);
+            end[r] = item.keys.end(of(mine[r]).x);
         }
         most = 0;
         unsigned hidden = 0;  // The complement of what all see.
         for (unsigned row = first + lane; row < first + GROUP_ROWS; row += WARP)
             if (row < item.rows) {
-                const unsigned seen = item.keys.end(item.of(rows_of, group, row).x);
+                const unsigned seen = item.keys.end(of(row).x);
                 most = max(most, seen);
                 hidden = max(hidden, ~seen);
             }
         most = warp_most(most);
         least = ~warp_most(hidden);
+    }
+};
+
+// What an item's rows have for themselves, in bf16, in shared memory: queries, what rows_of says of rows and the tile's numbers; leaf keys and values. Chunk c of 16
+// bytes of a row r stands at place c ^ r % 8, so that eight rows of one chunk lie in different banks. Of each part one barrier of those
+// who bring it and one of those who have read it.
+template <int WIDTH>
+struct Own {
+    static constexpr unsigned CHUNKS = WIDTH / 8, MATRIX = TILE * WIDTH * sizeof(bf16);
+    unsigned char *queries, *keys, *values;
+    uint4* tile;
+    unsigned* said;  // Three words a row.
+    Mbarrier *queries_full, *queries_read, *leaves_full, *leaves_read;
+    unsigned turn;
+
+    // Behind the ring.
+    __device__ __forceinline__ explicit Own(const Ring<WIDTH>& ring) {
+        queries = (unsigned char*)(ring.read + SLOTS);
+        keys = queries + MATRIX;
+        values = keys + MATRIX;
+        tile = (uint4*)(values + MATRIX);
+        queries_full = (Mbarrier*)(tile + 3);
+        queries_read = queries_full + 1;
+        leaves_full = queries_full + 2;
+        leaves_read = queries_full + 3;
+        said = (unsigned*)(queries_full + 4);
+        turn = 0;
+    }
+    __device__ __forceinline__ void begin() {
+        if (threadIdx.x == 0) {
+            mbarrier_init(queries_full, BRINGING);
+            mbarrier_init(queries_read, READING);
+            mbarrier_init(leaves_full, BRINGING);
+            mbarrier_init(leaves_read, READING);
+        }
+    }
+    __device__ __forceinline__ static unsigned char* chunk(unsigned char* matrix, unsigned row, unsigned c) {
+        return matrix + row * (WIDTH * sizeof(bf16)) + ((c ^ row % 8) * 16);
+    }
+    // What rows_of says of a row of the product.
+    __device__ __forceinline__ uint4 of(unsigned row) const { return make_uint4(said[3 * row], said[3 * row + 1], said[3 * row + 2], 0); }
+    __device__ __forceinline__ unsigned parity() const { return turn % 2; }
+    __device__ __forceinline__ bool hold_leaves(const Item& item) const { return item.leaves <= TILE; }
+};
+
+// Brings an item's queries, then its leaf keys and values.
+template <int WIDTH>
+__device__ __forceinline__ void bring_own(const Item& item, const uint4* tile, const HopperShape& shape, const uint4* rows_of, const bf16* q, const bf16* leaf_k,
+                                          const bf16* leaf_v, Own<WIDTH>& own) {
+    const unsigned first = threadIdx.x - WARP;
+    mbarrier_wait(own.queries_read, own.parity() ^ 1);
+    for (unsigned i = first; i < TILE * own.CHUNKS; i += BRINGING) {
+        const unsigned row = i / own.CHUNKS, c = i % own.CHUNKS;
+        const bool there = row < item.rows;
+        cp_async_16(own.chunk(own.queries, row, c), q + (there ? item.place(row, shape) * WIDTH + c * 8 : 0), there ? 16 : 0);
+    }
+    for (unsigned row = first; row < TILE; row += BRINGING) {
+        const uint4 of_row = item.of(rows_of, shape.group, row);
+        own.said[3 * row] = of_row.x;
+        own.said[3 * row + 1] = of_row.y;
+        own.said[3 * row + 2] = of_row.z;
+    }
+    if (first < 3) cp_async_16(own.tile + first, tile + first);
+    cp_async_commit();
+    cp_async_wait<0>();
+    mbarrier_arrive(own.queries_full);
+    mbarrier_wait(own.leaves_read, own.parity() ^ 1);
+    if (own.hold_leaves(item)) {
+        const size_t pitch = (size_t)(shape.heads / shape.group) * WIDTH, from = item.first_leaf * pitch + item.kv_head * WIDTH;
+        for (unsigned i = first; i < item.leaves * own.CHUNKS; i += BRINGING) {
+            const unsigned row = i / own.CHUNKS, c = i % own.CHUNKS;
+            cp_async_16(own.chunk(own.keys, row, c), leaf_k + from + row * pitch + c * 8);
+            cp_async_16(own.chunk(own.values, row, c), leaf_v + from + row * pitch + c * 8);
+        }
+    }
+    cp_async_commit();
+    cp_async_wait<0>();
+    mbarrier_arrive(own.leaves_full);
+    own.turn++;
+}
+
+// An item's leaf keys as `add_leaf` takes them, from shared memory. Four blocks of eight rows at a time.
+template <int WIDTH>
+struct OwnLeaves {
+    const Own<WIDTH>& own;
+    unsigned first;
+
+    __device__ __forceinline__ void key(unsigned at, bool sees, int block, unsigned (&to)[4]) const { four(own.keys, at, sees, block, to); }
+    __device__ __forceinline__ void value(unsigned at, bool sees, int block, unsigned (&to)[4]) const { four(own.values, at, sees, block, to); }
+
+    // Lane 8 m + i tells where row i has its block m.
+    __device__ __forceinline__ void four(unsigned char* matrix, unsigned at, bool sees, int block, unsigned (&to)[4]) const {
+        const unsigned lane = threadIdx.x % WARP, row = shuffle(sees ? at - first : 0, lane % 8 * 4);
+        ldmatrix_x4(to, own.chunk(matrix, row, block + lane / 8));
     }
 };
 
@@ -193,17 +301,28 @@ __device__ __forceinline__ void store_row(const Rows<WIDTH>& rows, int r, float 
 // The rows of a warpgroup, of one item.
 template <int WIDTH, class T, class Out>
 __device__ __forceinline__ void attend(size_t number, const HopperShape& shape, const uint4* tiles, const uint4* rows_of, const T* q,
-                                       const T* leaf_k, const T* leaf_v, Out* out, float* lse, Ring<WIDTH>& ring) {
-    const Item item(number, shape, tiles);
-    const GroupRows group(item, shape.group, rows_of);
+                                       const T* leaf_k, const T* leaf_v, Out* out, float* lse, Ring<WIDTH>& ring, Own<WIDTH>& own) {
+    constexpr bool BROUGHT = sizeof(T) == sizeof(bf16);
+    if (BROUGHT) mbarrier_wait(own.queries_full, own.parity());
+    const Item item(number, shape, BROUGHT ? own.tile : Item::tile_of(number, shape, tiles));
+    const GroupRows group(item, [&](unsigned row) { return BROUGHT ? own.of(row) : item.of(rows_of, shape.group, row); });
     const unsigned t = threadIdx.x % 4, units = item.keys.units();
     unsigned query[WIDTH / UNIT][4];  // Left factors of products.
+    uint4 leaf[2];
+    if (BROUGHT) {
+        const unsigned lane = threadIdx.x % WARP, row = threadIdx.x / WARP * 16 - WARPGROUP / WARP * 16 + lane % 16;
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-        const bool there = group.mine[r] < item.rows;
-        const T* from = q + (there ? item.place(group.mine[r], shape) * WIDTH : 0) + 2 * t;
+        for (int step = 0; step < WIDTH / (int)UNIT; step++) ldmatrix_x4(query[step], own.chunk(own.queries, row, 2 * step + lane / 16));
+        for (int r = 0; r < 2; r++) leaf[r] = own.of(group.mine[r]);
+        mbarrier_arrive(own.queries_read);
+    } else {
 #pragma unroll
-        for (int j = 0; j < WIDTH / 8; j++) query[j / 2][r + j % 2 * 2] = there ? bf16_pair(from + j * 8) : 0;
+        for (int r = 0; r < 2; r++) {
+            const bool there = group.mine[r] < item.rows;
+            const T* from = q + (there ? item.place(group.mine[r], shape) * WIDTH : 0) + 2 * t;
+#pragma unroll
+            for (int j = 0; j < WIDTH / 8; j++) query[j / 2][r + j % 2 * 2] = there ? bf16_pair(from + j * 8) : 0;
+        }
     }
     const float factor = shape.scale * LOG2_E;
     Rows<WIDTH> rows;
@@ -250,11 +369,21 @@ __device__ __forceinline__ void attend(size_t number, const HopperShape& shape, 
         ring.leave();
     }
     for (int r = 0; r < 2; r++) rows.total[r] = quad_sum(rows.total[r]);
-    const Item again(number, shape, tiles);  // Not kept all the while: registers are short.
+    // In f32 not kept all the while: registers are short.
+    const Item again = BROUGHT ? item : Item(number, shape, Item::tile_of(number, shape, tiles));
     const size_t pitch = (size_t)(shape.heads / shape.group) * WIDTH, of_head = (size_t)again.kv_head * WIDTH;
-    const uint4 own[2] = {again.of(rows_of, shape.group, group.mine[0]), again.of(rows_of, shape.group, group.mine[1])};
     auto pair_at = [&](int r, int j) { return query[j / 2][r + j % 2 * 2]; };
-    add_leaf(LeafKeys<WIDTH, true, T>{leaf_k + of_head, leaf_v + of_head, pitch, WIDTH}, pair_at, factor, own, rows);
+    if (BROUGHT) mbarrier_wait(own.leaves_full, own.parity());
+    if (!BROUGHT)
+        for (int r = 0; r < 2; r++) leaf[r] = again.of(rows_of, shape.group, group.mine[r]);
+    if (BROUGHT && own.hold_leaves(again))
+        add_leaf(OwnLeaves<WIDTH>{own, again.first_leaf}, pair_at, factor, leaf, rows);
+    else
+        add_leaf(LeafKeys<WIDTH, true, T>{leaf_k + of_head, leaf_v + of_head, pitch, WIDTH}, pair_at, factor, leaf, rows);
+    if (BROUGHT) {
+        mbarrier_arrive(own.leaves_read);
+        own.turn++;
+    }
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const bool there = group.mine[r] < again.rows;
@@ -269,22 +398,30 @@ template <int WIDTH, class T, class Out>
 __device__ __forceinline__ void hopper_attention(const TensorMap* keys, const TensorMap* values, const HopperShape& shape, const uint4* tiles,
                                                  const uint4* rows_of, const T* q, const T* leaf_k, const T* leaf_v, Out* out, float* lse,
                                                  unsigned char* memory) {
+    constexpr bool BROUGHT = sizeof(T) == sizeof(bf16);
     Ring<WIDTH> ring(memory);
+    Own<WIDTH> own(ring);
+    if (BROUGHT) own.begin();
     ring.begin();
     if (threadIdx.x < WARPGROUP) {
-        setmaxnreg_dec<24>();
-        if (threadIdx.x >= WARP) return;
-        for (size_t number = blockIdx.x; number < shape.items; number += gridDim.x) {
-            const Item item(number, shape, tiles);
+        setmaxnreg_dec<BROUGHT ? 40 : 24>();
+        const bool loads = threadIdx.x < WARP;
+        for (size_t number = blockIdx.x; number < shape.items && (loads || BROUGHT); number += gridDim.x) {
+            const uint4* tile = Item::tile_of(number, shape, tiles);
+            const Item item(number, shape, tile);
+            if (!loads) {
+                bring_own(item, tile, shape, rows_of, (const bf16*)q, (const bf16*)leaf_k, (const bf16*)leaf_v, own);
+                continue;
+            }
             for (unsigned first = 0; first < item.keys.units(); first += CHUNK / UNIT) {
                 bring(keys, item, first, ring);
                 bring(values, item, first, ring);
             }
         }
     } else {
-        setmaxnreg_inc<240>();
+        setmaxnreg_inc<BROUGHT ? 232 : 240>();
         for (size_t number = blockIdx.x; number < shape.items; number += gridDim.x)
-            attend<WIDTH>(number, shape, tiles, rows_of, q, leaf_k, leaf_v, out, lse, ring);
+            attend<WIDTH>(number, shape, tiles, rows_of, q, leaf_k, leaf_v, out, lse, ring, own);
     }
 }
 

@@ -119,18 +119,24 @@ struct LeafKeys {
     size_t pitch;
     unsigned hd;
 
-    // Elements d and d + 1 of a row, rounded; zeros from hd on.
-    __device__ __forceinline__ unsigned pair(const T* row, unsigned d) const {
-        return WHOLE ? bf16_pair(row + d) : bf16_pair(row, d, hd);
+    // The lane's columns of blocks of 8, from `block` on, of a key and of a value, rounded; zeros from hd on. Where the row does not see it,
+    // anything.
+    __device__ __forceinline__ void key(unsigned at, bool sees, int block, unsigned (&to)[4]) const { four(k, at, sees, block, to); }
+    __device__ __forceinline__ void value(unsigned at, bool sees, int block, unsigned (&to)[4]) const { four(v, at, sees, block, to); }
+
+    __device__ __forceinline__ void four(const T* from, unsigned at, bool sees, int block, unsigned (&to)[4]) const {
+        if (!sees) return;
+        const T* row = from + at * pitch;
+        const unsigned d = block * 8 + threadIdx.x % 4 * 2;
+#pragma unroll
+        for (int i = 0; i < 4; i++) to[i] = WHOLE ? bf16_pair(row + d + i * 8) : bf16_pair(row, d + i * 8, hd);
     }
 };
 
 // A row's own leaf keys (`own[r].y` to `own[r].z`), one after the other, by f32 sums of products of the rounded values. `query(r, j)` gives the
-// lane's columns of block j of 8.
-template <int WIDTH, bool WHOLE, class T, class Query>
-__device__ __forceinline__ void add_leaf(const LeafKeys<WIDTH, WHOLE, T>& keys, Query query, float factor, const uint4 (&own)[2],
-                                         Rows<WIDTH>& rows) {
-    const unsigned first = threadIdx.x % 4 * 2;
+// lane's columns of block j of 8. All lanes of the warp.
+template <int WIDTH, class Keys, class Query>
+__device__ __forceinline__ void add_leaf(const Keys& keys, Query query, float factor, const uint4 (&own)[2], Rows<WIDTH>& rows) {
     const unsigned most = warp_most(max(own[0].z - own[0].y, own[1].z - own[1].y));
     // Two rows at a time have twice as many reads on their way, where there are registers for them.
     constexpr int AT_A_TIME = WIDTH <= 128 ? 2 : 1;
@@ -141,31 +147,38 @@ __device__ __forceinline__ void add_leaf(const LeafKeys<WIDTH, WHOLE, T>& keys, 
 #pragma unroll
             for (int r = from; r < from + AT_A_TIME; r++) {
                 const bool sees = own[r].y + i < own[r].z;
-                const T* key = keys.k + (own[r].y + i) * keys.pitch;
                 float score = 0.0f;
-                if (sees)
 #pragma unroll
-                    for (int j = 0; j < WIDTH / 8; j++) {
-                        const unsigned a = query(r, j);
-                        const unsigned b = keys.pair(key, j * 8 + first);
-                        score = fmaf(low_of(a), low_of(b), score);
-                        score = fmaf(high_of(a), high_of(b), score);
+                for (int j = 0; j < WIDTH / 8; j += 4) {
+                    unsigned key[4];
+                    keys.key(own[r].y + i, sees, j, key);
+                    if (!sees) continue;
+#pragma unroll
+                    for (int c = 0; c < 4; c++) {
+                        const unsigned a = query(r, j + c);
+                        score = fmaf(low_of(a), low_of(key[c]), score);
+                        score = fmaf(high_of(a), high_of(key[c]), score);
                     }
+                }
                 score = quad_sum(score) * factor;
                 if (sees) scores[r] = score;
             }
             rows.raise(scores);
 #pragma unroll
             for (int r = from; r < from + AT_A_TIME; r++) {
-                if (own[r].y + i >= own[r].z) continue;
-                const T* value = keys.v + (own[r].y + i) * keys.pitch;
-                const float weight = exp2_fast(scores[r] - rows.most[r]);
+                const bool sees = own[r].y + i < own[r].z;
+                const float weight = sees ? exp2_fast(scores[r] - rows.most[r]) : 0.0f;
                 rows.total[r] += weight;
 #pragma unroll
-                for (int j = 0; j < WIDTH / 8; j++) {
-                    const unsigned b = keys.pair(value, j * 8 + first);
-                    rows.out[j][2 * r] = fmaf(weight, low_of(b), rows.out[j][2 * r]);
-                    rows.out[j][2 * r + 1] = fmaf(weight, high_of(b), rows.out[j][2 * r + 1]);
+                for (int j = 0; j < WIDTH / 8; j += 4) {
+                    unsigned value[4];
+                    keys.value(own[r].y + i, sees, j, value);
+                    if (!sees) continue;
+#pragma unroll
+                    for (int c = 0; c < 4; c++) {
+                        rows.out[j + c][2 * r] = fmaf(weight, low_of(value[c]), rows.out[j + c][2 * r]);
+                        rows.out[j + c][2 * r + 1] = fmaf(weight, high_of(value[c]), rows.out[j + c][2 * r + 1]);
+                    }
                 }
             }
         }

@@ -11,14 +11,14 @@ use lea::ops::forest_attention::{AttentionIndex, RowRanges};
 use std::sync::Arc;
 
 /// Those whose compute capability is 9.0.
-fn hopper(test: &str) -> Vec<Device> {
+pub fn hopper(test: &str) -> Vec<Device> {
     let of_hopper =
         |device: &Device| matches!(device, Device::Cuda(cuda) if cuda.description().capability == (9, 0));
     generations(test).into_iter().filter(of_hopper).collect()
 }
 
 /// A root of the first length, and trees behind it: lengths of the trunk, of its stem, of the leaves of the stem.
-fn trees(root: u32, trees: &[(u32, u32, &[u32])]) -> AttentionIndex {
+pub fn trees(root: u32, trees: &[(u32, u32, &[u32])]) -> AttentionIndex {
     let mut rows: Vec<RowRanges> =
         (0..root).map(|i| RowRanges([(0, i + 1), (0, 0), (0, 0), (0, 0)])).collect();
     for &(trunk, stem, leaves) in trees {

@@ -1,6 +1,7 @@
 //! Forest attention from and into bf16: the bits of f32 inputs that bf16 has, and of an f32 output rounded.
 
 use super::attention_bf16::{Layout, attention, inputs_of, random_forest};
+use super::attention_sm90::{hopper, trees};
 use super::ops::attention::forest;
 use super::{generations, in_each_manner};
 use half::bf16;
@@ -72,6 +73,20 @@ fn inputs_in_bf16_give_the_bits_of_those_values_in_f32() {
             let inputs = inputs_of(&index, *layout).map(|x| stored(&device, &x));
             let place = format!("{name} {layout:?} on {}", device.describe());
             in_each_manner(|| expect_the_same_bits(&place, &index, *layout, &inputs));
+        }
+    }
+}
+
+/// Queries and leaves of an item follow those of the one before in the same memory: more items than blocks, leaves of more keys than there
+/// is room for, tiles without leaves.
+#[test]
+fn rows_of_many_items_keep_to_their_own_queries_and_leaves_on_hopper() {
+    let many = trees(5, &[(3, 0, &[1, 1, 2]), (1, 1, &[1; 5]), (2, 0, &[3, 150, 1]), (20, 2, &[1; 30])]);
+    for device in hopper("queries and leaves of many items") {
+        for layout in [(2, 2, 64), (3, 1, 64), (2, 2, 128)] {
+            let index = Arc::new(many.clone());
+            let inputs = inputs_of(&index, layout).map(|x| stored(&device, &x));
+            in_each_manner(|| expect_the_same_bits("many items", &index, layout, &inputs));
         }
     }
 }

@@ -35,6 +35,7 @@ const ATTENTION_BF16: &str = "attention_bf16::products_in_bf16_are_as_near_as_th
 const FAR_APART: &str = "attention_bf16::scores_far_apart_are_as_near_as_a_plain_loop";
 const STORED: &str = "attention_stored::inputs_in_bf16_give_the_bits_of_those_values_in_f32";
 const ANYWHERE: &str = "attention_stored::inputs_in_bf16_may_begin_anywhere";
+const ITEMS: &str = "attention_stored::rows_of_many_items_keep_to_their_own_queries_and_leaves_on_hopper";
 const RANGES: &str = "attention_sm90::ranges_of_any_length_are_as_near_as_those_of_a_plain_loop";
 const KINDS: &str = "attention_sm90::forests_of_every_kind_are_as_near_as_a_plain_loop";
 const GATED: &str = "activations::a_gated_layer_has_the_bits_of_two_products_and_their_gate";
@@ -92,7 +93,7 @@ const MISTAKES: &[Mistake] = &[
     Mistake(ROWS, 0, "highest[r] > most[r]", To("highest[r] > most[r] + 300.0f"), FAR_APART),
     Mistake(ROWS, 0, "total[r] *= factor;", Gone, FAR_APART),
     Mistake(ROWS, 0, "raised[0] || raised[1]", To("raised[0]"), FAR_APART),
-    Mistake(ROWS, 0, "if (upper)", To("if (!upper)"), STORED),
+    Mistake(ROWS, 0, "lane & mask", To("!(lane & mask)"), STORED),
     Mistake(ROWS, 0, "there && d < hd", To("there"), STORED),
     Mistake(TENSOR_CORES, 0, "row < left && unit * 8 < stored", To("row < left"), STORED),
     Mistake(TENSOR_CORES, 0, "hd % 4 == 0 && (size_t)q % (4 * sizeof(T)) == 0", To("true"), ANYWHERE),
@@ -182,6 +183,44 @@ const MISTAKES: &[Mistake] = &[
     Mistake(HOPPER_ATTENTION, 0, "item.keys.holds(start + column)", To("true"), RANGES),
     Mistake(HOPPER_ATTENTION, 0, "start + column < group.end[r]", To("true"), RANGES),
     Mistake(HOPPER_ATTENTION, 0, "number % parts * TILE", To("0"), KINDS),
+    Mistake(
+        HOPPER_ATTENTION,
+        0,
+        "mbarrier_init(queries_full, BRINGING)",
+        To("mbarrier_init(queries_full, 1)"),
+        ITEMS,
+    ),
+    Mistake(
+        HOPPER_ATTENTION,
+        0,
+        "mbarrier_init(queries_read, READING)",
+        To("mbarrier_init(queries_read, 1)"),
+        ITEMS,
+    ),
+    Mistake(
+        HOPPER_ATTENTION,
+        0,
+        "mbarrier_init(leaves_full, BRINGING)",
+        To("mbarrier_init(leaves_full, 1)"),
+        ITEMS,
+    ),
+    Mistake(
+        HOPPER_ATTENTION,
+        0,
+        "mbarrier_init(leaves_read, READING)",
+        To("mbarrier_init(leaves_read, 1)"),
+        ITEMS,
+    ),
+    Mistake(HOPPER_ATTENTION, 0, "mbarrier_wait(own.queries_read, own.parity() ^ 1);", Gone, ITEMS),
+    Mistake(HOPPER_ATTENTION, 0, "mbarrier_wait(own.leaves_read, own.parity() ^ 1);", Gone, ITEMS),
+    Mistake(HOPPER_ATTENTION, 0, "mbarrier_wait(own.queries_full, own.parity());", Gone, ITEMS),
+    Mistake(HOPPER_ATTENTION, 0, "mbarrier_wait(own.leaves_full, own.parity());", Gone, ITEMS),
+    Mistake(HOPPER_ATTENTION, 0, "mbarrier_arrive(own.queries_read);", Gone, ITEMS),
+    Mistake(HOPPER_ATTENTION, 0, "mbarrier_arrive(own.leaves_read);", Gone, ITEMS),
+    Mistake(HOPPER_ATTENTION, 0, "cp_async_wait<0>();", Gone, ITEMS),
+    Mistake(HOPPER_ATTENTION, 1, "cp_async_wait<0>();", Gone, ITEMS),
+    Mistake(HOPPER_ATTENTION, 0, "item.leaves <= TILE", To("true"), ITEMS),
+    Mistake(HOPPER_ATTENTION, 0, "lane % 8 * 4", To("lane % 8"), ITEMS),
     Mistake(HOPPER_ATTENTION, 0, "start < group.most", To("start + CHUNK < group.most"), RANGES),
     Mistake("rms_norm.cu", 0, "x[j] * scale * weight[j]", To("x[0] * scale * weight[j]"), RMS_NORM),
     Mistake("rms_norm.cu", 0, "four.w * scale * w.w", To("four.z * scale * w.w"), RMS_NORM),

@@ -185,8 +185,12 @@ fn forward_on_hopper(
     let maps = [map(keys_and_values[0])?.into(), map(keys_and_values[1])?.into()];
     let shape: [Arg; 4] =
         [items.into(), (heads as u32).into(), (inputs.heads.group() as u32).into(), inputs.scale.into()];
-    // Slots begin at a multiple of 1024, behind them two barriers of 8 bytes each.
-    let shared = 1024 + SLOTS * (CHUNK * kernel.width * DType::BF16.size() + 2 * 8);
+    // Slots begin at a multiple of 1024, behind them two barriers of 8 bytes each. In bf16 then queries, leaf keys and values, 12 bytes of
+    // each row and 48 of the tile, and four barriers: all but 304 bytes of what a block may have.
+    let row = kernel.width * DType::BF16.size();
+    let own = kernel.rows * (3 * row + 12) + 48 + 4 * 8;
+    let own = if inputs.q.dtype() == DType::BF16 { own } else { 0 };
+    let shared = 1024 + SLOTS * (CHUNK * row + 2 * 8) + own;
     cuda.launch(&Launch {
         file: "forest_attention_bf16_sm90",
         kernel: kernel.name,

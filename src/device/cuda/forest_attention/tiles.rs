@@ -21,7 +21,7 @@ pub(super) struct ByRows(Mutex<Vec<(usize, Numbers, Arc<Tiles>)>>);
 
 /// See the kernel for the layouts.
 pub(super) struct Tiles {
-    /// `[tiles, 8]`.
+    /// `[tiles, 12]`.
     pub tiles: Buffer,
     pub count: usize,
     /// `[rows, 4]`.
@@ -125,10 +125,15 @@ impl Tiles {
         };
         let words_of = |tile: &Rows| {
             let keys = &tile.shared;
+            let leaves = index.ranges()[tile.rows.clone()].iter().map(|r| r.range(3));
+            let leaves = leaves.filter(|leaf| !leaf.is_empty());
+            let first = leaves.clone().map(|leaf| leaf.start).min().unwrap_or(0);
+            let end = leaves.map(|leaf| leaf.end).max().unwrap_or(0);
             let words = [
                 &[tile.rows.start, tile.rows.len()],
                 &keys.each_ref().map(|keys| place(keys.start))[..],
                 &keys.each_ref().map(|keys| keys.len()),
+                &[first, end - first, 0, 0],
             ];
             words.concat().into_iter().map(|word| word as u32).collect::<Vec<_>>()
         };
