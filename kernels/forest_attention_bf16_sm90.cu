@@ -66,11 +66,11 @@ struct PlacedKeys {
         const unsigned second = units_of(0) * UNIT, third = second + units_of(1) * UNIT;
         return place < length[0] || (place >= second && place < second + length[1]) || place >= third;
     }
-    // Whether one of them stands at each place of the chunk from `from` on, or none is behind it.
-    __device__ __forceinline__ bool fill(unsigned from) const {
+    // Whether no place of the chunk from `from` on is without a key before one with a key.
+    __device__ __forceinline__ bool gapless(unsigned from) const {
         const unsigned second = units_of(0) * UNIT, third = second + units_of(1) * UNIT, to = from + CHUNK;
-        return (second == length[0] || from >= second || to <= length[0]) &&
-               (third == second + length[1] || from >= third || to <= second + length[1]);
+        return (second == length[0] || length[1] + length[2] == 0 || from >= second || to <= length[0]) &&
+               (third == second + length[1] || length[2] == 0 || from >= third || to <= second + length[1]);
     }
 };
 
@@ -344,8 +344,11 @@ __device__ __forceinline__ void attend(size_t number, const HopperShape& shape, 
         }
         ring.leave();
         if (any) {
-            if (start + CHUNK <= group.least && item.keys.fill(start)) {
+            const bool gapless = item.keys.gapless(start);
+            if (start + CHUNK <= group.least && gapless) {
                 weigh(scores, factor, rows, [](unsigned, int) { return true; });
+            } else if (gapless) {
+                weigh(scores, factor, rows, [&](unsigned column, int r) { return start + column < group.end[r]; });
             } else {
                 weigh(scores, factor, rows, [&](unsigned column, int r) {
                     return start + column < group.end[r] && item.keys.holds(start + column);

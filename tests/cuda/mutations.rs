@@ -178,10 +178,11 @@ const MISTAKES: &[Mistake] = &[
         To("item.keys.key(0) + (first + unit) * UNIT"),
         RANGES,
     ),
-    Mistake(HOPPER_ATTENTION, 0, "item.keys.fill(start)", To("true"), RANGES),
+    Mistake(HOPPER_ATTENTION, 0, "item.keys.gapless(start)", To("true"), RANGES),
     Mistake(HOPPER_ATTENTION, 0, "start + CHUNK <= group.least", To("true"), KINDS),
     Mistake(HOPPER_ATTENTION, 0, "item.keys.holds(start + column)", To("true"), RANGES),
-    Mistake(HOPPER_ATTENTION, 0, "start + column < group.end[r]", To("true"), RANGES),
+    Mistake(HOPPER_ATTENTION, 0, "start + column < group.end[r]", To("true"), KINDS),
+    Mistake(HOPPER_ATTENTION, 1, "start + column < group.end[r]", To("true"), RANGES),
     Mistake(HOPPER_ATTENTION, 0, "number % parts * TILE", To("0"), KINDS),
     Mistake(
         HOPPER_ATTENTION,
