@@ -7,7 +7,7 @@ use crate::autograd::{Param, Var, apply, checkpoint, no_grad};
 use crate::device::{DType, Device, profile};
 use crate::nn::{Linear, init};
 use crate::ops::{self, Embedding, RmsNorm};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, count};
 use crate::{Error, Result, files};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -88,6 +88,32 @@ impl Decoder {
         dtype: DType,
         trainable: bool,
     ) -> Result<Self> {
+        let normal = |_: &str, rng: &mut ChaCha8Rng, deviation, shape: &[usize]| {
+            init::normal(rng, deviation, shape, device, dtype)
+        };
+        Self::random_of(config, seed, (device, dtype), trainable, normal)
+    }
+
+    /// What [`Decoder::as_loaded`] makes of a random decoder in f32, without making that on the device.
+    pub fn random_as_loaded(config: DecoderConfig, seed: u64, device: &Device) -> Result<Self> {
+        let normal = |name: &str, rng: &mut ChaCha8Rng, deviation, shape: &[usize]| {
+            if !name.ends_with("_proj.weight") {
+                return init::normal(rng, deviation, shape, device, DType::F32);
+            }
+            let len = count("normal", shape, DType::F32)?;
+            Tensor::frozen(device, &init::normals(rng, deviation, len), shape)
+        };
+        Self::random_of(config, seed, (device, DType::F32), false, normal)
+    }
+
+    /// A random decoder, `normal` drawing a tensor of a name, a deviation and a shape.
+    fn random_of(
+        config: DecoderConfig,
+        seed: u64,
+        (device, dtype): (&Device, DType),
+        trainable: bool,
+        normal: impl Fn(&str, &mut ChaCha8Rng, f64, &[usize]) -> Result<Tensor>,
+    ) -> Result<Self> {
         config.validate()?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         // Projections that add to the residual stream: smaller, so that its size does not grow with the depth.
@@ -100,7 +126,7 @@ impl Decoder {
             } else {
                 let adds = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
                 let deviation = if adds { residual } else { INITIAL_DEVIATION };
-                init::normal(&mut rng, deviation, shape, device, dtype)?
+                normal(&name, &mut rng, deviation, shape)?
             };
             Ok(if trainable { Param::trainable(name, value) } else { Param::frozen(name, value) })
         })

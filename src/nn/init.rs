@@ -15,20 +15,37 @@ const WORDS: u128 = 2;
 /// `len` numbers, each from one draw in [0, 1), or pairs of them from two: `make` turns a pair of draws into a pair of numbers.
 /// All threads share the work; the numbers are those that one thread would draw, since the generator's stream can be entered
 /// anywhere.
-fn draw(rng: &mut ChaCha8Rng, len: usize, make: impl Fn(f64, f64) -> [f64; 2] + Sync) -> Vec<f64> {
+fn draw<T: Float>(rng: &mut ChaCha8Rng, len: usize, make: impl Fn(f64, f64) -> [f64; 2] + Sync) -> Vec<T> {
     let (start, pairs) = (rng.get_word_pos(), len.div_ceil(2));
-    let mut data = vec![0.0; 2 * pairs];
+    let mut data = vec![T::default(); 2 * pairs];
     data.par_chunks_mut(2 * BLOCK).enumerate().for_each(|(i, numbers)| {
         let mut rng = rng.clone();
         rng.set_word_pos(start + (i * 2 * BLOCK) as u128 * WORDS);
         for pair in numbers.chunks_exact_mut(2) {
             let (u, v) = (rng.random::<f64>(), rng.random::<f64>());
-            pair.copy_from_slice(&make(u, v));
+            pair.copy_from_slice(&make(u, v).map(T::of));
         }
     });
     rng.set_word_pos(start + data.len() as u128 * WORDS);
     data.truncate(len);
     data
+}
+
+/// A type that numbers are drawn in.
+trait Float: Copy + Default + Send {
+    fn of(x: f64) -> Self;
+}
+
+impl Float for f64 {
+    fn of(x: f64) -> f64 {
+        x
+    }
+}
+
+impl Float for f32 {
+    fn of(x: f64) -> f32 {
+        x as f32
+    }
 }
 
 /// Uniform in ±`bound`.
@@ -42,7 +59,7 @@ pub fn uniform(
     let len = count("uniform", shape, DType::F64)?;
     let place = |u: f64| bound * (2.0 * u - 1.0);
     let start = rng.get_word_pos();
-    let data = draw(rng, len, |u, v| [place(u), place(v)]);
+    let data: Vec<f64> = draw(rng, len, |u, v| [place(u), place(v)]);
     rng.set_word_pos(start + len as u128 * WORDS);
     Tensor::from_f64(device, dtype, &data, shape)
 }
@@ -56,13 +73,25 @@ pub fn normal(
     dtype: DType,
 ) -> Result<Tensor> {
     let len = count("normal", shape, DType::F64)?;
-    let data = draw(rng, len, |u, v| {
+    match dtype {
+        DType::F32 => Tensor::from_slice(device, &normals(rng, deviation, len), shape),
+        _ => Tensor::from_f64(device, dtype, &draw(rng, len, box_muller(deviation)), shape),
+    }
+}
+
+/// The same `len` numbers.
+pub fn normals(rng: &mut ChaCha8Rng, deviation: f64, len: usize) -> Vec<f32> {
+    draw(rng, len, box_muller(deviation))
+}
+
+/// Two normal numbers from two uniform ones.
+fn box_muller(deviation: f64) -> impl Fn(f64, f64) -> [f64; 2] + Sync {
+    move |u, v| {
         // 1 − u lies in (0, 1]: the logarithm is finite.
         let radius = deviation * (-2.0 * (1.0 - u).ln()).sqrt();
-        let angle = std::f64::consts::TAU * v;
-        [radius * angle.cos(), radius * angle.sin()]
-    });
-    Tensor::from_f64(device, dtype, &data, shape)
+        let (sine, cosine) = (std::f64::consts::TAU * v).sin_cos();
+        [radius * cosine, radius * sine]
+    }
 }
 
 #[cfg(test)]

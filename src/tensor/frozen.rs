@@ -4,6 +4,10 @@ use super::Tensor;
 use crate::device::{DType, Device, Element};
 use crate::{Error, Result};
 use half::{bf16, f16};
+use rayon::prelude::*;
+
+/// Values that a task rounds one after the other.
+const LEAST: usize = 1 << 16;
 
 impl Tensor {
     /// Frozen f32 weights of `shape` on `device`, in its type for rows of that length, rounded to nearest. Where a
@@ -49,7 +53,11 @@ impl Tensor {
 }
 
 /// The values in a type of 16 bits, where all of them are finite there.
-fn rounded<T: Copy>(values: &[f32], round: fn(f32) -> T, is_finite: fn(T) -> bool) -> Option<Vec<T>> {
-    let halves: Vec<T> = values.iter().map(|&value| round(value)).collect();
-    halves.iter().all(|&half| is_finite(half)).then_some(halves)
+fn rounded<T: Copy + Send + Sync>(
+    values: &[f32],
+    round: fn(f32) -> T,
+    is_finite: fn(T) -> bool,
+) -> Option<Vec<T>> {
+    let halves: Vec<T> = values.par_iter().with_min_len(LEAST).map(|&value| round(value)).collect();
+    halves.par_iter().with_min_len(LEAST).all(|&half| is_finite(half)).then_some(halves)
 }

@@ -205,7 +205,7 @@ fn decoders(device: &Device) -> impl Iterator<Item = Decoder> {
             vocab_size: 31,
             ..DecoderConfig::default()
         };
-        let decoder = Decoder::random(config, 1, device, DType::F32, false).unwrap().as_loaded().unwrap();
+        let decoder = Decoder::random_as_loaded(config, 1, device).unwrap();
         assert_eq!(decoder.layers[0].q.weight.value().dtype(), DType::BF16);
         decoder
     })

@@ -168,10 +168,12 @@ fn a_decoder_loads_its_projections_in_f16_and_merges_adapters_into_them() {
         let other = tempfile::tempdir().unwrap();
         made.save(other.path()).unwrap();
         let loaded = Decoder::load(other.path(), &device, DType::F32).unwrap();
-        for (loaded, made) in loaded.params().iter().zip(made.as_loaded().unwrap().params()) {
-            let [loaded, made] =
-                [&loaded.value(), &made.value()].map(|x| (x.dtype(), x.to_f64_vec().unwrap()));
-            assert!(loaded == made);
+        let drawn = Decoder::random_as_loaded(decoder.config.clone(), 5, &device).unwrap();
+        let made = made.as_loaded().unwrap();
+        for ((loaded, made), drawn) in loaded.params().iter().zip(made.params()).zip(drawn.params()) {
+            let [loaded, made, drawn] =
+                [loaded, &made, &drawn].map(|x| (x.value().dtype(), x.value().to_f64_vec().unwrap()));
+            assert!(loaded == made && loaded == drawn);
         }
         for param in decoder.params() {
             let half = param.name().ends_with("_proj.weight");

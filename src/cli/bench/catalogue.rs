@@ -153,7 +153,7 @@ fn environment(args: &CatalogueBench) -> Result<Environment> {
     let (device, dtype) = (&args.device, DType::F32);
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     Ok(Environment {
-        decoder: Decoder::random(config, 7, device, dtype, false)?.as_loaded()?,
+        decoder: Decoder::random_as_loaded(config, 7, device)?,
         items: Param::frozen(
             "item_tokens",
             init::normal(&mut rng, 0.02, &[args.items, args.hidden], device, dtype)?,

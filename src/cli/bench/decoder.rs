@@ -122,7 +122,7 @@ impl EnvironmentArgs {
         Ok(Environment {
             items: param("item_tokens", &[CATALOGUE, width])?,
             head: param("score.weight", &[width])?,
-            decoder: Decoder::random(config, 7, device, dtype, false)?.as_loaded()?,
+            decoder: Decoder::random_as_loaded(config, 7, device)?,
             prompt: Prompt {
                 root: text(self.prompt),
                 stem: text(self.separator),
