@@ -3,7 +3,7 @@
 //! A kernel is right when its error against the f64 reference is at most twice that of the plain implementation in f32,
 //! the CPU's; a few units in the last place of the largest value are added, since the CPU's error can be 0 by luck, and since it
 //! fuses multiplication and addition where some adapters round twice. Where the exact result is 0 everywhere (a norm of one
-//! element), terms of the inputs' size, 1, cancel: one unit in the last place of that may be left.
+//! element), terms of the inputs' size, 1, cancel: eight units in the last place of that may be left.
 
 use lea::device::{DType, Device};
 use lea::ops::{Op, Saved};
@@ -36,7 +36,7 @@ pub fn expect_near(what: &str, found: &Tensor, plain: &Tensor, want: &Tensor) {
     let [found, plain, want] = [found, plain, want].map(|t| t.to_f64_vec().unwrap());
     let largest = want.iter().fold(0.0f64, |most, x| most.max(x.abs()));
     let unit = f64::from(f32::EPSILON);
-    let cancelled = if largest == 0.0 { unit } else { 0.0 };
+    let cancelled = if largest == 0.0 { 8.0 * unit } else { 0.0 };
     let allowed = 2.0 * error(&plain, &want) + 8.0 * unit * largest + cancelled;
     let error = error(&found, &want);
     assert!(error <= allowed, "{what}: error {error:e}, allowed {allowed:e}");
