@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 const LARGEST: usize = 16_384;
 /// That which is tried first where none is given, and the last.
 const EXTENTS: [usize; 2] = [2048, 8192];
-/// Below it a product tells of the launch more than of the device.
+/// Below it a product or a copy tells of the launch and the wait more than of the device.
 const LONG_ENOUGH: Duration = Duration::from_millis(10);
+/// Copies of one measurement at most.
+const MOST_COPIES: f64 = 64.0;
 /// Measurements where nothing else is measured between them.
 const MEASUREMENTS: usize = 5;
 /// Elements of the copy, beyond what caches hold; on an NVIDIA GPU more.
@@ -27,6 +29,8 @@ pub struct Ceilings {
     a: Tensor,
     b: Tensor,
     copied: Tensor,
+    /// Copies of one measurement, one behind the other.
+    repeated: u32,
     products: Vec<f64>,
     copies: Vec<f64>,
 }
@@ -54,14 +58,20 @@ impl Ceilings {
         }
         let copied = copied(device, extent.unwrap_or(EXTENTS[1]))?;
         timed(device, || scale(&copied, 2.0))?;
-        Ok(Ceilings { a, b, copied, products: Vec::new(), copies: Vec::new() })
+        let one = timed(device, || scale(&copied, 2.0))?.as_secs_f64();
+        let repeated = (LONG_ENOUGH.as_secs_f64() / one).ceil().clamp(1.0, MOST_COPIES) as u32;
+        Ok(Ceilings { a, b, copied, repeated, products: Vec::new(), copies: Vec::new() })
     }
 
     /// Takes one more measurement of each.
     pub fn measure(&mut self) -> Result<()> {
         let device = self.a.device();
         self.products.push(timed(device, || matmul(&self.a, &self.b, false, true))?.as_secs_f64());
-        self.copies.push(timed(device, || scale(&self.copied, 2.0))?.as_secs_f64());
+        let copies = timed(device, || {
+            (1..self.repeated).try_for_each(|_| scale(&self.copied, 2.0).map(drop))?;
+            scale(&self.copied, 2.0)
+        })?;
+        self.copies.push(copies.as_secs_f64() / f64::from(self.repeated));
         Ok(())
     }
 
