@@ -122,6 +122,21 @@ fn labelling_takes_smaller_packs_where_memory_is_short() {
     assert!(!workshop.path("none").exists());
 }
 
+#[test]
+fn a_gpu_with_too_little_shared_memory_for_a_kernel_says_so() {
+    let Some(driver) = stand_in("little shared memory") else { return };
+    let wide =
+        ["bench", "attention", "--history", "4", "--actions", "2", "--heads", "1", "--head-dim", "256"];
+    let timing =
+        ["--device", "cuda", "--samples", "1", "--warm-up", "0", "--sample-ms", "0", "--ceiling", "8"];
+    let args = [&wide[..], &timing].concat();
+    // That of compute capability 8.6 and 8.9.
+    let told = refused(with_driver(&driver, &args).env("CUDA_HOST_SHARED", "101376"));
+    assert!(told.contains("shared memory a block") && told.contains("has 101376"), "{told}");
+    assert!(told.contains("another --device"), "{told}");
+    printed(&mut with_driver(&driver, &args));
+}
+
 /// The doctor's line on CUDA, and its JSON.
 fn doctor(driver: &Path, environment: &[(&str, &str)]) -> (String, Value) {
     let text = printed(with_driver(driver, &["doctor"]).envs(environment.iter().copied()));

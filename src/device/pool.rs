@@ -5,7 +5,8 @@ use crate::error::told_bytes;
 use std::collections::BTreeMap;
 
 /// What to do where an op finds no memory.
-pub(super) const REMEDY: &str = "take a smaller pack (--pack-tokens) or batch, or another --device";
+pub(super) const REMEDY: &str =
+    "take smaller packs or batches (the command's --help names the flag) or another --device";
 
 /// Free memory by size and number, as handles `M`, and a count of all that was made.
 #[derive(Debug)]

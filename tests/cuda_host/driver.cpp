@@ -146,7 +146,7 @@ int cuDeviceGetAttribute(int* value, int attribute, int device) {
         case 75: *value = capability(device).major; return OK;
         case 76: *value = capability(device).minor; return OK;
         case 16: *value = 2; return OK;            // multiprocessors
-        case 97: *value = 227 << 10; return OK;    // shared memory a block may ask for
+        case 97: *value = (int)setting("CUDA_HOST_SHARED", 227 << 10); return OK;  // shared memory a block may ask for
         default: *value = 0; return OK;
     }
 }

@@ -196,6 +196,15 @@ impl Cuda {
             let problem = format!("a grid of {:?} blocks is more than {self} takes", launch.grid);
             return Err(Error::shape(launch.file, problem));
         }
+        let shared = self.description().shared_memory;
+        if launch.shared > shared {
+            let problem = format!(
+                "{} needs {} bytes of shared memory a block and {self} has {shared}: wide heads need an A100, an H100 or a \
+                 later one of their kind; run it on another --device",
+                launch.kernel, launch.shared
+            );
+            return Err(Error::shape(launch.file, problem));
+        }
         let mut words: Vec<u64> = launch
             .args
             .iter()
