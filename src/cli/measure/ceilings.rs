@@ -125,7 +125,12 @@ fn factors(device: &Device, frozen: bool, side: usize) -> Result<[Tensor; 2]> {
         true => Tensor::frozen(device, &b, &shape)?,
         false => Tensor::from_slice(device, &b, &shape)?,
     };
-    Ok([Tensor::from_slice(device, &a, &shape)?, b])
+    // As the work has it: rows that nothing but products read come in the type to which these round them.
+    let a = match device.factor_type(b.dtype()) {
+        DType::F32 => Tensor::from_slice(device, &a, &shape)?,
+        _ => Tensor::frozen(device, &a, &shape)?,
+    };
+    Ok([a, b])
 }
 
 /// What is copied: as much as 16 factors of `extent` at most, and less where the device has no room for as much.
