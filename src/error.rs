@@ -68,7 +68,7 @@ pub enum Error {
         /// What to do about it.
         remedy: String,
     },
-    /// The device went away: its driver was reset, or the machine took it.
+    /// The device went away: its driver was reset or ran out of memory amid the work, or the machine took it.
     #[error("device {device} was lost{}; {}", lost_reason(why), lost_remedy(*resumable))]
     DeviceLost {
         /// Name of the device.

@@ -67,6 +67,80 @@ fn a_lost_device_says_so_for_good_and_its_adapter_opens_again() {
     }
 }
 
+fn expect_out_of_memory_for_good<T: std::fmt::Debug>(found: lea::Result<T>) {
+    match found {
+        Err(error @ Error::DeviceLost { .. }) => {
+            let message = error.to_string();
+            assert!(message.contains("ran out of memory") && message.contains("--pack-tokens"), "{message}");
+        }
+        other => panic!("expected a lost device, found {other:?}"),
+    }
+}
+
+/// `work` of a thread of its own.
+fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(work).join().unwrap())
+}
+
+#[test]
+fn a_write_without_memory_is_an_error_to_every_thread_for_good() {
+    for gpu in own_devices("a write without memory") {
+        let device = Device::WebGpu(gpu.clone());
+        let x = to(&device, DType::F32, &random(&[300, 7], 1));
+        gpu.fail_write_after(1);
+        Tensor::from_slice(&device, &[1f32], &[1]).unwrap();
+        expect_out_of_memory_for_good(elsewhere(|| Tensor::from_slice(&device, &[1f32], &[1])));
+        // Whichever thread hears of it first, and however often.
+        for _ in 0..2 {
+            expect_out_of_memory_for_good(twice(&x));
+            expect_out_of_memory_for_good(elsewhere(|| device.synchronize()));
+            expect_out_of_memory_for_good(x.to_vec::<f32>());
+            expect_out_of_memory_for_good(elsewhere(|| Tensor::zeros(&device, DType::F32, &[7])));
+        }
+        assert!(gpu.is_lost(), "so that its adapter is opened again");
+    }
+}
+
+#[test]
+fn a_recording_without_its_parameters_is_not_handed_over() {
+    for gpu in own_devices("a recording without its parameters") {
+        let device = Device::WebGpu(gpu.clone());
+        let x = to(&device, DType::F32, &random(&[300, 7], 1));
+        twice(&x).unwrap().to_vec::<f32>().unwrap();
+        let [own, others] = [twice(&x).unwrap(), elsewhere(|| twice(&x)).unwrap()];
+        let before = gpu.counters();
+        gpu.fail_write_after(0);
+        expect_out_of_memory_for_good(elsewhere(|| others.to_vec::<f32>()));
+        assert_eq!(gpu.counters().since(before).submits, 0, "{gpu}");
+        expect_out_of_memory_for_good(own.to_vec::<f32>());
+        expect_out_of_memory_for_good(others.to_vec::<f32>());
+    }
+}
+
+#[test]
+fn a_buffer_that_the_driver_has_no_memory_for_is_its_own_thread_s_error_and_the_device_goes_on() {
+    for gpu in own_devices("a refused buffer") {
+        let device = Device::WebGpu(gpu.clone());
+        let x = to(&device, DType::F32, &random(&[300, 7], 1));
+        let want = twice(&x).unwrap().to_vec::<f32>().unwrap();
+        let held = gpu.memory_held();
+        // One refusal empties the pool, and the next try gets the memory.
+        gpu.refuse_buffers(1);
+        drop(Tensor::zeros(&device, DType::F32, &[100_000]).unwrap());
+        gpu.refuse_buffers(2);
+        let error = elsewhere(|| Tensor::zeros(&device, DType::F32, &[900_000])).unwrap_err();
+        assert!(matches!(error, Error::DeviceMemory { needed: Some(3_600_000..), .. }), "{error}");
+        assert!(error.to_string().contains("the driver has no more"), "{error}");
+        let y = twice(&x).unwrap();
+        gpu.refuse_buffers(1);
+        let error = elsewhere(|| y.to_vec::<f32>()).unwrap_err();
+        assert!(matches!(error, Error::DeviceMemory { .. }), "{error}");
+        assert!(error.to_string().contains("what the host reads needs 8.4 kB"), "{error}");
+        assert_eq!(y.to_vec::<f32>().unwrap(), want);
+        assert!(!gpu.is_lost() && gpu.memory_held() <= held + (1 << 20), "{gpu}");
+    }
+}
+
 const PROMPT: (usize, usize, usize) = (3, 2, 1);
 
 fn environment(gpu: &Gpu) -> Environment {

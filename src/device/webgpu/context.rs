@@ -265,7 +265,7 @@ impl Gpu {
         }
         let whole = bytes.len() & !3;
         for (part, bytes) in bytes[..whole].chunks(UPLOAD_BYTES).enumerate() {
-            self.0.queue.write_buffer(&to.buffer, (part * UPLOAD_BYTES) as u64, bytes);
+            self.write(&to.buffer, (part * UPLOAD_BYTES) as u64, bytes);
             let waiting =
                 self.0.uploaded.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
             if waiting >= UPLOAD_BYTES as u64 {
@@ -277,7 +277,7 @@ impl Gpu {
         if whole < bytes.len() {
             let mut last = [0; 4];
             last[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
-            self.0.queue.write_buffer(&to.buffer, whole as u64, &last);
+            self.write(&to.buffer, whole as u64, &last);
         }
         self.check()
     }
@@ -312,12 +312,10 @@ impl Gpu {
         }
         // Copies start and end at multiples of 4.
         let (start, end) = (offset & !3, (offset + bytes).next_multiple_of(4));
-        let staging = self.0.device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: end - start,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let staging = self
+            .driver_buffer(end - start, usage)
+            .ok_or_else(|| self.shortage("what the host reads", end - start))?;
         self.check()?;
         {
             let mut recorder = lock(&self.0.recorder);

@@ -126,12 +126,15 @@ impl Recorder {
         self.pass = None;
         let Some(encoder) = self.encoder.take() else { return };
         if !self.params.is_empty() {
-            gpu.0.queue.write_buffer(&self.uniforms, 0, &self.params);
+            gpu.write(&self.uniforms, 0, &self.params);
         }
-        gpu.0.queue.submit([encoder.finish()]);
+        // Kernels must not run on the parameters of other launches: nothing else keeps them inside their bindings.
+        if !gpu.0.fault.is_lost() {
+            gpu.0.queue.submit([encoder.finish()]);
+            self.counters.submits += 1;
+        }
         self.params.clear();
         self.work = 0;
-        self.counters.submits += 1;
         gpu.0.recording.fetch_add(1, Ordering::Relaxed);
         // Frees what finished. A fault is told by the next call that checks.
         let _ = gpu.poll(wgpu::PollType::Poll);

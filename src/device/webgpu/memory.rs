@@ -42,7 +42,7 @@ impl Gpu {
     }
 
     /// `what` needs `bytes` that are not to be had.
-    fn shortage(&self, what: &str, bytes: u64) -> Error {
+    pub(super) fn shortage(&self, what: &str, bytes: u64) -> Error {
         self.pool().shortage(self, what, bytes, "the driver has no more")
     }
 
@@ -81,14 +81,10 @@ impl Gpu {
             return None;
         }
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let scope = self.0.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let description =
-            wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false };
-        let buffer = self.0.device.create_buffer(&description);
-        if pollster::block_on(scope.pop()).is_some() {
+        let Some(buffer) = self.driver_buffer(bytes, usage) else {
             self.pool().release(bytes);
             return None;
-        }
+        };
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         Some(Raw { buffer, id, used_in: 0 })
     }
