@@ -50,6 +50,7 @@ fn the_doctor_lists_adapters_and_has_a_clear_line_where_there_is_none() {
     assert!(found["cpu"].as_str().is_some_and(|name| !name.is_empty()));
     let adapters = adapter::list();
     assert_eq!(found["webgpu"].as_array().unwrap().len(), adapters.len());
+    assert_eq!(found["no_webgpu"].is_null(), !adapters.is_empty(), "{found}");
     for (told, is) in found["webgpu"].as_array().unwrap().iter().zip(&adapters) {
         assert_eq!(told["name"], is.info.name);
         assert_eq!(told["limits"]["binding_bytes"], is.limits.max_storage_buffer_binding_size);
@@ -58,6 +59,10 @@ fn the_doctor_lists_adapters_and_has_a_clear_line_where_there_is_none() {
         // Every tier is in use, below the one in use, to be asked for, or told to be missing with what it needs.
         let has_halves = told["features"]["f16"] == true && told["features"]["subgroups"] == true;
         assert_eq!(told["tiers_on_request"].as_array().unwrap().iter().any(|tier| tier == "f16"), has_halves);
+        let unused = told["unused_features"].as_array().unwrap();
+        assert!(unused.iter().all(|one| told["features"][one["feature"].as_str().unwrap()].is_boolean()));
+        assert!(unused.iter().any(|one| one["feature"] == "cooperative_matrix"
+            && one["reason"].as_str().unwrap().contains("no tier uses it")));
         let missing = told["missing_tiers"].as_array().unwrap();
         let halves = missing.iter().find(|tier| tier["tier"] == "f16");
         assert_eq!(halves.is_none(), has_halves, "{told}");
@@ -70,14 +75,21 @@ fn the_doctor_lists_adapters_and_has_a_clear_line_where_there_is_none() {
         assert_eq!(found["auto"], "cpu", "software is never taken by itself");
     }
     if cfg!(target_os = "linux") {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lea"));
-        for name in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
-            command.env(name, "/nowhere.json");
-        }
-        let output = command.arg("doctor").output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.contains("webgpu     no adapter:"), "{text}");
-        assert!(text.contains("/nowhere.json"), "{text}");
+        let doctor = |args: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_lea"));
+            for name in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
+                command.env(name, "/nowhere.json");
+            }
+            let output = command.arg("doctor").args(args).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let text = doctor(&[]);
+        let line = text.lines().find_map(|line| line.strip_prefix("webgpu     no adapter: ")).unwrap();
+        assert!(line.contains("/nowhere.json"), "{text}");
+        let none: Value = serde_json::from_str(&doctor(&["--json"])).unwrap();
+        assert_eq!(none["no_webgpu"], line, "{none}");
+        assert_eq!(none["webgpu"], serde_json::json!([]));
         if found["cuda"].as_array().unwrap().is_empty() {
             assert!(text.contains("--device auto takes cpu"), "{text}");
         }

@@ -24,6 +24,9 @@ pub fn run(args: DoctorCommand) -> Result<()> {
         false => Ok(found),
     });
     let chosen = choice(gpus.as_deref().unwrap_or_default(), &adapters);
+    let no_webgpu = adapters
+        .is_empty()
+        .then(|| format!("{} (mesa-vulkan-drivers has a driver that needs no GPU)", adapter::why_none()));
     if args.json {
         let adapters: Vec<Value> = adapters.iter().map(to_json).collect();
         let why = gpus.as_ref().err();
@@ -33,6 +36,7 @@ pub fn run(args: DoctorCommand) -> Result<()> {
             "cuda": gpus,
             "no_cuda": why,
             "webgpu": adapters,
+            "no_webgpu": no_webgpu,
             "auto": chosen,
         }));
     }
@@ -44,11 +48,8 @@ pub fn run(args: DoctorCommand) -> Result<()> {
     for found in &adapters {
         describe(found)?;
     }
-    if adapters.is_empty() {
-        output::line(format_args!(
-            "webgpu     no adapter: {} (mesa-vulkan-drivers has a driver that needs no GPU)",
-            adapter::why_none()
-        ))?;
+    if let Some(why) = no_webgpu {
+        output::line(format_args!("webgpu     no adapter: {why}"))?;
     }
     output::line(format_args!("--device auto takes {chosen}"))
 }
@@ -107,13 +108,16 @@ fn limits(found: &adapter::Description) -> [(&'static str, u64); 6] {
     ]
 }
 
-/// Features that tiers ask for, and whether it has them.
+/// A feature that makes no tier, and why.
+const UNUSED: (&str, &str) = ("cooperative_matrix", "no tier uses it: there is no kernel for it");
+
+/// Features of which tiers are made, and [`UNUSED`], and whether it has them.
 fn features(found: &adapter::Description) -> [(&'static str, bool); 3] {
     let has = |feature| found.features.contains(feature);
     [
         ("subgroups", has(wgpu::Features::SUBGROUP)),
         ("f16", has(wgpu::Features::SHADER_F16)),
-        ("cooperative_matrix", has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)),
+        (UNUSED.0, has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)),
     ]
 }
 
@@ -137,7 +141,7 @@ fn describe(found: &adapter::Description) -> Result<()> {
         .iter()
         .map(|(name, has)| format!("{name} {}", if *has { "yes" } else { "no" }))
         .collect();
-    output::line(format_args!("           {}", features.join(", ")))?;
+    output::line(format_args!("           {} ({})", features.join(", "), UNUSED.1))?;
     if let Some(why) = found.unusable() {
         return output::line(format_args!("           cannot be used: {why}"));
     }
@@ -170,6 +174,7 @@ fn to_json(found: &adapter::Description) -> Value {
         "driver": format!("{} {}", found.info.driver, found.info.driver_info),
         "limits": limits(found).into_iter().map(|(name, value)| (name.into(), value.into())).collect::<serde_json::Map<_, _>>(),
         "features": features(found).into_iter().map(|(name, has)| (name.into(), has.into())).collect::<serde_json::Map<_, _>>(),
+        "unused_features": [{"feature": UNUSED.0, "reason": UNUSED.1}],
         "tier": tier(found).map_or(Value::Null, |tier| tier.to_string().into()),
         "tiers_on_request": found.tiers_on_request().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "missing_tiers": missing,
