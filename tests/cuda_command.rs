@@ -134,7 +134,10 @@ fn a_gpu_with_too_little_shared_memory_for_a_kernel_says_so() {
     let told = refused(with_driver(&driver, &args).env("CUDA_HOST_SHARED", "101376"));
     assert!(told.contains("shared memory a block") && told.contains("has 101376"), "{told}");
     assert!(told.contains("another --device"), "{told}");
-    printed(&mut with_driver(&driver, &args));
+    let told = printed(with_driver(&driver, &args).arg("--json"));
+    let record: Value = serde_json::from_str(told.trim()).unwrap_or_else(|e| panic!("{e}: {told}"));
+    // Its queries, keys, values and outputs at the least.
+    assert!(record["device_mb"].as_f64() > record["bytes"].as_f64().map(|bytes| bytes / 1e6), "{record}");
 }
 
 /// The doctor's line on CUDA, and its JSON.

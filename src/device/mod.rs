@@ -147,6 +147,15 @@ impl Device {
         }
     }
 
+    /// Bytes of its tensors, those that wait for reuse included; `None` where they are the process's own memory.
+    pub fn memory_held(&self) -> Option<u64> {
+        match self {
+            Device::Cpu => None,
+            Device::Cuda(cuda) => Some(cuda.memory_held()),
+            Device::WebGpu(gpu) => Some(gpu.memory_held()),
+        }
+    }
+
     /// What was launched on it so far; `None` where kernels are plain calls.
     pub fn launches(&self) -> Option<webgpu::Counters> {
         match self {

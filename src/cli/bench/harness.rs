@@ -88,7 +88,7 @@ impl Timing {
             Ok(start.elapsed().as_secs_f64() / times.max(1) as f64)
         };
         let (_, counted) = profile::record(device, || runs(1))?;
-        let peak_rss_mb = peak_rss_mb();
+        let (peak_rss_mb, held) = (peak_rss_mb(), device.memory_held());
         runs(self.warm_up)?;
         // A run that is short in itself is measured once more, by many.
         let once = if self.sample_ms > 0.0 { runs(1)? } else { f64::INFINITY };
@@ -111,7 +111,11 @@ impl Timing {
             ceiling: ceilings.told(),
             peak_rss_mb,
         };
-        Ok(Record::new(case.bench, (case.settings, case.inputs, case.unit), device, samples))
+        let record = Record::new(case.bench, (case.settings, case.inputs, case.unit), device, samples);
+        Ok(match held {
+            None => record,
+            Some(bytes) => record.with("device_mb", bytes as f64 / 1e6),
+        })
     }
 }
 
