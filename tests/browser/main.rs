@@ -6,7 +6,8 @@ mod skip;
 
 use lea::device::webgpu::adapter::{self, Pretence};
 use lea::device::webgpu::{Tier, Traced};
-use lea::device::{AttentionIndex, DType, Device};
+use lea::device::{DType, Device};
+use lea::ops::forest_attention::{AttentionIndex, RowRanges};
 use lea::ops::{ForestAttention, Matmul, NormScore, Op};
 use lea::tensor::Tensor;
 use rand::{RngExt, SeedableRng};
@@ -46,15 +47,38 @@ fn case<O: Op>(name: &str, device: &Device, make: impl Fn() -> O, shapes: &[&[us
     Case { name: format!("{name}, {}", launch.entry), launch, want }
 }
 
+/// Two trees under a root of three rows: a trunk, stems that branch off it amid and at its end, and leaves of one row and
+/// of several.
+fn forest() -> AttentionIndex {
+    let (root, none) = ((0, 3), (0, 0));
+    let mut rows: Vec<RowRanges> = (1..=3).map(|end| RowRanges([(0, end), none, none, none])).collect();
+    for length in [20u32, 5] {
+        let trunk = rows.len() as u32;
+        rows.extend((1..=length).map(|end| RowRanges([root, (trunk, trunk + end), none, none])));
+        for seen in [length / 2, length] {
+            let (seen, stem) = ((trunk, trunk + seen), rows.len() as u32);
+            rows.extend((1..=2).map(|end| RowRanges([root, seen, (stem, stem + end), none])));
+            for length in [1u32, 4, 1] {
+                let leaf = rows.len() as u32;
+                let own = |end| RowRanges([root, seen, (stem, stem + 2), (leaf, leaf + end)]);
+                rows.extend((1..=length).map(own));
+            }
+        }
+    }
+    let keys = rows.len();
+    AttentionIndex::new(rows, keys).unwrap()
+}
+
 fn cases(device: &Device) -> Vec<Case> {
     let matmul = || Matmul { transpose_a: false, transpose_b: true };
-    let index = Arc::new(AttentionIndex::causal(&[7, 1, 20]).unwrap());
+    let index = Arc::new(forest());
+    let rows = index.rows();
     let attention = || ForestAttention::new(index.clone(), 4, 2, 16, 0.25);
     vec![
         case("matmul", device, matmul, &[&[37, 19], &[45, 19]]),
         // More than a tile of hardware's kernel for large products.
         case("matmul of tiles", device, matmul, &[&[137, 19], &[145, 19]]),
-        case("forest attention", device, attention, &[&[28, 64], &[28, 32], &[28, 32]]),
+        case("forest attention", device, attention, &[&[rows, 64], &[rows, 32], &[rows, 32]]),
         case("reward scoring", device, || NormScore::new(1e-5), &[&[33, 48], &[48], &[48]]),
     ]
 }
@@ -164,7 +188,9 @@ fn a_browser_computes_what_the_cpu_computes() {
         return skip::skipped(why);
     }
     assert!(message["error"].is_null(), "{}", message["error"]);
-    for (case, result) in cases.iter().zip(message["results"].as_array().unwrap()) {
+    let results = message["results"].as_array().unwrap();
+    assert_eq!(results.len(), cases.len(), "every launch has its results");
+    for (case, result) in cases.iter().zip(results) {
         let words = result[0].as_array().unwrap().iter().map(|w| w.as_u64().unwrap() as u32);
         let found: Vec<f64> = words.map(|w| f64::from(f32::from_bits(w))).take(case.want.len()).collect();
         assert_eq!(found.len(), case.want.len(), "{}", case.name);

@@ -157,6 +157,31 @@ fn look_ups() {
     parity("gather_dot", make, &[x.clone(), random(&[ROWS, COLUMNS], 2), random(&[ROWS], 3)]);
 }
 
+/// More choices than a binding holds, with a bias and without one.
+#[test]
+fn dots_with_many_choices() {
+    let (n, k, v) = (3_001, 100, 50);
+    assert!((4 * n * k) as u64 > BINDING);
+    let inputs = [random(&[n, 5], 1), random(&[v, 5], 2), random(&[v], 3)];
+    // The gradient of x alone: that of the table needs all places of a row at once.
+    let needs = [true, false, false];
+    for count in [2, 3] {
+        let on = |device: &Device, dtype| {
+            let inputs: Vec<Tensor> = inputs[..count].iter().map(|x| to(device, dtype, x)).collect();
+            let (y, grads) =
+                super::run(&mut GatherDot::new(ids(device, &[n, k], v)), &inputs, &needs[..count]);
+            [y, grads[0].clone().unwrap()]
+        };
+        let (want, plain) = (on(&Device::Cpu, DType::F64), on(&Device::Cpu, DType::F32));
+        for device in devices("dots with many choices") {
+            let found = on(&device, DType::F32);
+            for ((found, plain), want) in found.iter().zip(&plain).zip(&want) {
+                super::expect_near(&format!("gather_dot of {count} inputs"), found, plain, want);
+            }
+        }
+    }
+}
+
 #[test]
 fn losses_over_rows_of_scores() {
     let x = random(&[701, 450], 1);

@@ -59,6 +59,7 @@ pub fn forward(of: Choice, bias: Option<View>, y: ViewMut) -> Result<()> {
     let (x_part, table_part) = of.part_rows()?;
     for row in (0..n).step_by(x_part) {
         let rows = x_part.min(n - row);
+        let ids = of.ids.part(row * k, rows * k);
         for first in (0..v).step_by(table_part) {
             let count = table_part.min(v - first);
             of.x.gpu().launch(&Launch {
@@ -69,8 +70,8 @@ pub fn forward(of: Choice, bias: Option<View>, y: ViewMut) -> Result<()> {
                 reads: &[
                     of.x.part(row * d, rows * d),
                     of.table.part(first * d, count * d),
-                    bias.unwrap_or(of.ids),
-                    of.ids.part(row * k, rows * k),
+                    bias.unwrap_or(ids),
+                    ids,
                 ],
                 writes: &[y.part(row * k, rows * k)],
                 groups: grid((rows * k * SHARE).div_ceil(LANES.1 as usize)),
