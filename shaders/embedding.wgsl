@@ -10,7 +10,7 @@ struct Params {
     // First row of the part, counted over all tables, and its rows.
     first: u32,
     count: u32,
-    // gather: position of the first id; rows of all tables; NaN, for ids beyond them. scatter: see below.
+    // gather: none; rows of all tables; NaN, for ids beyond them. scatter: see below.
     offset: u32,
     total: u32,
     nan: f32,
@@ -18,7 +18,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 
-@group(0) @binding(1) var<storage, read> ids: array<u32>; // [offset + n or more]
+@group(0) @binding(1) var<storage, read> ids: array<u32>; // [n]
 @group(0) @binding(2) var<storage, read> table: array<f32>; // [count, d]
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // [n, d]
 
@@ -33,7 +33,7 @@ fn gather(
         return;
     }
     let row = i / params.d;
-    let id = ids[params.offset + row];
+    let id = ids[row];
     if id >= params.total {
         // Only ids that another kernel made can be beyond: the host has checked its own.
         y[i] = params.nan;

@@ -157,6 +157,21 @@ fn look_ups() {
     parity("gather_dot", make, &[x.clone(), random(&[ROWS, COLUMNS], 2), random(&[ROWS], 3)]);
 }
 
+/// More ids than a binding holds: forward alone, for the gradient needs all places of a row at once.
+#[test]
+fn rows_of_many_ids() {
+    let (n, x) = (300_007, random(&[50, 3], 1));
+    assert!((4 * n) as u64 > BINDING);
+    let on = |device: &Device| {
+        let x = to(device, DType::F32, &x);
+        Embedding::new(ids(device, &[n], 50)).forward(&[&x], false).unwrap().to_vec::<f32>().unwrap()
+    };
+    let want = on(&Device::Cpu);
+    for device in devices("rows of many ids") {
+        assert!(on(&device) == want, "{}", device.describe());
+    }
+}
+
 /// More choices than a binding holds, with a bias and without one.
 #[test]
 fn dots_with_many_choices() {

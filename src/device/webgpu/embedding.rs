@@ -22,14 +22,14 @@ pub fn gather(ids: View, tables: &[View], d: usize, y: ViewMut) -> Result<()> {
             let table_part = gpu.rows_per_part(v, d)?;
             for first in (0..v).step_by(table_part) {
                 let count = table_part.min(v - first);
-                let words = [n, d, before + first, count, offset, total].map(|x| x as u32);
-                let [n32, d32, first32, count32, offset32, total32] = words;
+                let [n32, d32, first32, count32, total32] =
+                    [n, d, before + first, count, total].map(|x| x as u32);
                 gpu.launch(&Launch {
                     shader: &SHADER,
                     entry: "gather",
                     defines: &[],
-                    params: &[n32, d32, first32, count32, offset32, total32, f32::NAN.to_bits()],
-                    reads: &[ids, table.part(first * d, count * d)],
+                    params: &[n32, d32, first32, count32, 0, total32, f32::NAN.to_bits()],
+                    reads: &[ids.part(offset, n), table.part(first * d, count * d)],
                     writes: &[y.part(offset * d, n * d)],
                     groups: grid((n * d).div_ceil(LANES.1 as usize)),
                     work: (n * d) as u64,

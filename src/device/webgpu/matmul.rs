@@ -31,7 +31,7 @@ pub(super) static SUBGROUP_SHADER: Shader =
 /// Most floating-point operations of one dispatch, whatever the shape: some tenths of a second on the slowest software
 /// adapters.
 const MOST_WORK: usize = 1 << 31;
-/// The same of hardware: less than a tenth of a second on the slowest GPUs, more than a millisecond on the fastest.
+/// The same of hardware: 86 ms at 200 GFLOP/s, 0.9 ms at 20 TFLOP/s.
 const MOST_WORK_OF_HARDWARE: usize = 1 << 34;
 /// Large tiles that keep a GPU busy, and those of tests, which see them nowhere else.
 const MANY_TILES: [usize; 2] = [128, 2];
