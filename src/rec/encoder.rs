@@ -11,7 +11,8 @@ use crate::autograd::{Param, Var};
 
 /// A causal encoder: a row depends on its own and earlier rows of its sequence only, and not on other sequences.
 pub trait Encoder: Send + Sync {
-    /// Hidden vectors `[rows, width]` of the item embeddings `x: [rows, width]`, rows as in `layout`.
+    /// Hidden vectors of the item embeddings `x: [rows, width]`, rows as in `layout`: `[rows, width]`, or of the rows that it lets
+    /// leave.
     fn encode(&self, x: Var, layout: &Layout, noise: &Noise) -> Result<Var>;
 
     /// Its parameters, in a fixed order.

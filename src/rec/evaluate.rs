@@ -6,7 +6,6 @@ use super::network::Network;
 use super::noise::Noise;
 use crate::autograd::{Var, no_grad};
 use crate::data::{Dataset, Part, Split};
-use crate::ops::embedding::gather_rows;
 use crate::tensor::Tensor;
 use crate::{Result, interrupt};
 
@@ -104,9 +103,8 @@ pub fn evaluate(network: &Network, steps: &EvalSteps) -> Result<Ranking> {
 fn hidden(network: &Network, lengths: &[usize], items: &[u32], rows: &[u32]) -> Result<Tensor> {
     let (device, _) = network.home();
     no_grad(|| {
-        let layout = Layout::new(&device, lengths)?;
-        let h = network.hidden(&Tensor::from_ids(&device, items)?, &layout, &Noise::none())?;
-        gather_rows(h.value(), &Tensor::from_ids(&device, rows)?)
+        let layout = Layout::new(&device, lengths)?.reading(rows)?;
+        Ok(network.hidden(&Tensor::from_ids(&device, items)?, &layout, &Noise::none())?.into_value())
     })
 }
 
@@ -136,6 +134,8 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::{DType, Device};
+    use crate::rec::config::{EncoderKind, RecConfig};
 
     #[test]
     fn every_step_reads_exactly_the_last_items() {
@@ -156,6 +156,37 @@ mod tests {
             let start = starts.iter().rev().find(|&&start| start <= row).unwrap();
             assert_eq!(row - start + 1, 10.min(t as usize + 1));
         }
+    }
+
+    #[test]
+    fn rows_that_are_read_have_the_bits_that_they_have_among_all() {
+        let lengths = [7, 1, 12, 40];
+        let items: Vec<u32> = (0..60).map(|i| i * 7 % 30).collect();
+        for encoder in [EncoderKind::SasRec, EncoderKind::Gru4Rec] {
+            let config =
+                RecConfig { encoder, width: 16, heads: 2, blocks: 2, history: 40, ..RecConfig::default() };
+            let network = Network::new(&config, 30, 0, (&Device::Cpu, DType::F32), 3).unwrap();
+            let ids = Tensor::from_ids(&Device::Cpu, &items).unwrap();
+            let of = |rows: Option<&[u32]>| {
+                let mut layout = Layout::new(&Device::Cpu, &lengths).unwrap();
+                if let Some(rows) = rows {
+                    layout = layout.reading(rows).unwrap();
+                }
+                let h = no_grad(|| network.hidden(&ids, &layout, &Noise::none())).unwrap();
+                h.value().to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            let all = of(None);
+            assert_eq!(of(Some(&(0..60).collect::<Vec<u32>>())), all);
+            for rows in [&[6, 7, 19, 59][..], &[59, 0, 0, 8], &[20], &[]] {
+                let want: Vec<u32> =
+                    rows.iter().flat_map(|&row| &all[row as usize * 16..][..16]).copied().collect();
+                assert_eq!(of(Some(rows)), want, "{encoder:?} {rows:?}");
+            }
+        }
+        let layout = Layout::new(&Device::Cpu, &lengths).unwrap();
+        assert!(
+            layout.reading(&[60]).err().unwrap().to_string().contains("row 60 is to be read, there are 60")
+        );
     }
 
     #[test]

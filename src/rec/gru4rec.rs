@@ -12,7 +12,7 @@ use super::layout::Layout;
 use super::noise::Noise;
 use crate::Result;
 use crate::autograd::{Param, Var, apply};
-use crate::ops::{Gru, Linear};
+use crate::ops::{Embedding, Gru, Linear};
 
 /// The encoder.
 pub struct Gru4Rec {
@@ -59,6 +59,10 @@ impl Encoder for Gru4Rec {
             let hidden = [layer.hidden_weight.var(), layer.hidden_bias.var()];
             x = apply(Gru::new(layout.sequences()?), &[&gates, &hidden[0], &hidden[1]])?;
         }
+        let x = match layout.read() {
+            Some(read) => apply(Embedding::new(read.rows.clone()), &[&x])?,
+            None => x,
+        };
         self.norm.forward(&x)
     }
 

@@ -1,9 +1,9 @@
 //! Packed rows as the encoders see them: causal sequences one after another, without padding.
 
-use crate::Result;
 use crate::device::{AttentionIndex, Device};
 use crate::ops::SequenceLayout;
 use crate::tensor::Tensor;
+use crate::{Error, Result};
 use std::sync::{Arc, OnceLock};
 
 /// Rows of packed sequences. What only one kind of encoder needs is built when it asks.
@@ -12,6 +12,15 @@ pub struct Layout {
     positions: Tensor,
     attention: OnceLock<Arc<AttentionIndex>>,
     sequences: OnceLock<Arc<SequenceLayout>>,
+    read: Option<Read>,
+}
+
+/// Rows that leave an encoder.
+pub struct Read {
+    /// Their numbers, u32 `[read]`.
+    pub rows: Tensor,
+    on_host: Vec<u32>,
+    attention: OnceLock<Arc<AttentionIndex>>,
 }
 
 impl Layout {
@@ -23,7 +32,42 @@ impl Layout {
             positions: Tensor::from_ids(device, &positions)?,
             attention: OnceLock::new(),
             sequences: OnceLock::new(),
+            read: None,
         })
+    }
+
+    /// Only `rows`, in this order, leave the encoder: the last layers need not run for others.
+    ///
+    /// # Errors
+    /// A row beyond the last.
+    pub fn reading(mut self, rows: &[u32]) -> Result<Self> {
+        let all = self.positions.len();
+        if let Some(row) = rows.iter().find(|&&row| row as usize >= all) {
+            return Err(Error::shape("layout", format!("row {row} is to be read, there are {all}")));
+        }
+        // Where all leave as they are, there is nothing to choose.
+        if !rows.iter().copied().eq(0..all as u32) {
+            let on_device = Tensor::from_ids(self.positions.device(), rows)?;
+            let attention = OnceLock::new();
+            self.read = Some(Read { rows: on_device, on_host: rows.to_vec(), attention });
+        }
+        Ok(self)
+    }
+
+    /// The rows that leave, unless all do.
+    pub fn read(&self) -> Option<&Read> {
+        self.read.as_ref()
+    }
+
+    /// Attention of the rows that leave to all that they see.
+    pub fn attention_of_read(&self, read: &Read) -> Result<Arc<AttentionIndex>> {
+        if let Some(index) = read.attention.get() {
+            return Ok(index.clone());
+        }
+        let all = self.attention()?;
+        let ranges = read.on_host.iter().map(|&row| all.ranges()[row as usize]).collect();
+        let index = Arc::new(AttentionIndex::new(ranges, all.keys())?);
+        Ok(read.attention.get_or_init(|| index).clone())
     }
 
     /// Length of every sequence.

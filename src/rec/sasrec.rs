@@ -5,7 +5,7 @@ use super::config::RecConfig;
 use super::encoder::Encoder;
 use super::init::Init;
 use super::layers::{Norm, linear};
-use super::layout::Layout;
+use super::layout::{Layout, Read};
 use super::noise::Noise;
 use crate::Result;
 use crate::autograd::{Param, Var, apply};
@@ -47,8 +47,10 @@ impl Encoder for SasRec {
     fn encode(&self, x: Var, layout: &Layout, noise: &Noise) -> Result<Var> {
         let positions = apply(Embedding::new(layout.positions().clone()), &[&self.positions.var()])?;
         let mut x = noise.apply(apply(Add, &[&x, &positions])?)?;
-        for block in &self.blocks {
-            x = block.forward(x, layout, noise)?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            // Behind the last block's keys and values nobody needs the rows that are not read.
+            let read = layout.read().filter(|_| i + 1 == self.blocks.len());
+            x = block.forward(x, layout, read, noise)?;
         }
         self.norm.forward(&x)
     }
@@ -82,12 +84,20 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: Var, layout: &Layout, noise: &Noise) -> Result<Var> {
+    fn forward(&self, x: Var, layout: &Layout, read: Option<&Read>, noise: &Noise) -> Result<Var> {
         let y = self.attention_norm.forward(&x)?;
-        let [q, k, v] = [&self.query, &self.key, &self.value].map(|linear| linear.forward(&y));
+        let [k, v] = [&self.key, &self.value].map(|linear| linear.forward(&y));
+        let (x, y, index) = match read {
+            Some(read) => {
+                let pick = |all: &Var| apply(Embedding::new(read.rows.clone()), &[all]);
+                (pick(&x)?, pick(&y)?, layout.attention_of_read(read)?)
+            }
+            None => (x, y, layout.attention()?),
+        };
+        let q = self.query.forward(&y);
         let head_dim = y.value().shape()[1] / self.heads;
         let scale = 1.0 / (head_dim as f64).sqrt();
-        let attention = ForestAttention::new(layout.attention()?, self.heads, self.heads, head_dim, scale);
+        let attention = ForestAttention::new(index, self.heads, self.heads, head_dim, scale);
         let seen = apply(attention, &[&q?, &k?, &v?])?;
         let x = apply(Add, &[&x, &noise.apply(self.output.forward(&seen)?)?])?;
         let y = self.inner.forward(&self.inner_norm.forward(&x)?)?;
