@@ -1,4 +1,4 @@
-// c = (c +) op(a)·op(b) (+ bias) (+ residual), op the identity or the transpose.
+// c = (c +) op(a)·op(b) (+ bias) (+ residual), op the identity or the transpose; of a SwiGLU g·σ(g)·(x·Wᵀ) with g in the residual's place.
 //   a [m, k], or [k, m] if TRANSPOSE_A; b [k, n], or [n, k] if TRANSPOSE_B; c, residual [m, n]; bias [n].
 // Each may be a part of a larger matrix: it begins at an element of its binding and has a stride from row to row.
 // b's elements are f32, or f16 where frozen weights are stored so: they become f32 when they are read, sums are f32.

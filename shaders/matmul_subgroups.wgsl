@@ -108,6 +108,10 @@ fn store_rows_wide(first_row: u32, column: u32) {
             if RESIDUAL == 1u {
                 sum += residual_wide[(params.residual_first + at) / 4u];
             }
+            if GATE == 1u {
+                let gate = residual_wide[(params.residual_first + at) / 4u];
+                sum = gate * vec4f(sigmoid(gate.x), sigmoid(gate.y), sigmoid(gate.z), sigmoid(gate.w)) * sum;
+            }
             c_wide[(params.c_first + at) / 4u] = sum;
         }
     }

@@ -1,5 +1,6 @@
 // What the kernels of products share. What is done beside the product is known when a kernel is compiled: ACCUMULATE is 1 where
-// the sums go on from what c holds, BIAS and RESIDUAL where these are added.
+// the sums go on from what c holds, BIAS and RESIDUAL where these are added, GATE where the product is one half of a SwiGLU whose other
+// half stands in the residual's place.
 
 struct Params {
     m: u32,
@@ -19,7 +20,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // [n] where BIAS is 1
-@group(0) @binding(4) var<storage, read> residual: array<f32>; // [m, n] where RESIDUAL is 1
+@group(0) @binding(4) var<storage, read> residual: array<f32>; // [m, n] where RESIDUAL or GATE is 1
 @group(0) @binding(5) var<storage, read_write> c: array<f32>; // [m, n]
 
 fn store(row: u32, column: u32, value: f32) {
@@ -30,6 +31,10 @@ fn store(row: u32, column: u32, value: f32) {
     }
     if RESIDUAL == 1u {
         sum += residual[params.residual_first + at];
+    }
+    if GATE == 1u {
+        let gate = residual[params.residual_first + at];
+        sum = gate * sigmoid(gate) * sum;
     }
     c[params.c_first + at] = sum;
 }

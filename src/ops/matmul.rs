@@ -61,8 +61,13 @@ impl<'a> Terms<'a> {
     }
 }
 
-/// Whether a product with b takes a gate ([`Terms::gate`]), and gives bf16 where its output is so.
+/// Whether a product with b takes a gate ([`Terms::gate`]).
 pub(super) fn takes_gate(b: &Tensor) -> bool {
+    matches!(b.device(), Device::WebGpu(_)) || gives_bf16(b)
+}
+
+/// Whether a product with b gives bf16 where its output is so.
+fn gives_bf16(b: &Tensor) -> bool {
     matches!(b.device(), Device::Cuda(_)) && b.dtype() == DType::BF16
 }
 
@@ -78,7 +83,7 @@ pub(super) fn run(
     let (m, n, k) = dims(a, b, transpose_a, transpose_b)?;
     let (flops, bytes) = (2 * (m * n * k) as u64, bytes_of(&[a, b, c]));
     let _range = profile::op(a.device(), "matmul", || Cost { flops, bytes });
-    if (terms.gate.is_some() || c.dtype() == DType::BF16) && !takes_gate(b) {
+    if terms.gate.is_some() && !takes_gate(b) || c.dtype() == DType::BF16 && !gives_bf16(b) {
         let detail = format!("a gate, or an output in {}, of a product with {}", c.dtype(), b.dtype());
         return Err(Error::Unsupported { op: "matmul", device: a.device().to_string(), detail });
     }
@@ -105,10 +110,12 @@ pub(super) fn run(
             expect_float("matmul", a)?;
             let bias = terms.bias.map(Tensor::gpu).transpose()?;
             let residual = terms.residual.map(Tensor::gpu).transpose()?;
+            let gate = terms.gate.map(Tensor::gpu).transpose()?;
             let epilogue = Epilogue {
                 accumulate: terms.accumulate,
                 bias: bias.as_ref().map(|x| x.view()),
                 residual: residual.as_ref().map(|x| x.view()),
+                gate: gate.as_ref().map(|x| x.view()),
             };
             let (a, b) = (a.gpu()?, b.gpu()?);
             let left = Matrix { data: a.view(), transposed: transpose_a };

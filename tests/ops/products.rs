@@ -3,7 +3,7 @@
 use super::{devices, expect_near, limited_devices, parity, parity_on, random, to};
 use lea::device::{DType, Device};
 use lea::ops::matmul::{matmul, matmul_accumulate};
-use lea::ops::{Linear, Matmul, Op};
+use lea::ops::{GatedLinear, Linear, Matmul, Op, SwiGlu};
 use lea::tensor::Tensor;
 
 #[test]
@@ -138,6 +138,26 @@ fn cuts_change_no_bit_of_a_product() {
                     cut.describe()
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn a_gated_linear_layer_has_the_bits_of_its_parts() {
+    for (rows, width, out) in [(1, 1, 1), (7, 33, 65), (20, 64, 36), (140, 40, 130)] {
+        let inputs = [random(&[rows, width], 1), random(&[out, width], 2), random(&[out, width], 3)];
+        parity("gated_linear", |_| GatedLinear, &inputs);
+        for device in
+            devices("a_gated_linear_layer").into_iter().chain(limited_devices("a_gated_linear_layer"))
+        {
+            let [x, gate, up] = inputs.each_ref().map(|x| to(&device, DType::F32, x));
+            let bits = |x: Tensor| -> Vec<u32> {
+                x.to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
+            };
+            let found = bits(GatedLinear.forward(&[&x, &gate, &up], false).unwrap());
+            let [g, u] = [&gate, &up].map(|w| matmul(&x, w, false, true).unwrap());
+            let want = bits(SwiGlu.forward(&[&g, &u], false).unwrap());
+            assert!(found == want, "{rows} x {out} x {width} on {}", device.describe());
         }
     }
 }

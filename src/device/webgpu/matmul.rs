@@ -7,23 +7,30 @@ use crate::Result;
 use crate::device::DType;
 use std::ops::Range;
 
-const DEFINES: &[(&str, u32)] =
-    &[("TRANSPOSE_A", 0), ("TRANSPOSE_B", 0), ("HALF_B", 0), ("ACCUMULATE", 0), ("BIAS", 0), ("RESIDUAL", 0)];
+const DEFINES: &[(&str, u32)] = &[
+    ("TRANSPOSE_A", 0),
+    ("TRANSPOSE_B", 0),
+    ("HALF_B", 0),
+    ("ACCUMULATE", 0),
+    ("BIAS", 0),
+    ("RESIDUAL", 0),
+    ("GATE", 0),
+];
 
 pub(super) static SHADER: Shader = Shader::new("matmul", include_str!("../../../shaders/matmul.wgsl"))
-    .with(&[Part::Product])
+    .with(&[Part::Math, Part::Product])
     .defining(DEFINES)
     .storing(&[("StoredB", "HALF_B")]);
 
 pub(super) static LARGE_SHADER: Shader =
     Shader::new("matmul_large", include_str!("../../../shaders/matmul_large.wgsl"))
-        .with(&[Part::Product])
+        .with(&[Part::Math, Part::Product])
         .defining(DEFINES)
         .storing(&[("StoredB", "HALF_B")]);
 
 pub(super) static SUBGROUP_SHADER: Shader =
     Shader::new("matmul_subgroups", include_str!("../../../shaders/matmul_subgroups.wgsl"))
-        .with(&[Part::Product])
+        .with(&[Part::Math, Part::Product])
         .defining(DEFINES)
         .storing(&[("StoredB", "HALF_B")])
         .from(Tier::Subgroups);
@@ -47,6 +54,8 @@ pub struct Epilogue<'a> {
     pub bias: Option<View<'a>>,
     /// A residual `[m, n]`.
     pub residual: Option<View<'a>>,
+    /// In place of a residual: g `[m, n]`, of which c = g·σ(g)·(a·b), a SwiGLU.
+    pub gate: Option<View<'a>>,
 }
 
 /// A matrix as it is stored: `[rows, columns]`, or the transpose.
@@ -69,7 +78,7 @@ pub fn matmul(a: Matrix, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: E
     for rows in parts(m, height) {
         for columns in parts(n, width) {
             let c = Block::of(c.0, n, &rows, &columns);
-            let residual = epilogue.residual.map(|r| Block::of(r, n, &rows, &columns));
+            let beside = epilogue.residual.or(epilogue.gate).map(|r| Block::of(r, n, &rows, &columns));
             let bias = epilogue.bias.map(|bias| Block::of(bias, n, &(0..1), &columns));
             // A sum of nothing is a part too.
             for inner in parts(k.max(1), depth) {
@@ -81,7 +90,8 @@ pub fn matmul(a: Matrix, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: E
                     b: b.block(&inner, &columns, [k, n]),
                     c: &c,
                     bias: bias.as_ref().filter(|_| is_last),
-                    residual: residual.as_ref().filter(|_| is_last),
+                    beside: beside.as_ref().filter(|_| is_last),
+                    is_gate: epilogue.gate.is_some(),
                     accumulate: epilogue.accumulate || inner.start > 0,
                     transposed: [a.transposed, b.transposed],
                     extents: [rows.len(), columns.len(), inner.len()],
@@ -177,7 +187,9 @@ struct Product<'a> {
     b: Block<'a>,
     c: &'a Block<'a>,
     bias: Option<&'a Block<'a>>,
-    residual: Option<&'a Block<'a>>,
+    /// The residual, or the gate.
+    beside: Option<&'a Block<'a>>,
+    is_gate: bool,
     accumulate: bool,
     transposed: [bool; 2],
     extents: [usize; 3],
@@ -193,7 +205,7 @@ impl Product<'_> {
 
     /// Whether each row of what is written, and of what is added to it, is whole vectors of four.
     fn writes_fours(&self) -> bool {
-        let added = [Some(self.c), self.bias, self.residual];
+        let added = [Some(self.c), self.bias, self.beside];
         added.into_iter().flatten().all(|block| block.is_in_fours(self.extents[1]))
     }
 }
@@ -266,7 +278,7 @@ impl Kernel {
         let tile = kernel.tile();
         let [down, across] = [m.div_ceil(tile[0]), n.div_ceil(tile[1])];
         // What is not added is not read: any view will do in its place.
-        let (bias, residual) = (of.bias.unwrap_or(&of.a), of.residual.unwrap_or(&of.a));
+        let (bias, residual) = (of.bias.unwrap_or(&of.a), of.beside.unwrap_or(&of.a));
         let strides = [of.a.stride, of.b.stride, of.c.stride];
         let firsts = [of.a.first, of.b.first, of.c.first, bias.first, residual.first];
         let words: Vec<u32> =
@@ -280,7 +292,8 @@ impl Kernel {
                 ("HALF_B", u32::from(of.b.view.dtype() == DType::F16)),
                 ("ACCUMULATE", u32::from(of.accumulate)),
                 ("BIAS", u32::from(of.bias.is_some())),
-                ("RESIDUAL", u32::from(of.residual.is_some())),
+                ("RESIDUAL", u32::from(of.beside.is_some() && !of.is_gate)),
+                ("GATE", u32::from(of.beside.is_some() && of.is_gate)),
             ],
             params: &words,
             reads: &[of.a.view, of.b.view, bias.view, residual.view],
