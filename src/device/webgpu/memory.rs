@@ -21,7 +21,7 @@ impl Gpu {
     }
 
     /// An error in the name of `what` unless `bytes` more are allowed beside what is in use. Where no limit is set this
-    /// says nothing: drivers do not tell how much they have.
+    /// says nothing: wgpu does not tell how much there is.
     pub fn expect_room(&self, what: &str, bytes: u64) -> Result<()> {
         let forbidden = self.pool().forbids(bytes);
         if forbidden { Err(self.shortage(what, bytes)) } else { Ok(()) }
