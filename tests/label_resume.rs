@@ -252,6 +252,10 @@ fn what_the_disk_damaged_of_an_unfinished_run_is_told_and_labelled_again_and_not
         child.wait().unwrap();
         let out = runs.workshop.path(&name);
         let files = labels(&out);
+        if files == labels(whole) {
+            // The same, a moment before its process ended.
+            continue;
+        }
         // One without its record is not finished: its journal is still there.
         let recorded = |name: &&String| files.contains_key(&name.replace(".safetensors", ".json"));
         let finished = files.keys().filter(|name| name.ends_with(".safetensors")).find(recorded);
