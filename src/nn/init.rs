@@ -1,6 +1,7 @@
 //! Initial values of parameters. Draws come from a caller's generator, so that one seed fixes a whole model.
 
 use crate::Result;
+use crate::device::cpu::Float;
 use crate::device::{DType, Device};
 use crate::tensor::{Tensor, count};
 use rand::RngExt;
@@ -17,7 +18,7 @@ const WORDS: u128 = 2;
 /// anywhere.
 fn draw<T: Float>(rng: &mut ChaCha8Rng, len: usize, make: impl Fn(f64, f64) -> [f64; 2] + Sync) -> Vec<T> {
     let (start, pairs) = (rng.get_word_pos(), len.div_ceil(2));
-    let mut data = vec![T::default(); 2 * pairs];
+    let mut data = vec![T::ZERO; 2 * pairs];
     data.par_chunks_mut(2 * BLOCK).enumerate().for_each(|(i, numbers)| {
         let mut rng = rng.clone();
         rng.set_word_pos(start + (i * 2 * BLOCK) as u128 * WORDS);
@@ -29,23 +30,6 @@ fn draw<T: Float>(rng: &mut ChaCha8Rng, len: usize, make: impl Fn(f64, f64) -> [
     rng.set_word_pos(start + data.len() as u128 * WORDS);
     data.truncate(len);
     data
-}
-
-/// A type that numbers are drawn in.
-trait Float: Copy + Default + Send {
-    fn of(x: f64) -> Self;
-}
-
-impl Float for f64 {
-    fn of(x: f64) -> f64 {
-        x
-    }
-}
-
-impl Float for f32 {
-    fn of(x: f64) -> f32 {
-        x as f32
-    }
 }
 
 /// Uniform in ±`bound`.

@@ -20,7 +20,6 @@ pub struct Read {
     /// Their numbers, u32 `[read]`.
     pub rows: Tensor,
     on_host: Vec<u32>,
-    attention: OnceLock<Arc<AttentionIndex>>,
 }
 
 impl Layout {
@@ -48,8 +47,7 @@ impl Layout {
         // Where all leave as they are, there is nothing to choose.
         if !rows.iter().copied().eq(0..all as u32) {
             let on_device = Tensor::from_ids(self.positions.device(), rows)?;
-            let attention = OnceLock::new();
-            self.read = Some(Read { rows: on_device, on_host: rows.to_vec(), attention });
+            self.read = Some(Read { rows: on_device, on_host: rows.to_vec() });
         }
         Ok(self)
     }
@@ -61,13 +59,9 @@ impl Layout {
 
     /// Attention of the rows that leave to all that they see.
     pub fn attention_of_read(&self, read: &Read) -> Result<Arc<AttentionIndex>> {
-        if let Some(index) = read.attention.get() {
-            return Ok(index.clone());
-        }
         let all = self.attention()?;
         let ranges = read.on_host.iter().map(|&row| all.ranges()[row as usize]).collect();
-        let index = Arc::new(AttentionIndex::new(ranges, all.keys())?);
-        Ok(read.attention.get_or_init(|| index).clone())
+        Ok(Arc::new(AttentionIndex::new(ranges, all.keys())?))
     }
 
     /// Length of every sequence.

@@ -111,8 +111,9 @@ impl Network {
         (weight.device().clone(), weight.dtype())
     }
 
-    /// Hidden vectors h `[rows, width]` of the items `ids: [rows]`, u32, or of the rows that `layout` lets leave. The encoder reads embeddings times √width: they
-    /// start small for the sake of the tied head, too small beside positions or in gates.
+    /// Hidden vectors h `[rows, width]` of the items `ids: [rows]`, u32, or of the rows that `layout` lets leave. The
+    /// encoder reads embeddings times √width: they start small for the sake of the tied head, too small beside positions or
+    /// in gates.
     pub fn hidden(&self, ids: &Tensor, layout: &Layout, noise: &Noise) -> Result<Var> {
         let x = apply(Embedding::new(ids.clone()), &[&self.embedding.var()])?;
         let x = apply(Scale((self.config.width as f64).sqrt()), &[&x])?;

@@ -6,6 +6,19 @@ use crate::Result;
 /// Threads of a block.
 const THREADS: usize = 256;
 
+/// A kernel of so many threads, in whole blocks, whose parameters are `len`, then `args`.
+fn in_blocks(
+    cuda: &Cuda,
+    file: &'static str,
+    kernel: &'static str,
+    (len, threads): (usize, usize),
+    args: &[Arg],
+) -> Result<()> {
+    let args = [&[len.into()], args].concat();
+    let grid = [threads.div_ceil(THREADS), 1, 1];
+    cuda.launch(&Launch { file, kernel, grid, threads: THREADS as u32, shared: 0, args: &args })
+}
+
 /// A kernel of one thread an element; its parameters are `len`, then `args`.
 pub(super) fn each(
     cuda: &Cuda,
@@ -14,9 +27,7 @@ pub(super) fn each(
     len: usize,
     args: &[Arg],
 ) -> Result<()> {
-    let args = [&[len.into()], args].concat();
-    let grid = [len.div_ceil(THREADS), 1, 1];
-    cuda.launch(&Launch { file, kernel, grid, threads: THREADS as u32, shared: 0, args: &args })
+    in_blocks(cuda, file, kernel, (len, len), args)
 }
 
 /// A kernel of one thread four elements (`kernels/common/four.cuh`), in the same manner.
@@ -27,9 +38,7 @@ pub(super) fn each_four(
     len: usize,
     args: &[Arg],
 ) -> Result<()> {
-    let args = [&[len.into()], args].concat();
-    let grid = [len.div_ceil(4).div_ceil(THREADS), 1, 1];
-    cuda.launch(&Launch { file, kernel, grid, threads: THREADS as u32, shared: 0, args: &args })
+    in_blocks(cuda, file, kernel, (len, len.div_ceil(4)), args)
 }
 
 /// A kernel of one warp an element, in the same manner.
@@ -40,9 +49,7 @@ pub(super) fn each_by_warp(
     len: usize,
     args: &[Arg],
 ) -> Result<()> {
-    let args = [&[len.into()], args].concat();
-    let grid = [len.div_ceil(THREADS / 32), 1, 1];
-    cuda.launch(&Launch { file, kernel, grid, threads: THREADS as u32, shared: 0, args: &args })
+    in_blocks(cuda, file, kernel, (len, 32 * len), args)
 }
 
 /// A kernel of one block a row of `width` elements; its parameters are `width`, then `args`. The number of threads, and so
