@@ -134,7 +134,12 @@ fn describe(found: &adapter::Description) -> Result<()> {
     let info = &found.info;
     let kind = if found.is_software() { "software" } else { "hardware" };
     output::line(format_args!("webgpu:{}   {} ({kind}, {:?})", found.index, info.name, info.backend))?;
-    output::line(format_args!("           driver {} {}", info.driver, info.driver_info))?;
+    let memory = match found.memory {
+        Some(bytes) => told_bytes(bytes),
+        None => "it does not tell how much memory there is".into(),
+    };
+    let driver = format!("{} {}", info.driver, info.driver_info);
+    output::line(format_args!("           driver {}, {memory}", driver.trim_end()))?;
     let limits: Vec<String> = limits(found).iter().map(|(name, value)| format!("{name} {value}")).collect();
     output::line(format_args!("           {}", limits.join(", ")))?;
     let features: Vec<String> = features(found)
@@ -172,6 +177,7 @@ fn to_json(found: &adapter::Description) -> Value {
         "software": found.is_software(),
         "backend": format!("{:?}", found.info.backend),
         "driver": format!("{} {}", found.info.driver, found.info.driver_info),
+        "memory_bytes": found.memory,
         "limits": limits(found).into_iter().map(|(name, value)| (name.into(), value.into())).collect::<serde_json::Map<_, _>>(),
         "features": features(found).into_iter().map(|(name, has)| (name.into(), has.into())).collect::<serde_json::Map<_, _>>(),
         "unused_features": [{"feature": UNUSED.0, "reason": UNUSED.1}],

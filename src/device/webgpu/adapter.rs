@@ -1,6 +1,7 @@
 //! Which adapters there are, and which one a name means.
 
 use super::Gpu;
+use super::memory::device_memory;
 use super::tier::{TIERS, Tier};
 use crate::{Error, Result};
 use std::sync::{Mutex, OnceLock};
@@ -28,6 +29,8 @@ pub struct Description {
     pub limits: wgpu::Limits,
     /// What kernels may use.
     pub features: wgpu::Features,
+    /// Bytes of memory that its driver tells of, in use or not; `None` where it does not.
+    pub memory: Option<u64>,
 }
 
 impl Description {
@@ -81,7 +84,8 @@ fn all() -> Vec<(wgpu::Adapter, Description)> {
     let adapters = pollster::block_on(instance().enumerate_adapters(wgpu::Backends::PRIMARY));
     let described = |(index, adapter): (usize, wgpu::Adapter)| {
         let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
-        (adapter, Description { index, info, limits, features })
+        let memory = device_memory(&adapter);
+        (adapter, Description { index, info, limits, features, memory })
     };
     adapters.into_iter().enumerate().map(described).collect()
 }
@@ -155,6 +159,8 @@ pub struct Pretence {
     pub attention_work: Option<u64>,
     /// It has WebGPU's default limits and no more, so that a kernel that needs more fails.
     pub baseline: bool,
+    /// Its driver tells of so much memory.
+    pub memory: Option<u64>,
     /// New buffers hold NaN where wgpu would have zeros, so that elements that no kernel wrote are seen.
     pub nan_scratch: bool,
 }
@@ -171,6 +177,7 @@ pub fn open_as(index: usize, tier: Tier, pretence: Pretence) -> Result<Gpu> {
     if let Some(bytes) = pretence.binding_bytes {
         description.limits.max_storage_buffer_binding_size = bytes;
     }
+    description.memory = pretence.memory.or(description.memory);
     let gpu = Gpu::open(&adapter, description, pretence)?;
     gpu.set_tier(tier)?;
     Ok(gpu)
@@ -239,7 +246,8 @@ mod tests {
     fn described(index: usize, name: &str, kind: wgpu::DeviceType) -> Description {
         let info =
             wgpu::AdapterInfo { name: name.into(), ..wgpu::AdapterInfo::new(kind, wgpu::Backend::Vulkan) };
-        Description { index, info, limits: wgpu::Limits::default(), features: wgpu::Features::empty() }
+        let (limits, features) = (wgpu::Limits::default(), wgpu::Features::empty());
+        Description { index, info, limits, features, memory: None }
     }
 
     #[test]
