@@ -157,6 +157,8 @@ pub struct Pretence {
     /// One dispatch of attention does about so many floating-point operations at most: so small forests are cut as large
     /// ones are.
     pub attention_work: Option<u64>,
+    /// One dispatch of other ops visits about so many elements at most.
+    pub dispatch_elements: Option<u64>,
     /// It has WebGPU's default limits and no more, so that a kernel that needs more fails.
     pub baseline: bool,
     /// Its driver tells of so much memory.

@@ -40,12 +40,6 @@ pub(super) struct Context {
     uploaded: AtomicU64,
 }
 
-/// As many of `limit` bytes as kernels can count: lengths are words of 32 bits to them, also where a binding begins up to one
-/// alignment before the first element. Some Metal adapters show more.
-fn counted_bytes(limit: u64, alignment: u64) -> u64 {
-    limit.min((1 << 32) - alignment.max(4)) & !3
-}
-
 /// Most bytes of uploads that the driver may keep copies of.
 const UPLOAD_BYTES: usize = 64 << 20;
 
@@ -194,54 +188,6 @@ impl Gpu {
         self.0.recording.load(Ordering::Relaxed)
     }
 
-    /// Bytes that a binding's first byte must be a multiple of.
-    pub(super) fn alignment(&self) -> u64 {
-        u64::from(self.0.description.limits.min_storage_buffer_offset_alignment)
-    }
-
-    /// Most bytes that one binding can show.
-    pub fn binding_bytes(&self) -> u64 {
-        counted_bytes(self.0.description.limits.max_storage_buffer_binding_size, self.alignment())
-    }
-
-    /// How many elements of 4 bytes one binding can show that start anywhere, see [`View::around`].
-    pub(super) fn elements_anywhere(&self) -> usize {
-        (self.binding_bytes().saturating_sub(self.alignment()) / 4).max(1) as usize
-    }
-
-    /// How many rows of `width` elements of 4 bytes a kernel can be given at a time, so that each part fits a binding
-    /// and starts where a binding may: `rows` where all fit.
-    pub fn rows_per_part(&self, rows: usize, width: usize) -> Result<usize> {
-        let row = 4 * width.max(1) as u64;
-        if rows as u64 * row <= self.binding_bytes() {
-            return Ok(rows.max(1));
-        }
-        // Starts of parts are multiples of `step` rows: multiples of the alignment in bytes, also where a row of another
-        // binding is a single element.
-        let step = (self.alignment() / 4).max(1);
-        let most = self.binding_bytes() / row / step * step;
-        if most == 0 { Err(self.too_wide(step, row)) } else { Ok(most as usize) }
-    }
-
-    /// The same where parts need not start where a binding may, for they have buffers of their own.
-    pub fn rows_per_buffer(&self, rows: usize, width: usize) -> Result<usize> {
-        let row = 4 * width.max(1) as u64;
-        match self.binding_bytes() / row {
-            0 => Err(self.too_wide(1, row)),
-            most => Ok((most as usize).min(rows.max(1))),
-        }
-    }
-
-    /// `rows`, the fewest that a part may have, do not fit a binding.
-    fn too_wide(&self, rows: u64, row: u64) -> Error {
-        let (most, count) = (self.binding_bytes(), if rows == 1 { "a row" } else { "rows" });
-        let problem = format!(
-            "{count} of {row} bytes, {rows} at a time, cannot be bound by {self}, which shows {most} bytes: take fewer \
-             columns, or another --device"
-        );
-        Error::shape("webgpu", problem)
-    }
-
     /// An error if the device was lost or refused something since it was opened.
     pub(super) fn check(&self) -> Result<()> {
         if self.0.fault.is_refused() {
@@ -355,20 +301,6 @@ impl Gpu {
         let polled = catch_unwind(AssertUnwindSafe(|| device.poll(how).map_err(|error| error.to_string())));
         if let Err(why) = polled.unwrap_or_else(|_| Err("waiting for it failed".into())) {
             self.0.fault.lost_unless_known(why);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_binding_shows_no_more_bytes_than_a_word_counts() {
-        assert_eq!(counted_bytes(128 << 20, 256), 128 << 20);
-        assert_eq!(counted_bytes((1 << 31) - 1, 32), (1 << 31) - 4);
-        for limit in [1 << 32, 20 << 30, u64::MAX] {
-            assert_eq!(counted_bytes(limit, 256), (1 << 32) - 256);
         }
     }
 }

@@ -31,6 +31,7 @@ pub mod mean_rows;
 mod memory;
 pub mod mul;
 pub mod norm_score;
+mod parts;
 pub mod reduce;
 pub mod retrieve;
 pub mod rms_norm;

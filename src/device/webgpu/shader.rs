@@ -33,6 +33,8 @@ pub enum Part {
     Each,
     /// Sums over the rows of a matrix in blocks of `ROW_BLOCK`.
     Columns,
+    /// Where a part of a list of places begins.
+    Places,
     /// exp, log, tanh and their kin with the accuracy that parity asks for.
     Math,
     /// What the kernels of forest attention share.
@@ -48,6 +50,7 @@ impl Part {
             (Part::Reduce, _) => include_str!("../../../shaders/common/reduce_subgroups.wgsl"),
             (Part::Each, _) => include_str!("../../../shaders/common/each.wgsl"),
             (Part::Columns, _) => include_str!("../../../shaders/common/columns.wgsl"),
+            (Part::Places, _) => include_str!("../../../shaders/common/places.wgsl"),
             (Part::Forest, _) => include_str!("../../../shaders/common/forest.wgsl"),
             (Part::Product, _) => include_str!("../../../shaders/common/product.wgsl"),
             (Part::Math, _) => include_str!("../../../shaders/common/math.wgsl"),
