@@ -9,6 +9,30 @@ use crate::tensor::Tensor;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Add;
 
+/// Sum of two tensors of one shape, without autograd.
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    expect_alike("add", &[a, b])?;
+    expect_shape("add", "the second term", b, a.shape())?;
+    let mut y = Tensor::scratch(a.device(), a.dtype(), a.shape())?;
+    match a.device() {
+        Device::Cuda(_) => {
+            expect_float("add", a)?;
+            cuda::add::forward(a.cuda(), b.cuda(), y.cuda_mut()?)?;
+            Ok(y)
+        }
+        Device::WebGpu(_) => {
+            expect_float("add", a)?;
+            webgpu::add::forward(a.gpu()?.view(), b.gpu()?.view(), y.gpu_mut()?)?;
+            Ok(y)
+        }
+        Device::Cpu => float_type!("add", a, T => {
+            let (a, b) = (a.host::<T>(), b.host::<T>());
+            cpu::map::map(cpu::elementwise::Total, [a, b], y.host_mut());
+            Ok(y)
+        }),
+    }
+}
+
 /// a += b.
 pub fn add_assign(a: &mut Tensor, b: &Tensor) -> Result<()> {
     expect_alike("add", &[a, b])?;
@@ -59,9 +83,7 @@ impl Op for Add {
     }
 
     fn forward(&mut self, inputs: &[&Tensor], _record: bool) -> Result<Tensor> {
-        let mut sum = inputs[0].clone();
-        add_assign(&mut sum, inputs[1])?;
-        Ok(sum)
+        add(inputs[0], inputs[1])
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
