@@ -5,7 +5,7 @@
 use super::cross_entropy::{FLOPS_PER_LOGIT, Rows};
 use super::matmul::{self, Terms, matmul};
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_ids, expect_shape, float_type};
-use crate::device::{Device, cpu};
+use crate::device::{Device, cpu, profile};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use cpu::linear_cross_entropy::{Gradients, Head};
@@ -93,6 +93,7 @@ impl Op for LinearCrossEntropy {
                 let mut scores = Tensor::scratch(h.device(), h.dtype(), &[rows, columns])?;
                 let terms = Terms { bias: Some(bias), ..Terms::default() };
                 matmul::run(h, weight, false, true, &mut scores, terms)?;
+                let _range = profile::op(h.device(), "cross_entropy", || self.rows().cost(&scores, 1));
                 let (losses, log_sums) = self.rows().forward(&scores)?;
                 (losses, Kept::Scores(scores, log_sums))
             }
@@ -110,7 +111,11 @@ impl Op for LinearCrossEntropy {
             Kept::Gradients(gradients) if self.is_expected(grad)? => Ok(needed(gradients.clone())),
             Kept::Gradients(_) | Kept::Nothing => Ok(needed(self.gradients_on_host(inputs, grad)?.1)),
             Kept::Scores(scores, log_sums) => {
-                let dscores = self.rows().backward(scores, log_sums, grad)?;
+                let dscores = {
+                    let cost = || self.rows().cost(scores, 2);
+                    let _range = profile::backward(grad.device(), "cross_entropy", cost);
+                    self.rows().backward(scores, log_sums, grad)?
+                };
                 let dh = if saved.needs[0] { Some(matmul(&dscores, inputs[1], false, false)?) } else { None };
                 let dweight =
                     if saved.needs[1] { Some(matmul(&dscores, inputs[0], true, false)?) } else { None };
@@ -120,20 +125,33 @@ impl Op for LinearCrossEntropy {
         }
     }
 
-    /// Of a call whose gradients are made at once all of them.
+    /// Of a call whose gradients are made at once all of them. Where the device keeps the scores they are written and read.
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
-        let at_once = self.expected.is_some() && inputs[0].device() == &Device::Cpu;
-        let losses = (inputs[0].shape()[0] * inputs[0].dtype().size()) as u64;
-        let written = if at_once { bytes_of(inputs) } else { 0 };
-        Cost { flops: flops(inputs, if at_once { 3 } else { 1 }), bytes: bytes_of(inputs) + losses + written }
+        let (on_host, element) = (inputs[0].device() == &Device::Cpu, inputs[0].dtype().size());
+        let (rows, columns) = (inputs[0].shape()[0], inputs[1].shape()[0]);
+        let at_once = on_host && self.expected.is_some();
+        let losses = (rows * element) as u64;
+        let gradients = if at_once { bytes_of(inputs) } else { 0 };
+        let scores = if on_host { 0 } else { 2 * (rows * columns * element) as u64 };
+        let bytes = bytes_of(inputs) + losses + gradients + scores;
+        Cost { flops: flops(inputs, if at_once { 3 } else { 1 }), bytes }
     }
 
-    fn backward_cost(&self, saved: &Saved, _grad: &Tensor) -> Cost {
+    fn tells_by_parts(&self, inputs: &[&Tensor]) -> bool {
+        inputs[0].device() != &Device::Cpu
+    }
+
+    fn backward_cost(&self, saved: &Saved, grad: &Tensor) -> Cost {
         let inputs = [0, 1, 2].map(|i| saved.input(i));
+        let again = Cost { flops: flops(&inputs, 3), bytes: 2 * bytes_of(&inputs) + 2 * bytes_of(&[grad]) };
         match self.kept {
-            Some(Kept::Nothing) => Cost { flops: flops(&inputs, 3), bytes: 2 * bytes_of(&inputs) },
-            // Of its parts each tells its own, or there is nothing left to be done.
-            _ => Cost::default(),
+            Some(Kept::Nothing) => again,
+            // The gradients are there: what came is compared with what was expected.
+            Some(Kept::Gradients(_)) if self.is_expected(grad).unwrap_or(true) => {
+                Cost { flops: 0, bytes: 2 * bytes_of(&[grad]) }
+            }
+            Some(Kept::Gradients(_)) => again,
+            Some(Kept::Scores(..)) | None => Cost::default(),
         }
     }
 }
@@ -234,6 +252,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_work_of_both_passes_is_that_of_four_products_and_two_softmaxes_or_of_three_at_once() {
+        let (rows, d, columns) = (3, 8, 5);
+        let kept = [&[rows, d][..], &[columns, d], &[columns]].map(|shape| gradcheck::random(shape, 1));
+        let inputs = [&kept[0], &kept[1], &kept[2]];
+        let grad = gradcheck::random(&[rows], 2);
+        let costs = |mut op: LinearCrossEntropy| {
+            op.forward(&inputs, true).unwrap();
+            let saved = kept.clone().map(Some);
+            [op.cost(&inputs), op.backward_cost(&Saved::new(&saved, None, &[true; 3]), &grad)]
+                .map(|cost| cost.flops as usize)
+        };
+        let (product, softmax) = (2 * rows * d * columns, 10 * rows * columns);
+        let op = || LinearCrossEntropy::new(ids(&[1, 2, 0]));
+        let again = 3 * product + softmax;
+        assert_eq!(costs(op()), [product + softmax, again]);
+        assert_eq!(costs(op().expecting(grad.clone())), [again, 0]);
+        assert_eq!(costs(op().expecting(gradcheck::random(&[rows], 3))), [again, again]);
     }
 
     #[test]
