@@ -69,12 +69,12 @@ fn scatter(
         sum = dtable[i];
     }
     let end = starts[params.first + row + 1u];
-    for (var place = first_place(starts[params.first + row], end, params.offset); place < end; place++) {
+    for (var place = starts[params.first + row]; place < end; place++) {
         let position = positions[place] - params.offset;
-        if position >= params.total {
-            break;
+        // Positions before the offset wrap to large numbers.
+        if position < params.total {
+            sum += dy[position * params.d + column];
         }
-        sum += dy[position * params.d + column];
     }
     dtable[i] = sum;
 }
