@@ -69,12 +69,12 @@ fn scatter(
         sum = dtable[i];
     }
     let end = starts[params.first + row + 1u];
-    for (var place = starts[params.first + row]; place < end; place++) {
+    for (var place = first_place(starts[params.first + row], end, params.offset); place < end; place++) {
         let position = positions[place] - params.offset;
-        // Positions before the offset wrap to large numbers.
-        if position < params.total {
-            sum += dy[position * params.d + column];
+        if position >= params.total {
+            break;
         }
+        sum += dy[position * params.d + column];
     }
     dtable[i] = sum;
 }

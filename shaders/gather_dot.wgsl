@@ -128,11 +128,12 @@ fn backward_table(
         sum = dtable[i];
     }
     let end = starts[params.first + row + 1u];
-    for (var at = starts[params.first + row]; at < end; at++) {
+    for (var at = first_place(starts[params.first + row], end, params.offset); at < end; at++) {
         let place = positions[at] - params.offset;
-        if place < params.places {
-            sum = fma(grad[place], rows[place / params.k * params.d + column], sum);
+        if place >= params.places {
+            break;
         }
+        sum = fma(grad[place], rows[place / params.k * params.d + column], sum);
     }
     dtable[i] = sum;
 }
@@ -155,11 +156,12 @@ fn backward_bias(
         sum = dbias[row];
     }
     let end = starts[row + 1u];
-    for (var at = starts[row]; at < end; at++) {
+    for (var at = first_place(starts[row], end, params.offset); at < end; at++) {
         let place = positions[at] - params.offset;
-        if place < params.places {
-            sum += dlogits[place];
+        if place >= params.places {
+            break;
         }
+        sum += dlogits[place];
     }
     dbias[row] = sum;
 }

@@ -147,6 +147,41 @@ fn every_step_can_be_profiled() {
         let kernels = profile["kernels"].as_array().unwrap();
         let products = kernels.iter().find(|kernel| kernel["kernel"] == "linear, backward");
         assert!(products.is_some_and(|kernel| number(kernel, "flops") > 0.0), "{step}");
+        expect_every_op_tells_its_work(&profile);
+    }
+}
+
+/// Every row has work but those that only name the same elements anew.
+fn expect_every_op_tells_its_work(profile: &Value) {
+    for kernel in profile["kernels"].as_array().unwrap() {
+        let moves_nothing = ["add, backward", "concat_rows, backward", "reshape", "reshape, backward"];
+        let named = moves_nothing.contains(&kernel["kernel"].as_str().unwrap());
+        assert!(named || number(kernel, "bytes") > 0.0, "{kernel}");
+    }
+}
+
+#[test]
+fn every_op_of_a_recommenders_training_tells_its_work() {
+    let workshop = Workshop::new(12);
+    for encoder in ["sasrec", "gru4rec"] {
+        for framework in ["supervised", "snqn", "sa2c"] {
+            let out = format!("{encoder}-{framework}");
+            let json = format!("{out}.json");
+            let args =
+                ["profile", "train", "--data", "data", "--out", &out, "--json", &json, "--epochs", "1"];
+            // So short a training has no advantages otherwise.
+            let warm_up = if framework == "sa2c" { &["--advantage-warmup", "0"][..] } else { &[] };
+            let model = ["--width", "8", "--history", "4", "--encoder", encoder, "--framework", framework];
+            let args = [&args[..], &model, warm_up, &SHORT].concat();
+            succeed(&lea(&args).current_dir(workshop.path("")).output().unwrap());
+            let profile = read(&workshop.path(&json));
+            expect_every_op_tells_its_work(&profile);
+            let kernels = profile["kernels"].as_array().unwrap();
+            let head = kernels.iter().filter(|kernel| {
+                kernel["kernel"].as_str().is_some_and(|name| name.starts_with("linear_cross_entropy"))
+            });
+            assert!(head.map(|kernel| number(kernel, "flops")).sum::<f64>() > 0.0, "{out}");
+        }
     }
 }
 

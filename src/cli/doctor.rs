@@ -108,30 +108,25 @@ fn limits(found: &adapter::Description) -> [(&'static str, u64); 6] {
     ]
 }
 
-/// Features of which tiers are made, and whether it has them.
+/// A feature that makes no tier, and why.
+const UNUSED: (&str, &str) = ("cooperative_matrix", "no tier uses it: there is no kernel for it");
+
+/// Features of which tiers are made, and [`UNUSED`], and whether it has them.
 fn features(found: &adapter::Description) -> [(&'static str, bool); 3] {
     let has = |feature| found.features.contains(feature);
     [
         ("subgroups", has(wgpu::Features::SUBGROUP)),
         ("f16", has(wgpu::Features::SHADER_F16)),
-        ("cooperative_matrix", has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)),
+        (UNUSED.0, has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)),
     ]
 }
 
 /// The tier in use, or the reason why the forced one is not to be had.
 fn tier(found: &adapter::Description) -> Result<Tier, String> {
     let tier = webgpu::forced_tier().unwrap_or(found.tier());
-    match tier.missing(found) {
+    match tier.missing(found.features) {
         None => Ok(tier),
         Some(why) => Err(why),
-    }
-}
-
-/// What a tier that has to be asked for rounds.
-fn rounded(tier: Tier) -> &'static str {
-    match tier {
-        Tier::Cooperative => "frozen weights and what they are multiplied with",
-        _ => "frozen weights",
     }
 }
 
@@ -139,18 +134,19 @@ fn describe(found: &adapter::Description) -> Result<()> {
     let info = &found.info;
     let kind = if found.is_software() { "software" } else { "hardware" };
     output::line(format_args!("webgpu:{}   {} ({kind}, {:?})", found.index, info.name, info.backend))?;
-    output::line(format_args!("           driver {} {}", info.driver, info.driver_info))?;
+    let memory = match found.memory {
+        Some(bytes) => told_bytes(bytes),
+        None => "it does not tell how much memory there is".into(),
+    };
+    let driver = format!("{} {}", info.driver, info.driver_info);
+    output::line(format_args!("           driver {}, {memory}", driver.trim_end()))?;
     let limits: Vec<String> = limits(found).iter().map(|(name, value)| format!("{name} {value}")).collect();
     output::line(format_args!("           {}", limits.join(", ")))?;
     let features: Vec<String> = features(found)
         .iter()
         .map(|(name, has)| format!("{name} {}", if *has { "yes" } else { "no" }))
         .collect();
-    output::line(format_args!("           {}", features.join(", ")))?;
-    let offered = found.cooperative_told();
-    if !offered.is_empty() {
-        output::line(format_args!("           cooperative matrices {}", offered.join(", ")))?;
-    }
+    output::line(format_args!("           {} ({})", features.join(", "), UNUSED.1))?;
     if let Some(why) = found.unusable() {
         return output::line(format_args!("           cannot be used: {why}"));
     }
@@ -160,8 +156,7 @@ fn describe(found: &adapter::Description) -> Result<()> {
     }
     for tier in found.tiers_on_request() {
         output::line(format_args!(
-            "           tier {tier} where --webgpu-tier {tier} asks for it: it rounds {}",
-            rounded(tier)
+            "           tier {tier} where --webgpu-tier {tier} asks for it: it rounds frozen weights"
         ))?;
     }
     for (tier, why) in found.missing_tiers() {
@@ -182,9 +177,10 @@ fn to_json(found: &adapter::Description) -> Value {
         "software": found.is_software(),
         "backend": format!("{:?}", found.info.backend),
         "driver": format!("{} {}", found.info.driver, found.info.driver_info),
+        "memory_bytes": found.memory,
         "limits": limits(found).into_iter().map(|(name, value)| (name.into(), value.into())).collect::<serde_json::Map<_, _>>(),
         "features": features(found).into_iter().map(|(name, has)| (name.into(), has.into())).collect::<serde_json::Map<_, _>>(),
-        "cooperative_matrices": found.cooperative_told(),
+        "unused_features": [{"feature": UNUSED.0, "reason": UNUSED.1}],
         "tier": tier(found).map_or(Value::Null, |tier| tier.to_string().into()),
         "tiers_on_request": found.tiers_on_request().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "missing_tiers": missing,

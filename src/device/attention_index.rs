@@ -53,18 +53,21 @@ impl RowRanges {
         })
     }
 
-    /// Whether two rows can share a tile: root, trunk and stem start alike, and where they end differently nothing
-    /// shared follows, so that a key has one position in the list of every row of the tile.
-    fn shares_tile(&self, other: &RowRanges) -> bool {
+    /// Whether root, trunk and stem of two rows start alike, and where they end differently nothing shared follows, so that a
+    /// key has one position in the list of both: then whether they end differently.
+    fn ends_apart(&self, other: &RowRanges) -> Option<bool> {
         let mut ended = false;
-        let shared = (0..3).all(|i| {
+        for i in 0..3 {
             let ((a, b), (c, d)) = (self.0[i], other.0[i]);
-            let both_empty = a >= b && c >= d;
-            let fits = both_empty || (!ended && a == c && a < b && c < d);
-            ended |= b != d && !both_empty;
-            fits
-        });
-        shared && (!ended || (self.range(3).is_empty() && other.range(3).is_empty()))
+            if a >= b && c >= d {
+                continue;
+            }
+            if ended || a != c || a >= b || c >= d {
+                return None;
+            }
+            ended = b != d;
+        }
+        Some(ended)
     }
 }
 
@@ -293,22 +296,32 @@ fn check(ranges: &[RowRanges], keys: usize) -> Result<Range<usize>> {
     Ok(root)
 }
 
+/// Rows whose shared keys start alike stand in one tile, [`TILE_ROWS`] at most; they may end differently where none of them
+/// has a leaf, for its keys follow.
 fn cut_tiles(ranges: &[RowRanges]) -> Vec<Tile> {
     let mut tiles: Vec<Tile> = Vec::new();
+    // Of the last tile: whether rows of it end differently, and whether one has a leaf.
+    let (mut apart, mut leafy) = (false, false);
     for (row, r) in ranges.iter().enumerate() {
-        let fits = tiles.last().is_some_and(|tile| {
-            let mine = &ranges[tile.rows.start..tile.rows.end];
-            mine.len() < TILE_ROWS && mine.iter().all(|other| other.shares_tile(r))
+        let has_leaf = r.0[3].0 < r.0[3].1;
+        let joined = tiles.last().filter(|tile| tile.rows.len() < TILE_ROWS).and_then(|tile| {
+            // Ends are compared with the first row's alone: where no row's differ from them, all are alike.
+            let apart = apart | ranges[tile.rows.start].ends_apart(r)?;
+            (!(apart && (leafy || has_leaf))).then_some(apart)
         });
-        let shared = [r.range(0), r.range(1), r.range(2)];
-        match tiles.last_mut() {
-            Some(tile) if fits => {
+        match (joined, tiles.last_mut()) {
+            (Some(ends_apart), Some(tile)) => {
+                apart = ends_apart;
+                leafy |= has_leaf;
                 tile.rows.end = row + 1;
-                for (union, own) in tile.shared.iter_mut().zip(shared) {
-                    union.end = union.end.max(own.end);
+                for (i, union) in tile.shared.iter_mut().enumerate() {
+                    union.end = union.end.max(r.0[i].1 as usize);
                 }
             }
-            _ => tiles.push(Tile { rows: row..row + 1, shared }),
+            _ => {
+                (apart, leafy) = (false, has_leaf);
+                tiles.push(Tile { rows: row..row + 1, shared: [r.range(0), r.range(1), r.range(2)] });
+            }
         }
     }
     tiles

@@ -88,7 +88,12 @@ impl<M> Pool<M> {
 
     /// Whether a limit forbids `bytes` more beside what is in use.
     pub fn forbids(&self, bytes: u64) -> bool {
-        self.limit.is_some_and(|limit| self.in_use().saturating_add(bytes) > limit)
+        self.limit.is_some_and(|limit| !self.would_fit(bytes, limit))
+    }
+
+    /// Whether `bytes` more beside what is in use are `all` at most.
+    pub fn would_fit(&self, bytes: u64, all: u64) -> bool {
+        self.in_use().saturating_add(bytes) <= all
     }
 
     fn in_use(&self) -> u64 {

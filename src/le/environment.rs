@@ -116,9 +116,11 @@ impl Environment {
 
     /// Lays out leaves `(branch, action)` that stream against `forest`.
     pub fn leaves(&self, forest: &Forest, actions: &[(usize, u32)]) -> Result<LeafRows> {
-        let leaves: Vec<(usize, Vec<u32>)> =
-            actions.iter().map(|&(b, action)| (b, self.leaf(action))).collect();
-        forest.leaf_rows(leaves.iter().map(|(b, leaf)| (*b, &leaf[..])))
+        let of_leaf = |&(_, action): &(usize, u32)| {
+            std::iter::once(self.item_token(action)).chain(self.prompt.closing.iter().copied())
+        };
+        let tokens: Vec<u32> = actions.iter().flat_map(of_leaf).collect();
+        forest.leaf_rows(actions.iter().map(|&(branch, _)| branch).zip(tokens.chunks(self.leaf_len())))
     }
 
     /// Input rows `[n, d]` of text and item tokens.

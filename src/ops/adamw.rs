@@ -2,7 +2,7 @@
 //! 14 FLOPs an element; bytes of parameter, both moments (read and written) and gradient.
 
 use super::clip_norm::GradScale;
-use super::{Cost, expect_alike, expect_float, expect_shape, float_type};
+use super::{Cost, bytes_of, expect_alike, expect_float, expect_shape, float_type};
 use crate::device::adamw::Update;
 use crate::device::{DType, Device, cpu, cuda, profile, webgpu};
 use crate::tensor::Tensor;
@@ -115,6 +115,7 @@ pub fn squared_norms(tensors: &[&Tensor]) -> Result<Vec<f64>> {
         Some(Device::Cuda(_) | Device::WebGpu(_)) => squares_on_device(tensors)?.to_f64_vec(),
         Some(Device::Cpu) => {
             expect_one_device(tensors)?;
+            let _range = profile::op(&Device::Cpu, "squared_norms", || squares_cost(tensors));
             let square = |x: &&Tensor| float_type!("squared_norm", x, T => Ok(cpu::adamw::squared_norm(x.host::<T>())));
             tensors.iter().map(square).collect()
         }
@@ -137,6 +138,7 @@ fn expect_one_device(tensors: &[&Tensor]) -> Result<()> {
 pub(super) fn squares_on_device(tensors: &[&Tensor]) -> Result<Tensor> {
     expect_one_device(tensors)?;
     let device = tensors.first().map_or(&Device::Cpu, |x| x.device());
+    let _range = profile::op(device, "squared_norms", || squares_cost(tensors));
     let mut squares = Tensor::scratch(device, DType::F32, &[tensors.len()])?;
     for (i, x) in tensors.iter().enumerate() {
         expect_float("squared_norm", x)?;
@@ -147,6 +149,10 @@ pub(super) fn squares_on_device(tensors: &[&Tensor]) -> Result<Tensor> {
         }
     }
     Ok(squares)
+}
+
+fn squares_cost(tensors: &[&Tensor]) -> Cost {
+    Cost { flops: tensors.iter().map(|x| 2 * x.len() as u64).sum(), bytes: bytes_of(tensors) }
 }
 
 /// Work of one update of `len` elements of `element` bytes.

@@ -46,13 +46,11 @@ impl Op for CrossEntropy {
     }
 
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
-        let rows_bytes = (self.targets.len() * inputs[0].dtype().size()) as u64;
-        Cost { flops: FLOPS_PER_LOGIT * inputs[0].len() as u64, bytes: bytes_of(inputs) + rows_bytes }
+        self.rows().cost(inputs[0], 1)
     }
 
     fn backward_cost(&self, saved: &Saved, _grad: &Tensor) -> Cost {
-        let x = saved.input(0);
-        Cost { flops: FLOPS_PER_LOGIT * x.len() as u64, bytes: 2 * bytes_of(&[x]) }
+        self.rows().cost(saved.input(0), 2)
     }
 }
 
@@ -70,6 +68,13 @@ pub(super) struct Rows<'a> {
 }
 
 impl Rows<'_> {
+    /// Of a pass over `x` that reads it, and with 2 `passes` writes as much.
+    pub fn cost(&self, x: &Tensor, passes: u64) -> Cost {
+        let rows = (self.targets.len() * x.dtype().size()) as u64;
+        let mask = self.mask.map_or(0, |mask| bytes_of(&[mask]));
+        Cost { flops: FLOPS_PER_LOGIT * x.len() as u64, bytes: passes * bytes_of(&[x]) + rows + mask }
+    }
+
     /// Losses and log sums, both `[rows]`.
     pub fn forward(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let (rows, columns) = x.dims2(self.op)?;

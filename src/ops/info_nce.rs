@@ -2,8 +2,8 @@
 //! the columns that count. In-batch and sampled negatives are columns; the mask takes out accidental hits. About
 //! 10 FLOPs an element; bytes of similarities and mask.
 
-use super::cross_entropy::{FLOPS_PER_LOGIT, Rows};
-use super::{Cost, Op, Saved, bytes_of, expect_shape};
+use super::cross_entropy::Rows;
+use super::{Cost, Op, Saved, expect_shape};
 use crate::device::DType;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -77,14 +77,11 @@ impl Op for InfoNce {
     }
 
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
-        let mask_bytes = self.mask.as_ref().map_or(0, |m| bytes_of(&[m]));
-        Cost { flops: FLOPS_PER_LOGIT * inputs[0].len() as u64, bytes: bytes_of(inputs) + mask_bytes }
+        self.rows().cost(inputs[0], 1)
     }
 
     fn backward_cost(&self, saved: &Saved, _grad: &Tensor) -> Cost {
-        let x = saved.input(0);
-        let mask_bytes = self.mask.as_ref().map_or(0, |m| bytes_of(&[m]));
-        Cost { flops: FLOPS_PER_LOGIT * x.len() as u64, bytes: 2 * bytes_of(&[x]) + mask_bytes }
+        self.rows().cost(saved.input(0), 2)
     }
 }
 

@@ -101,6 +101,11 @@ impl Op for PairLogSigmoid {
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
         Cost { flops: 20 * inputs[1].len() as u64, bytes: bytes_of(inputs) + bytes_of(&inputs[1..]) }
     }
+
+    fn backward_cost(&self, saved: &Saved, grad: &Tensor) -> Cost {
+        let scores = bytes_of(&[saved.input(0), saved.input(1)]);
+        Cost { flops: 20 * grad.len() as u64, bytes: 2 * scores + bytes_of(&[grad]) }
+    }
 }
 
 #[cfg(test)]

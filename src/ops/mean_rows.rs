@@ -58,6 +58,10 @@ impl Op for MeanRows {
         Cost { flops: inputs[0].len() as u64, bytes: bytes_of(inputs) }
     }
 
+    fn backward_cost(&self, _saved: &Saved, grad: &Tensor) -> Cost {
+        Cost { flops: grad.len() as u64, bytes: (1 + self.rows as u64) * bytes_of(&[grad]) }
+    }
+
     fn keeps_input(&self, _index: usize, _needs: &[bool]) -> bool {
         false
     }

@@ -93,8 +93,13 @@ pub trait Op: Send + Sync {
     /// Work of one forward call.
     fn cost(&self, inputs: &[&Tensor]) -> Cost;
 
+    /// Whether a forward call consists of other ops that tell a profile their own parts of this work.
+    fn tells_by_parts(&self, _inputs: &[&Tensor]) -> bool {
+        false
+    }
+
     /// Work of one backward call, approximately as in [`Op::cost`]. Zero where it is that of other ops, which tell their
-    /// own, or too little to be told.
+    /// own, and where nothing is computed or moved.
     fn backward_cost(&self, _saved: &Saved, _grad: &Tensor) -> Cost {
         Cost::default()
     }

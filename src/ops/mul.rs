@@ -2,7 +2,7 @@
 
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, expect_shape, float_type};
 use crate::Result;
-use crate::device::{Device, cpu, cuda, webgpu};
+use crate::device::{Device, cpu, cuda, profile, webgpu};
 use crate::tensor::Tensor;
 
 /// Inputs: a and b of one shape.
@@ -11,6 +11,11 @@ pub struct Mul;
 
 /// Product of two tensors of one shape, without autograd.
 pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let _range = profile::op(a.device(), "mul", || cost(a));
+    forward(a, b)
+}
+
+fn forward(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     expect_alike("mul", &[a, b])?;
     expect_shape("mul", "the second factor", b, a.shape())?;
     let mut y = Tensor::scratch(a.device(), a.dtype(), a.shape())?;
@@ -33,13 +38,18 @@ pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     }
 }
 
+/// Of a factor and another like it, both read, and their product, written.
+fn cost(factor: &Tensor) -> Cost {
+    Cost { flops: factor.len() as u64, bytes: 3 * bytes_of(&[factor]) }
+}
+
 impl Op for Mul {
     fn name(&self) -> &'static str {
         "mul"
     }
 
     fn forward(&mut self, inputs: &[&Tensor], _record: bool) -> Result<Tensor> {
-        mul(inputs[0], inputs[1])
+        forward(inputs[0], inputs[1])
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
@@ -48,7 +58,7 @@ impl Op for Mul {
     }
 
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
-        Cost { flops: inputs[0].len() as u64, bytes: bytes_of(inputs) / 2 * 3 }
+        cost(inputs[0])
     }
 
     fn keeps_input(&self, index: usize, needs: &[bool]) -> bool {

@@ -62,6 +62,11 @@ fn scaled_sum(op: &'static str, x: &Tensor, factor: f64) -> Result<Tensor> {
     }
 }
 
+/// Of `len` elements, each a multiple of the one of `grad`.
+fn spread_cost(grad: &Tensor, len: usize) -> Cost {
+    Cost { flops: len as u64, bytes: ((1 + len) * grad.dtype().size()) as u64 }
+}
+
 /// Every element of `shape` = factor · the one element of `grad`.
 fn spread(op: &'static str, grad: &Tensor, factor: f64, shape: &[usize]) -> Result<Tensor> {
     let mut dx = Tensor::scratch(grad.device(), grad.dtype(), shape)?;
@@ -99,6 +104,10 @@ impl Op for Sum {
         Cost { flops: inputs[0].len() as u64, bytes: bytes_of(inputs) }
     }
 
+    fn backward_cost(&self, _saved: &Saved, grad: &Tensor) -> Cost {
+        spread_cost(grad, self.shape.iter().product())
+    }
+
     fn keeps_input(&self, _index: usize, _needs: &[bool]) -> bool {
         false
     }
@@ -125,6 +134,10 @@ impl Op for Mean {
 
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
         Cost { flops: inputs[0].len() as u64, bytes: bytes_of(inputs) }
+    }
+
+    fn backward_cost(&self, _saved: &Saved, grad: &Tensor) -> Cost {
+        spread_cost(grad, self.shape.iter().product())
     }
 
     fn keeps_input(&self, _index: usize, _needs: &[bool]) -> bool {
@@ -183,6 +196,11 @@ impl Op for DotWeights {
 
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
         Cost { flops: 2 * inputs[0].len() as u64, bytes: 2 * bytes_of(inputs) }
+    }
+
+    fn backward_cost(&self, _saved: &Saved, grad: &Tensor) -> Cost {
+        let spread = spread_cost(grad, self.weights.len());
+        Cost { bytes: spread.bytes + bytes_of(&[&self.weights]), ..spread }
     }
 
     fn keeps_input(&self, _index: usize, _needs: &[bool]) -> bool {

@@ -2,7 +2,7 @@
 
 use super::{Cost, Op, Saved, bytes_of, expect_float, float_type};
 use crate::Result;
-use crate::device::{Device, cpu, cuda, webgpu};
+use crate::device::{Device, cpu, cuda, profile, webgpu};
 use crate::tensor::Tensor;
 
 /// Input of any shape; the factor.
@@ -11,6 +11,11 @@ pub struct Scale(pub f64);
 
 /// `factor` times x, without autograd.
 pub fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
+    let _range = profile::op(x.device(), "scale", || cost(x));
+    scaled(x, factor)
+}
+
+fn scaled(x: &Tensor, factor: f64) -> Result<Tensor> {
     let mut y = Tensor::scratch(x.device(), x.dtype(), x.shape())?;
     match x.device() {
         Device::Cuda(_) => {
@@ -31,25 +36,29 @@ pub fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
     }
 }
 
+fn cost(x: &Tensor) -> Cost {
+    Cost { flops: x.len() as u64, bytes: 2 * bytes_of(&[x]) }
+}
+
 impl Op for Scale {
     fn name(&self) -> &'static str {
         "scale"
     }
 
     fn forward(&mut self, inputs: &[&Tensor], _record: bool) -> Result<Tensor> {
-        scale(inputs[0], self.0)
+        scaled(inputs[0], self.0)
     }
 
     fn backward(&self, _saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        Ok(vec![Some(scale(grad, self.0)?)])
+        Ok(vec![Some(scaled(grad, self.0)?)])
     }
 
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
-        Cost { flops: inputs[0].len() as u64, bytes: 2 * bytes_of(inputs) }
+        cost(inputs[0])
     }
 
     fn backward_cost(&self, _saved: &Saved, grad: &Tensor) -> Cost {
-        self.cost(&[grad])
+        cost(grad)
     }
 
     fn keeps_input(&self, _index: usize, _needs: &[bool]) -> bool {

@@ -67,6 +67,11 @@ impl Op for TdLoss {
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
         Cost { flops: 4 * inputs[0].len() as u64, bytes: 3 * bytes_of(inputs) }
     }
+
+    fn backward_cost(&self, saved: &Saved, grad: &Tensor) -> Cost {
+        let q = saved.input(0);
+        Cost { flops: 2 * q.len() as u64, bytes: 3 * bytes_of(&[q]) + bytes_of(&[grad]) }
+    }
 }
 
 #[cfg(test)]

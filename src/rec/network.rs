@@ -131,9 +131,11 @@ impl Network {
         standings(h, &self.head.value(), &self.head_bias.value(), targets)
     }
 
-    /// Cross-entropy of those scores against `targets`, u32 `[n]`: `[n]`.
-    pub fn losses(&self, h: &Var, targets: Tensor) -> Result<Var> {
-        apply(LinearCrossEntropy::new(targets), &[h, &self.head.var(), &self.head_bias.var()])
+    /// Cross-entropy of those scores against `targets`, u32 `[n]`: `[n]`. `weights: [n]` are those that the losses will be
+    /// added with.
+    pub fn losses(&self, h: &Var, targets: Tensor, weights: Tensor) -> Result<Var> {
+        let op = LinearCrossEntropy::new(targets).expecting(weights);
+        apply(op, &[h, &self.head.var(), &self.head_bias.var()])
     }
 
     /// The scores of chosen items only: `ids: [n, k]` → `[n, k]`.

@@ -107,15 +107,17 @@ fn supervised_loss(
     h: &Var,
     advantages: Option<&[f64]>,
 ) -> Result<(Var, Tensor)> {
-    let (device, _) = network.home();
+    let (device, dtype) = network.home();
     let alpha = network.config().alpha_used();
     let steps = data.batch.steps();
     let mean = 1.0 / steps as f64;
     let targets = Tensor::from_ids(&device, &data.batch.targets)?;
-    let losses = network.losses(h, targets)?;
-    let supervised = apply(Mean::new(), &[&losses.detach()])?.into_value();
     let weight = |i| mean * (advantages.map_or(1.0, |advantages| advantages[i]) + alpha);
-    let loss = weighted_sum(network, &losses, (0..steps).map(weight).collect())?;
+    let weights: Vec<f64> = (0..steps).map(weight).collect();
+    let weights = Tensor::from_f64(&device, dtype, &weights, &[steps])?;
+    let losses = network.losses(h, targets, weights.clone())?;
+    let supervised = apply(Mean::new(), &[&losses.detach()])?.into_value();
+    let loss = apply(DotWeights { weights }, &[&losses])?;
     if alpha == 0.0 {
         return Ok((loss, supervised));
     }

@@ -6,7 +6,8 @@ use lea::Error;
 use lea::autograd::backward;
 use lea::data::{NegativeKind, NegativeSampler};
 use lea::decoder::DecoderConfig;
-use lea::device::webgpu::{Gpu, adapter};
+use lea::device::webgpu::Gpu;
+use lea::device::webgpu::adapter::{self, Pretence};
 use lea::device::{DType, Device};
 use lea::le::{Environment, FitBatch, FitConfig, LabelBlock, LabelConfig, Labeller, Work, losses};
 use lea::nn::{AdamW, AdamWConfig};
@@ -138,6 +139,30 @@ fn a_buffer_that_the_driver_has_no_memory_for_is_its_own_thread_s_error_and_the_
         assert!(error.to_string().contains("what the host reads needs 8.4 kB"), "{error}");
         assert_eq!(y.to_vec::<f32>().unwrap(), want);
         assert!(!gpu.is_lost() && gpu.memory_held() <= held + (1 << 20), "{gpu}");
+    }
+}
+
+#[test]
+fn what_is_larger_than_the_adapter_s_memory_is_refused_before_it_is_made() {
+    for found in adapter::list() {
+        if found.info.backend == wgpu::Backend::Vulkan {
+            let bytes = found.memory.unwrap_or_default();
+            assert!((100 << 20..1 << 44).contains(&bytes), "{}: {bytes} bytes", found.info.name);
+        }
+        let small = Pretence { hardware: true, memory: Some(1_000_000), ..Pretence::default() };
+        let gpu = adapter::open_as(found.index, found.tier(), small).unwrap();
+        let device = Device::WebGpu(gpu.clone());
+        let x = Tensor::zeros(&device, DType::F32, &[50_000]).unwrap();
+        gpu.expect_room("a decoder", 700_000).unwrap();
+        let message = gpu.expect_room("a decoder", 900_000).unwrap_err().to_string();
+        assert!(message.contains("a decoder needs 0.9 MB beside the 0.2 MB in use"), "{message}");
+        assert!(message.contains("the adapter has 1.0 MB in all"), "{message}");
+        drop(x);
+        gpu.expect_room("a decoder", 900_000).unwrap();
+        // A limit that was asked for is told before what the driver tells.
+        gpu.limit_memory(500_000);
+        let message = gpu.expect_room("a decoder", 900_000).unwrap_err().to_string();
+        assert!(message.contains("0.5 MB are allowed"), "{message}");
     }
 }
 

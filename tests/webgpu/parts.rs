@@ -2,6 +2,7 @@
 //! their own, on bindings of 1 MiB with tensors of more.
 
 use super::{parity_on, random, skip, to};
+use lea::device::webgpu::Gpu;
 use lea::device::webgpu::adapter::{self, Pretence};
 use lea::device::{DType, Device};
 use lea::ops::adamw::{AdamWStep, adamw_step, squared_norms};
@@ -205,6 +206,50 @@ fn losses_over_rows_of_scores() {
     let kept = |device: &Device| Tensor::from_slice(device, &vec![1u32; 701 * 450], &[701, 450]).unwrap();
     let make = |device: &Device| InfoNce::new(ids(device, &[701], 450), 0.1, Some(kept(device)));
     parity("info_nce", make, &[x]);
+}
+
+/// Work is bounded too, where everything fits a binding: more dispatches, and the same bits. Ids are few, so that each has places in
+/// many parts.
+#[test]
+fn a_dispatch_of_bounded_work_changes_no_bit() {
+    const ROWS: usize = 1_500;
+    let [x, dy] = [random(&[ROWS, 33], 1), random(&[ROWS, 4], 2)];
+    let made = |gpu: &Gpu| {
+        let device = Device::WebGpu(gpu.clone());
+        let before = gpu.counters().dispatches;
+        let put = |x: &Tensor| to(&device, DType::F32, x);
+        let mut found = Vec::new();
+        let mut keep = |op: &mut dyn Op, inputs: &[Tensor]| {
+            let (y, grads) = super::run(op, inputs, &vec![true; inputs.len()]);
+            found.extend([y].into_iter().chain(grads.into_iter().flatten()));
+        };
+        let table = put(&random(&[70, 33], 3));
+        keep(&mut Embedding::new(ids(&device, &[ROWS], 7)), std::slice::from_ref(&table));
+        let choice = &mut GatherDot::new(ids(&device, &[ROWS, 5], 9));
+        keep(choice, &[put(&x), table, put(&random(&[70], 4))]);
+        keep(&mut CrossEntropy::new(ids(&device, &[ROWS], 33)), &[put(&x)]);
+        keep(&mut LayerNorm::new(1e-5), &[put(&x), put(&random(&[33], 5)), put(&random(&[33], 6))]);
+        keep(&mut Mul, &[put(&dy), put(&dy)]);
+        let (values, _) = top_k(&put(&x), 4).unwrap();
+        found.push(values);
+        let bits: Vec<Vec<u32>> = found
+            .iter()
+            .map(|t| t.to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect())
+            .collect();
+        (bits, gpu.counters().dispatches - before)
+    };
+    for found in adapter::list() {
+        let open = |dispatch_elements| {
+            let pretence = Pretence { dispatch_elements, nan_scratch: true, ..Pretence::default() };
+            adapter::open_as(found.index, found.tier(), pretence).unwrap()
+        };
+        let (whole, few) = made(&open(None));
+        for elements in [20_000, 1] {
+            let (cut, many) = made(&open(Some(elements)));
+            assert!(many > 2 * few, "{}: {many} dispatches, {few} where all fit", found.info.name);
+            assert!(cut == whole, "{}: other bits by {elements} elements a dispatch", found.info.name);
+        }
+    }
 }
 
 /// Parts start where a binding may, every 64 rows at most; rows so wide that as many do not fit are refused.

@@ -104,3 +104,50 @@ fn keys_that_descend_with_the_rows_are_one_tree() {
     let index = AttentionIndex::new(rows, 4).unwrap();
     assert_eq!(index.trees(), [Tree { tiles: 0..2, rows: 0..2, keys: 0..4 }]);
 }
+
+/// The rule by pairs of rows, slow and plain.
+fn share_tile(one: &RowRanges, other: &RowRanges) -> bool {
+    let seen = |row: &RowRanges| [0, 1, 2].map(|i| row.range(i)).map(|r| if r.is_empty() { 0..0 } else { r });
+    let (one_seen, other_seen) = (seen(one), seen(other));
+    let Some(first) = (0..3).find(|&i| one_seen[i] != other_seen[i]) else { return true };
+    let starts_alike = one_seen[first].start == other_seen[first].start
+        && !one_seen[first].is_empty()
+        && !other_seen[first].is_empty();
+    let nothing_follows =
+        [&one_seen, &other_seen].iter().all(|seen| seen[first + 1..].iter().all(|r| r.is_empty()));
+    starts_alike && nothing_follows && one.range(3).is_empty() && other.range(3).is_empty()
+}
+
+#[test]
+fn every_two_rows_of_a_tile_share_it_and_the_row_after_it_does_not() {
+    let mut state = 7u32;
+    let mut draw = |below: u32| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) % below
+    };
+    let mut joined = 0;
+    for _ in 0..2_000 {
+        // Keys 0..2 are the root's, 2..5 the trunk's, 5..7 the stem's, 8.. the leaf's; a row differs from the one before it in one range.
+        let mut draw_range = |i: usize| {
+            let (start, len) = [(0, 2), (2, 3), (5, 2), (8, 1)][i];
+            if draw(4) == 0 { (start, start) } else { (start, start + 1 + draw(len)) }
+        };
+        let mut row = RowRanges([0, 1, 2, 3].map(&mut draw_range));
+        let mut rows = Vec::new();
+        for i in [3, 1, 3, 2, 3, 0, 1, 3] {
+            row.0[i] = draw_range(i);
+            rows.push(row);
+        }
+        let tiles = cut_tiles(&rows);
+        for (i, tile) in tiles.iter().enumerate() {
+            let mine = &rows[tile.rows.clone()];
+            joined += mine.len() - 1;
+            assert!(mine.iter().all(|a| mine.iter().all(|b| share_tile(a, b))), "{tile:?} of {rows:?}");
+            if let Some(next) = tiles.get(i + 1) {
+                let after = &rows[next.rows.start];
+                assert!(!mine.iter().all(|row| share_tile(row, after)), "{tile:?} ends early in {rows:?}");
+            }
+        }
+    }
+    assert!(joined > 500, "only {joined} rows joined a tile");
+}

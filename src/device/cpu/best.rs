@@ -51,6 +51,8 @@ impl Ranked for f64 {
 /// Scores seen so far that may be among the best. Larger is better, of equal ones the smaller id; NaN never is.
 pub struct Best<T: Ranked> {
     k: usize,
+    /// Entries that are cut back to k. A single one is replaced at once, so that few scores need a look by themselves.
+    room: usize,
     entries: Vec<T::Rank>,
     /// The k-th best when the buffer was last cut; only a larger score can still matter, for ids ascend.
     threshold: Option<T>,
@@ -59,7 +61,8 @@ pub struct Best<T: Ranked> {
 impl<T: Ranked> Best<T> {
     /// Of `k` at least 1.
     pub fn new(k: usize) -> Self {
-        Best { k, entries: Vec::new(), threshold: None }
+        let room = if k == 1 { 1 } else { 2 * k + LANES };
+        Best { k, room, entries: Vec::new(), threshold: None }
     }
 
     /// Considers one score; ids must ascend from call to call.
@@ -71,7 +74,7 @@ impl<T: Ranked> Best<T> {
         };
         if matters && exclude.binary_search(&id).is_err() {
             self.entries.push(score.rank(id));
-            if self.entries.len() >= 2 * self.k + LANES {
+            if self.entries.len() >= self.room {
                 self.cut();
             }
         }

@@ -58,6 +58,17 @@ pub fn repeat_row<T: Float>(y: &mut [T], row: &[T]) {
     });
 }
 
+/// a + b at one place.
+#[derive(Clone, Copy)]
+pub struct Total;
+
+impl<T: Float> Map<T, 2> for Total {
+    #[inline(always)]
+    fn at<const FMA: bool>(self, [a, b]: [T; 2]) -> T {
+        a + b
+    }
+}
+
 /// a·b at one place.
 #[derive(Clone, Copy)]
 pub struct Product;

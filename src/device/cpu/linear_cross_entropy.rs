@@ -1,15 +1,17 @@
-//! Cross-entropy of h·Wᵀ + b, a block of rows at a time: the scores of a block stay in the cache and are never all there.
-//! Backward makes them again, which costs less than writing and reading them would. Bound by the arithmetic of the
-//! products; sums over rows run in the order of the blocks, whatever the threads.
+//! Cross-entropy of h·Wᵀ + b: the scores of a few rows at a time, which stay in a core's own cache and are never all there.
+//! Gradients are made of the scores while they are there: three products. Bound by their arithmetic; sums over rows run in
+//! the order of the rows, whatever the threads.
 
-use super::cross_entropy::{self, Logits};
-use super::elementwise::{add_assign, sum_rows};
-use super::matmul::{Matrix, Terms, matmul, matmul_with};
+use super::elementwise::add_assign;
+use super::matmul::{Factor, Matrix, Terms, Threads, matmul, matmul_prepared};
+use super::simd::{self, Kernel};
 use super::{Buffer, Float};
+use rayon::prelude::*;
 
-/// Scores of a block, at most, unless a single row has more: with their gradients 16 MiB of f32. Smaller blocks would lie in
-/// nearer caches, but add to the weight's gradient more often, which costs more.
-const SCORES: usize = 1 << 21;
+/// Scores of a task, about: less than a core's own cache holds.
+const SCORES: usize = 1 << 17;
+/// Tasks of a block of rows, whose scores are kept for the gradient of the weight.
+const TASKS: usize = 24;
 
 /// A linear head over some rows, and the columns that they should score highest.
 #[derive(Clone, Copy)]
@@ -24,14 +26,14 @@ pub struct Head<'a, T> {
     pub targets: &'a [u32],
 }
 
-/// Where gradients go, as far as they are wanted, each of its factor's shape.
+/// Where gradients go, each of its factor's shape.
 pub struct Gradients<'a, T> {
     /// Of h.
-    pub h: Option<&'a mut [T]>,
+    pub h: &'a mut [T],
     /// Of the weight.
-    pub weight: Option<&'a mut [T]>,
+    pub weight: &'a mut [T],
     /// Of the bias.
-    pub bias: Option<&'a mut [T]>,
+    pub bias: &'a mut [T],
 }
 
 impl<'a, T: Float> Head<'a, T> {
@@ -44,69 +46,137 @@ impl<'a, T: Float> Head<'a, T> {
         self.weight.len() / self.columns().max(1)
     }
 
-    /// Rows of a block.
+    /// Rows of a task: as many as products take at a time, or a multiple.
     fn together(&self) -> usize {
-        (SCORES / self.columns().max(1)).clamp(1, self.targets.len().max(1))
+        (SCORES / self.columns().max(1)).clamp(12, 240) / 12 * 12
     }
 
-    /// h of the block of rows from `first` on.
-    fn block(&self, first: usize) -> Matrix<'a, T> {
-        let (d, rows) = (self.d(), self.together().min(self.targets.len() - first));
+    /// Wᵀ for products with it.
+    fn transposed_weight(&self) -> Factor<'a, T> {
+        Factor::new(Matrix::transposed(self.weight, self.d(), self.columns()))
+    }
+
+    /// h of `rows` rows from `first` on.
+    fn rows(&self, first: usize, rows: usize) -> Matrix<'a, T> {
+        let d = self.d();
         Matrix::new(&self.h[first * d..(first + rows) * d], rows, d)
     }
 
-    /// The scores of a block, written to `scores`.
-    fn logits<'b>(&self, block: Matrix<T>, scores: &'b mut [T]) -> Logits<'b, T> {
-        let columns = self.columns();
-        let terms = Terms { bias: Some(self.bias), ..Terms::default() };
-        let scores = &mut scores[..block.rows * columns];
-        matmul_with(block, Matrix::transposed(self.weight, self.d(), columns), scores, terms);
-        Logits { x: scores, mask: None, scale: T::ONE, columns }
+    /// Writes the scores of some rows.
+    fn score(&self, h: Matrix<T>, weight: &Factor<T>, scores: &mut [T]) {
+        matmul_prepared(h, weight, scores, Terms { bias: Some(self.bias), ..Terms::default() }, Threads::Own);
     }
 }
 
-/// lossᵢ = log Σⱼ exp(scoreᵢⱼ) − scoreᵢₜ with t the target of row i; `losses, log_sums: [rows]`, the latter for backward.
-pub fn forward<T: Float>(head: Head<T>, losses: &mut [T], log_sums: &mut [T]) {
-    let together = head.together();
-    let mut scores = Buffer::scratch(T::DTYPE, together * head.columns());
-    let outputs = losses.chunks_mut(together).zip(log_sums.chunks_mut(together));
-    for (number, (losses, log_sums)) in outputs.enumerate() {
-        let first = number * together;
-        let logits = head.logits(head.block(first), scores.as_mut_slice());
-        cross_entropy::forward(logits, &head.targets[first..first + losses.len()], losses, log_sums);
+/// Rows of scores.
+struct Losses<'a, T> {
+    scores: &'a [T],
+    targets: &'a [u32],
+    losses: &'a mut [T],
+}
+
+impl<T: Float> Kernel for Losses<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let columns = self.scores.len() / self.targets.len().max(1);
+        let rows = self.scores.chunks_exact(columns.max(1)).zip(self.targets);
+        for (loss, (scores, &target)) in self.losses.iter_mut().zip(rows) {
+            let top = simd::max(scores);
+            let sum = simd::sum_of(scores, |x| (x - top).exp::<FMA>());
+            *loss = top + sum.ln() - scores[target as usize];
+        }
     }
 }
 
-/// Gradients, all written in full, of what [`forward`] gave; `grad: [rows]` that of the losses.
-pub fn backward<T: Float>(head: Head<T>, log_sums: &[T], grad: &[T], mut gradients: Gradients<T>) {
+/// lossᵢ = log Σⱼ exp(scoreᵢⱼ) − scoreᵢₜ with t the target of row i; `losses: [rows]`.
+pub fn forward<T: Float>(head: Head<T>, losses: &mut [T]) {
+    let (together, columns, weight) = (head.together(), head.columns(), head.transposed_weight());
+    let tasks = losses.par_chunks_mut(together).zip(head.targets.par_chunks(together));
+    tasks.enumerate().for_each_init(Vec::new, |scores, (task, (losses, targets))| {
+        scores.resize(targets.len() * columns, T::ZERO);
+        head.score(head.rows(task * together, targets.len()), &weight, scores);
+        simd::dispatch(Losses { scores, targets, losses });
+    });
+}
+
+/// Rows of scores, whose gradients take their place.
+struct ScoreGradients<'a, T> {
+    scores: &'a mut [T],
+    targets: &'a [u32],
+    grad: &'a [T],
+    losses: &'a mut [T],
+    /// Sums over the rows, `[columns]`.
+    sums: &'a mut [T],
+}
+
+impl<T: Float> Kernel for ScoreGradients<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let rows = self.scores.chunks_exact_mut(self.sums.len().max(1)).zip(self.targets).zip(self.grad);
+        self.sums.fill(T::ZERO);
+        for (loss, ((scores, &target), &grad)) in self.losses.iter_mut().zip(rows) {
+            let (top, own) = (simd::max(scores), scores[target as usize]);
+            for x in scores.iter_mut() {
+                *x = (*x - top).exp::<FMA>();
+            }
+            let sum = simd::sum_of(scores, |x| x);
+            *loss = top + sum.ln() - own;
+            let factor = grad / sum;
+            for (x, sum) in scores.iter_mut().zip(self.sums.iter_mut()) {
+                *x = *x * factor;
+                *sum += *x;
+            }
+            scores[target as usize] += -grad;
+            self.sums[target as usize] += -grad;
+        }
+    }
+}
+
+/// What [`forward`] gives, and gradients, all written in full: `grad: [rows]` is that of the losses.
+pub fn with_gradients<T: Float>(head: Head<T>, grad: &[T], losses: &mut [T], gradients: Gradients<T>) {
     let (together, columns, d) = (head.together(), head.columns(), head.d());
-    let mut scores = Buffer::scratch(T::DTYPE, together * columns);
-    let mut dscores = Buffer::scratch(T::DTYPE, together * columns);
-    let mut block_sums = vec![T::ZERO; columns];
-    if let Some(dweight) = gradients.weight.as_mut().filter(|_| grad.is_empty()) {
-        dweight.fill(T::ZERO);
-    }
-    if let Some(dbias) = &mut gradients.bias {
-        dbias.fill(T::ZERO);
-    }
-    for (number, grad) in grad.chunks(together).enumerate() {
-        let (first, rows) = (number * together, grad.len());
-        let range = first..first + rows;
-        let block = head.block(first);
-        let logits = head.logits(block, scores.as_mut_slice());
-        let dscores = &mut dscores.as_mut_slice::<T>()[..rows * columns];
-        cross_entropy::backward(logits, &head.targets[range.clone()], &log_sums[range], grad, dscores);
-        if let Some(dh) = &mut gradients.h {
-            let dh = &mut dh[first * d..(first + rows) * d];
-            matmul(Matrix::new(dscores, rows, columns), Matrix::new(head.weight, columns, d), dh, false);
+    let tasks = TASKS.min(grad.len().div_ceil(together));
+    let mut scores = Buffer::scratch(T::DTYPE, (tasks * together).min(grad.len()) * columns);
+    let mut sums = vec![T::ZERO; tasks * columns];
+    let (weight_t, weight) = (head.transposed_weight(), Factor::new(Matrix::new(head.weight, columns, d)));
+    let mut dweight_t = vec![T::ZERO; d * columns];
+    gradients.bias.fill(T::ZERO);
+    let block = (tasks * together).max(1);
+    let outputs = losses.chunks_mut(block).zip(gradients.h.chunks_mut((block * d).max(1)));
+    for (number, (losses, dh)) in outputs.enumerate() {
+        let (first, rows) = (number * block, losses.len());
+        let (targets, grad) = (&head.targets[first..first + rows], &grad[first..first + rows]);
+        let scores = &mut scores.as_mut_slice::<T>()[..rows * columns];
+        let results = losses.par_chunks_mut(together).zip(dh.par_chunks_mut(together * d));
+        let inputs = targets.par_chunks(together).zip(grad.par_chunks(together));
+        let kept = scores.par_chunks_mut(together * columns).zip(sums.par_chunks_mut(columns));
+        results.zip(inputs).zip(kept).enumerate().for_each(
+            |(task, (((losses, dh), (targets, grad)), (scores, sums)))| {
+                head.score(head.rows(first + task * together, targets.len()), &weight_t, scores);
+                simd::dispatch(ScoreGradients { scores: &mut *scores, targets, grad, losses, sums });
+                let scores = Matrix::new(&*scores, targets.len(), columns);
+                matmul_prepared(scores, &weight, dh, Terms::default(), Threads::Own);
+            },
+        );
+        let h_t = Matrix::transposed(head.rows(first, rows).data, d, rows);
+        matmul(h_t, Matrix::new(&*scores, rows, columns), &mut dweight_t, number > 0);
+        for sums in sums.chunks_exact(columns.max(1)).take(rows.div_ceil(together)) {
+            add_assign(gradients.bias, sums);
         }
-        if let Some(dweight) = &mut gradients.weight {
-            let (dscores, h) = (Matrix::transposed(dscores, columns, rows), Matrix::new(block.data, rows, d));
-            matmul(dscores, h, dweight, number > 0);
-        }
-        if let Some(dbias) = &mut gradients.bias {
-            sum_rows(dscores, &mut block_sums);
-            add_assign(dbias, &block_sums);
-        }
     }
+    transpose(&dweight_t, columns, gradients.weight);
+}
+
+/// `to: [columns, d]` of `from: [d, columns]`.
+fn transpose<T: Float>(from: &[T], columns: usize, to: &mut [T]) {
+    let d = to.len() / columns.max(1);
+    to.par_chunks_mut((16 * d).max(1)).enumerate().for_each(|(group, to)| {
+        for (i, row) in from.chunks_exact(columns).enumerate() {
+            for (j, to) in to.chunks_exact_mut(d).enumerate() {
+                to[i] = row[16 * group + j];
+            }
+        }
+    });
 }

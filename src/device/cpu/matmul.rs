@@ -70,8 +70,14 @@ pub fn matmul<T: Float>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], accumulate: boo
 
 /// c = a·b and the terms.
 pub fn matmul_with<T: Float>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], terms: Terms<T>) {
+    #[cfg(target_arch = "x86_64")]
+    if a.transposed && !b.transposed && packs(&b) && terms.residual.is_none() && terms.bias.is_none() {
+        assert!(a.columns == b.rows);
+        let (a, b, c) = (a.as_f32(), b.as_f32(), bytemuck::cast_slice_mut(c));
+        return super::outer::product(a.data, b.data, [a.rows, b.columns], c, terms.accumulate);
+    }
     if a.rows > 0 {
-        matmul_prepared(a, &Factor::new(b), c, terms);
+        matmul_prepared(a, &Factor::new(b), c, terms, Threads::All);
     }
 }
 
@@ -86,19 +92,44 @@ impl<'a, T: Float> Factor<'a, T> {
     /// Of the matrix b.
     pub fn new(b: Matrix<'a, T>) -> Self {
         assert!(b.data.len() == b.rows * b.columns);
-        #[cfg(target_arch = "x86_64")]
-        let packs =
-            T::DTYPE == DType::F32 && b.columns >= MIN_COLUMNS && simd::level() == simd::Level::Avx512;
         Factor {
             b,
             #[cfg(target_arch = "x86_64")]
-            panels: packs.then(|| native::pack(b.as_f32())),
+            panels: packs(&b).then(|| native::pack(b.as_f32())),
         }
     }
 }
 
+/// Whether products with b are those of AVX-512.
+#[cfg(target_arch = "x86_64")]
+fn packs<T: Float>(b: &Matrix<T>) -> bool {
+    T::DTYPE == DType::F32 && b.columns >= MIN_COLUMNS && simd::level() == simd::Level::Avx512
+}
+
+/// Whose threads a product runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// All there are.
+    All,
+    /// The caller's, which is one of many.
+    Own,
+}
+
+impl Threads {
+    /// Of the products of `tasks` tasks that run side by side.
+    pub fn of_tasks(tasks: usize) -> Self {
+        if tasks < rayon::current_num_threads() { Threads::All } else { Threads::Own }
+    }
+}
+
 /// c = a·b and the terms, b prepared.
-pub fn matmul_prepared<T: Float>(a: Matrix<T>, b: &Factor<T>, c: &mut [T], terms: Terms<T>) {
+pub fn matmul_prepared<T: Float>(
+    a: Matrix<T>,
+    b: &Factor<T>,
+    c: &mut [T],
+    terms: Terms<T>,
+    threads: Threads,
+) {
     let (m, n, k) = (a.rows, b.b.columns, a.columns);
     assert!(b.b.rows == k && c.len() == m * n && a.data.len() == m * k);
     if m == 0 || n == 0 {
@@ -106,7 +137,7 @@ pub fn matmul_prepared<T: Float>(a: Matrix<T>, b: &Factor<T>, c: &mut [T], terms
     }
     #[cfg(target_arch = "x86_64")]
     if let Some(panels) = &b.panels {
-        return native::matmul(a.as_f32(), panels, bytemuck::cast_slice_mut(c), terms.as_f32());
+        return native::matmul(a.as_f32(), panels, bytemuck::cast_slice_mut(c), terms.as_f32(), threads);
     }
     let b = b.b;
     if let Some(residual) = terms.residual {
@@ -119,13 +150,13 @@ pub fn matmul_prepared<T: Float>(a: Matrix<T>, b: &Factor<T>, c: &mut [T], terms
     if n < MIN_COLUMNS && !a.transposed {
         narrow(a, b, c, accumulate);
     } else if m >= MIN_ROWS || a.transposed {
-        product(a, b, c, accumulate);
+        product(a, b, c, accumulate, threads);
     } else {
         let mut padded_a = vec![T::ZERO; MIN_ROWS * k];
         padded_a[..m * k].copy_from_slice(a.data);
         let mut padded_c = vec![T::ZERO; MIN_ROWS * n];
         padded_c[..m * n].copy_from_slice(c);
-        product(Matrix::new(&padded_a, MIN_ROWS, k), b, &mut padded_c, accumulate);
+        product(Matrix::new(&padded_a, MIN_ROWS, k), b, &mut padded_c, accumulate, threads);
         c.copy_from_slice(&padded_c[..m * n]);
     }
     if let Some(bias) = terms.bias {
@@ -155,8 +186,8 @@ impl<'a, T: Float> Terms<'a, T> {
 #[cfg(target_arch = "x86_64")]
 pub(super) mod native {
     use super::super::avx512::transpose;
-    use super::super::packed::{COLUMNS, Panels, Rows, Words, pitch, product};
-    use super::{Matrix, Terms};
+    use super::super::packed::{COLUMNS, Panels, Rows, Words, pitch, product, product_alone};
+    use super::{Matrix, Terms, Threads};
     use std::ops::Range;
 
     /// b in panels.
@@ -181,10 +212,17 @@ pub(super) mod native {
         })
     }
 
-    pub fn matmul(a: Matrix<f32>, b: &Panels, c: &mut [f32], terms: Terms<f32>) {
+    pub fn matmul(a: Matrix<f32>, b: &Panels, c: &mut [f32], terms: Terms<f32>, threads: Threads) {
         match a.transposed {
-            true => product(Words::Single, &Columns(a), b, c, terms),
-            false => product(Words::Single, &InPlace(a), b, c, terms),
+            true => of_rows(&Columns(a), b, c, terms, threads),
+            false => of_rows(&InPlace(a), b, c, terms, threads),
+        }
+    }
+
+    fn of_rows(a: &impl Rows, b: &Panels, c: &mut [f32], terms: Terms<f32>, threads: Threads) {
+        match threads {
+            Threads::All => product(Words::Single, a, b, c, terms),
+            Threads::Own => product_alone(Words::Single, a, b, c, terms, &mut Vec::new()),
         }
     }
 
@@ -240,7 +278,7 @@ pub(super) mod native {
     }
 }
 
-fn product<T: Float>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], accumulate: bool) {
+fn product<T: Float>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], accumulate: bool, threads: Threads) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     let ((a_row, a_column), (b_row, b_column)) = (a.strides(), b.strides());
     // SAFETY: `matmul` checked the lengths against the shapes, and the strides follow from the shapes.
@@ -264,7 +302,10 @@ fn product<T: Float>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], accumulate: bool) 
             false,
             false,
             false,
-            Parallelism::Rayon(0),
+            match threads {
+                Threads::All => Parallelism::Rayon(0),
+                Threads::Own => Parallelism::None,
+            },
         );
     }
 }

@@ -31,6 +31,8 @@ pub mod matmul;
 pub mod matmul_bf16;
 pub mod norm_score;
 #[cfg(target_arch = "x86_64")]
+mod outer;
+#[cfg(target_arch = "x86_64")]
 mod packed;
 mod pool;
 pub mod reduce;

@@ -76,10 +76,17 @@ pub fn pitch(depth: usize) -> usize {
     if depth > 0 && depth.is_multiple_of(128) { depth + 16 } else { depth }
 }
 
+/// A result that tasks write to, each to its own rows and columns.
 #[derive(Clone, Copy)]
-struct Output(*mut f32);
+pub struct Output(*mut f32);
 impl Output {
-    fn start(self) -> *mut f32 {
+    /// All of `c`.
+    pub fn new(c: &mut [f32]) -> Self {
+        Output(c.as_mut_ptr())
+    }
+
+    /// Its first element.
+    pub fn start(self) -> *mut f32 {
         self.0
     }
 }
@@ -104,32 +111,65 @@ pub fn product(kind: Words, a: &impl Rows, b: &Panels, c: &mut [f32], terms: Ter
     // Few rows are shared by cutting the columns.
     let across = if rows.div_ceil(height) >= threads { 1 } else { threads.min(panels) };
     let width = panels.div_ceil(across);
-    let output = Output(c.as_mut_ptr());
+    let output = Output::new(c);
     let tasks = rows.div_ceil(height) * panels.div_ceil(width);
     (0..tasks).into_par_iter().for_each_init(Vec::new, |scratch, task| {
         let (down, across) = (task / panels.div_ceil(width), task % panels.div_ceil(width));
         let rows = down * height..rows.min((down + 1) * height);
-        for from in (0..depth.max(1)).step_by(DEPTH) {
-            let pass = from..depth.min(from + DEPTH);
-            let (words, pitch) = a.words(rows.clone(), pass.clone(), scratch);
-            for number in across * width..panels.min((across + 1) * width) {
-                let panel = &b.words[(number * depth + pass.start) * COLUMNS..][..pass.len() * COLUMNS];
-                for row in rows.clone().step_by(ROWS) {
-                    let place = Place { n, end: n, pitch, row, column: number * COLUMNS };
-                    let begin = if pass.start > 0 {
-                        Terms { accumulate: true, residual: None, ..terms }
-                    } else {
-                        terms
-                    };
-                    let begin = if pass.end < depth { Terms { bias: None, ..begin } } else { begin };
-                    let own = &words[(row - rows.start) * pitch..];
-                    // SAFETY: the features were found at run time by whoever chose this product. The block's rows and columns are
-                    // this task's own, inside c.
-                    unsafe { block_of(kind, rows.end - row, own, panel, output.start(), place, begin) };
-                }
+        let panels = across * width..panels.min((across + 1) * width);
+        // SAFETY: tasks have distinct rows and columns of c, which has all of them.
+        unsafe { part((kind, a, b), (rows, panels), output, terms, scratch) };
+    });
+}
+
+/// The same on this thread alone, for a task of something larger; `scratch` may hold anything.
+pub fn product_alone(
+    kind: Words,
+    a: &impl Rows,
+    b: &Panels,
+    c: &mut [f32],
+    terms: Terms<f32>,
+    scratch: &mut Vec<u32>,
+) {
+    let rows = c.len() / b.n.max(1);
+    assert!(terms.residual.is_none_or(|r| r.len() == c.len()) && terms.bias.is_none_or(|x| x.len() == b.n));
+    let output = Output::new(c);
+    for first in (0..rows).step_by(HEIGHT) {
+        let part_of_it = (first..rows.min(first + HEIGHT), 0..b.n.div_ceil(COLUMNS));
+        // SAFETY: c has all of these.
+        unsafe { part((kind, a, b), part_of_it, output, terms, scratch) };
+    }
+}
+
+/// Some rows and panels of a product.
+///
+/// # Safety
+/// The result must have them, and nobody else may write there.
+unsafe fn part(
+    (kind, a, b): (Words, &impl Rows, &Panels),
+    (rows, panels): (Range<usize>, Range<usize>),
+    output: Output,
+    terms: Terms<f32>,
+    scratch: &mut Vec<u32>,
+) {
+    let Panels { n, depth, .. } = *b;
+    for from in (0..depth.max(1)).step_by(DEPTH) {
+        let pass = from..depth.min(from + DEPTH);
+        let (words, pitch) = a.words(rows.clone(), pass.clone(), scratch);
+        for number in panels.clone() {
+            let panel = &b.words[(number * depth + pass.start) * COLUMNS..][..pass.len() * COLUMNS];
+            for row in rows.clone().step_by(ROWS) {
+                let place = Place { n, end: n, pitch, row, column: number * COLUMNS };
+                let begin =
+                    if pass.start > 0 { Terms { accumulate: true, residual: None, ..terms } } else { terms };
+                let begin = if pass.end < depth { Terms { bias: None, ..begin } } else { begin };
+                let own = &words[(row - rows.start) * pitch..];
+                // SAFETY: the features were found at run time by whoever chose this product. The block's rows and columns are
+                // the caller's.
+                unsafe { block_of(kind, rows.end - row, own, panel, output.start(), place, begin) };
             }
         }
-    });
+    }
 }
 
 /// y = silu(a·gate)·(a·up); both factors alike, `y: [rows, n]`. The products of a block go no further than the nearest cache.
@@ -200,7 +240,7 @@ pub struct Place {
     pub n: usize,
     /// Past the last column of c that the product has.
     pub end: usize,
-    /// Words from a row of a to the next.
+    /// Words from a row of a to the next; of a transposed one from a column to the next.
     pub pitch: usize,
     /// First row in c.
     pub row: usize,
@@ -221,8 +261,9 @@ unsafe fn block_bf16(left: usize, a: &[u32], panel: &[u32], c: *mut f32, place: 
             .map(|words| unsafe { std::mem::transmute::<__m512i, __m512bh>(words) });
         _mm512_dpbf16_ps(sum, x, w)
     };
+    let word = |r, i| r * place.pitch + i;
     // SAFETY: as the caller's.
-    unsafe { rows_of(left, a, panel, c, place, terms, step) }
+    unsafe { rows_of(left, (a, word), panel, c, place, terms, step) }
 }
 
 /// The same in f32.
@@ -233,8 +274,29 @@ unsafe fn block_bf16(left: usize, a: &[u32], panel: &[u32], c: *mut f32, place: 
 pub unsafe fn block_f32(left: usize, a: &[u32], panel: &[u32], c: *mut f32, place: Place, terms: Terms<f32>) {
     let step =
         |sum, x: u32, w| _mm512_fmadd_ps(_mm512_set1_ps(f32::from_bits(x)), _mm512_castsi512_ps(w), sum);
+    let word = |r, i| r * place.pitch + i;
     // SAFETY: as the caller's.
-    unsafe { rows_of(left, a, panel, c, place, terms, step) }
+    unsafe { rows_of(left, (a, word), panel, c, place, terms, step) }
+}
+
+/// The same with a transposed: its words lie side by side for the rows, `place.pitch` apart along k.
+///
+/// # Safety
+/// As [`block_bf16`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub unsafe fn block_columns(
+    left: usize,
+    a: &[u32],
+    panel: &[u32],
+    c: *mut f32,
+    place: Place,
+    terms: Terms<f32>,
+) {
+    let step =
+        |sum, x: u32, w| _mm512_fmadd_ps(_mm512_set1_ps(f32::from_bits(x)), _mm512_castsi512_ps(w), sum);
+    let word = |r, i| i * place.pitch + r;
+    // SAFETY: as the caller's.
+    unsafe { rows_of(left, (a, word), panel, c, place, terms, step) }
 }
 
 /// # Safety
@@ -261,7 +323,7 @@ unsafe fn block_of(
 #[inline(always)]
 unsafe fn rows_of(
     left: usize,
-    a: &[u32],
+    a: (&[u32], impl Fn(usize, usize) -> usize + Copy),
     panel: &[u32],
     c: *mut f32,
     place: Place,
@@ -286,16 +348,16 @@ unsafe fn rows_of(
 
 #[inline(always)]
 unsafe fn block<const R: usize, const V: usize>(
-    a: &[u32],
+    (a, word): (&[u32], impl Fn(usize, usize) -> usize),
     panel: &[u32],
     c: *mut f32,
     place: Place,
     terms: Terms<f32>,
     step: impl Fn(__m512, u32, __m512i) -> __m512,
 ) {
-    let Place { n, end, pitch, row, column } = place;
+    let Place { n, end, row, column, .. } = place;
     let steps = panel.len() / COLUMNS;
-    assert!(steps == 0 || a.len() >= (R - 1) * pitch + steps);
+    assert!(steps == 0 || a.len() > word(R - 1, steps - 1));
     let mut masks = [0; V];
     for (v, mask) in masks.iter_mut().enumerate() {
         *mask = first(end.saturating_sub(column + 16 * v));
@@ -322,7 +384,7 @@ unsafe fn block<const R: usize, const V: usize>(
                 *w = _mm512_loadu_si512(panel.as_ptr().add(i * COLUMNS + 16 * v).cast());
             }
             for (r, sums) in sums.iter_mut().enumerate() {
-                let x = *a.as_ptr().add(r * pitch + i);
+                let x = *a.as_ptr().add(word(r, i));
                 for (v, sum) in sums.iter_mut().enumerate() {
                     *sum = step(*sum, x, w[v]);
                 }

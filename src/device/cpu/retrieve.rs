@@ -2,7 +2,7 @@
 //! x meet it, each row keeping its best, so that scores exist one tile at a time. Bound by the arithmetic of the product.
 
 use super::best::{Best, Consider, Ranked};
-use super::matmul::{Factor, Matrix, Terms, matmul_prepared};
+use super::matmul::{Factor, Matrix, Terms, Threads, matmul_prepared};
 use super::simd;
 use rayon::prelude::*;
 
@@ -59,7 +59,8 @@ impl<T: Ranked> Search<'_, T> {
         let (d, columns) = (self.d, scores.len() / best.len());
         let x = Matrix::new(&self.x[row * d..(row + best.len()) * d], best.len(), d);
         let bias = self.bias.map(|bias| &bias[first..first + columns]);
-        matmul_prepared(x, table, scores, Terms { bias, ..Terms::default() });
+        let threads = Threads::of_tasks((self.x.len() / d.max(1)).div_ceil(X_ROWS));
+        matmul_prepared(x, table, scores, Terms { bias, ..Terms::default() }, threads);
         for (i, (best, scores)) in best.iter_mut().zip(scores.chunks_exact(columns)).enumerate() {
             let exclude = self.exclude.get(row + i).map_or(&[][..], Vec::as_slice);
             simd::dispatch(Consider { best, scores, first: first as u32, exclude });

@@ -3,7 +3,7 @@
 
 use super::Float;
 use super::linear_cross_entropy::Head;
-use super::matmul::{Factor, Matrix, Terms, matmul, matmul_prepared};
+use super::matmul::{Factor, Matrix, Terms, Threads, matmul, matmul_prepared};
 use super::simd::{self, Kernel};
 use rayon::prelude::*;
 
@@ -65,6 +65,7 @@ pub fn standings<T: Float>(head: Head<T>, standings: &mut [Standing]) {
     let d = weight.len() / bias.len().max(1);
     let own = own_scores(head, d);
     standings.fill(Standing::default());
+    let threads = Threads::of_tasks(standings.len().div_ceil(ROWS));
     for first in (0..bias.len()).step_by(COLUMNS) {
         let columns = COLUMNS.min(bias.len() - first);
         let part = Factor::new(Matrix::transposed(&weight[first * d..(first + columns) * d], d, columns));
@@ -73,7 +74,7 @@ pub fn standings<T: Float>(head: Head<T>, standings: &mut [Standing]) {
             let rows = tile * ROWS..tile * ROWS + standings.len();
             scores.resize(rows.len() * columns, T::ZERO);
             let x = Matrix::new(&h[rows.start * d..rows.end * d], rows.len(), d);
-            matmul_prepared(x, &part, scores, terms);
+            matmul_prepared(x, &part, scores, terms, threads);
             for ((row, standing), scores) in rows.zip(standings).zip(scores.chunks_exact(columns)) {
                 let target = (targets[row] as usize).checked_sub(first).filter(|&target| target < columns);
                 standing.add(Standing::among(scores, own[row], target));

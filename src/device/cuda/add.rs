@@ -8,3 +8,8 @@ use crate::Result;
 pub fn assign(a: ViewMut, b: View) -> Result<()> {
     each_four(b.cuda(), "add", "lea_add_assign", a.len(), &[b.into(), (&a).into()])
 }
+
+/// y = a + b.
+pub fn forward(a: View, b: View, y: ViewMut) -> Result<()> {
+    each_four(a.cuda(), "add", "lea_add_forward", y.len(), &[a.into(), b.into(), (&y).into()])
+}

@@ -12,3 +12,8 @@ pub(super) static SHADER: Shader =
 pub fn assign(a: ViewMut, b: View) -> Result<()> {
     Each { reads: &[b], writes: &[a], ..Each::of(&SHADER, "assign") }.launch()
 }
+
+/// y = a + b.
+pub fn forward(a: View, b: View, y: ViewMut) -> Result<()> {
+    Each { reads: &[a, b], writes: &[y], ..Each::of(&SHADER, "forward") }.launch()
+}

@@ -2,11 +2,10 @@
 
 use super::adapter::{Description, Pretence};
 use super::buffer::{Buffer, Raw, View};
-use super::cooperative::Fragments;
 use super::fault::Fault;
 use super::launch::{Pipelines, Recorder};
 use super::shader::{LANES, SUBGROUP};
-use super::tier::{EXPERIMENTAL, TIERS, Tier, forced_tier};
+use super::tier::{TIERS, Tier, forced_tier};
 use super::trace::Trace;
 use crate::device::DType;
 use crate::device::pool::Pool;
@@ -41,12 +40,6 @@ pub(super) struct Context {
     uploaded: AtomicU64,
 }
 
-/// As many of `limit` bytes as kernels can count: lengths are words of 32 bits to them, also where a binding begins up to one
-/// alignment before the first element. Some Metal adapters show more.
-fn counted_bytes(limit: u64, alignment: u64) -> u64 {
-    limit.min((1 << 32) - alignment.max(4)) & !3
-}
-
 /// Most bytes of uploads that the driver may keep copies of.
 const UPLOAD_BYTES: usize = 64 << 20;
 
@@ -74,43 +67,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Opens an adapter with the features of all tiers that it has: any may be forced later.
-fn request(
-    adapter: &wgpu::Adapter,
-    description: &Description,
-) -> std::result::Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
-    let has = TIERS.into_iter().filter(|tier| tier.missing(description).is_none());
-    let required_features = has.fold(wgpu::Features::empty(), |all, tier| all | tier.features());
-    pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
-        label: None,
-        required_features,
-        required_limits: description.limits.clone(),
-        experimental_features: match required_features.intersects(EXPERIMENTAL) {
-            // SAFETY: only a tier that has to be asked for uses what may be wrong there, and tests run its kernel.
-            true => unsafe { wgpu::ExperimentalFeatures::enabled() },
-            false => wgpu::ExperimentalFeatures::disabled(),
-        },
-        ..Default::default()
-    }))
-}
-
 impl Gpu {
     pub(super) fn open(
         adapter: &wgpu::Adapter,
-        mut description: Description,
+        description: Description,
         pretence: Pretence,
     ) -> Result<Self> {
         let name = format!("webgpu:{}", description.index);
         description.expect_usable()?;
-        let opened = request(adapter, &description).or_else(|error| {
-            if !description.features.intersects(EXPERIMENTAL) {
-                return Err(error);
-            }
-            // Who did not ask for what is experimental must not lose the adapter by it.
-            description.features.remove(EXPERIMENTAL);
-            request(adapter, &description)
-        });
-        let (device, queue) = opened.map_err(|error| {
+        // Any tier may be forced later.
+        let of_tiers =
+            TIERS.map(Tier::features).into_iter().fold(wgpu::Features::empty(), |all, some| all | some);
+        let wanted = wgpu::DeviceDescriptor {
+            label: None,
+            required_features: description.features & of_tiers,
+            required_limits: description.limits.clone(),
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&wanted)).map_err(|error| {
             Error::setting(
                 format!("{name} ({}) cannot be opened: {error}", description.info.name),
                 "pass another --device; `lea doctor` lists them",
@@ -155,7 +129,7 @@ impl Gpu {
 
     /// Sets the tier before anything ran, and returns the one in use. One that the adapter lacks is an error.
     pub(super) fn set_tier(&self, tier: Tier) -> Result<Tier> {
-        if let Some(why) = tier.missing(&self.0.description) {
+        if let Some(why) = tier.missing(self.0.description.features) {
             return Err(Error::setting(
                 format!("{self} cannot run tier {tier}: {why}"),
                 format!("pass --webgpu-tier {} or leave the flag out", self.0.description.tier()),
@@ -174,12 +148,6 @@ impl Gpu {
     /// Whether frozen weights are stored in f16.
     pub fn stores_halves(&self) -> bool {
         self.tier().is_ok_and(|tier| tier >= Tier::F16)
-    }
-
-    /// The cooperative matrices that products with such weights work with, if any.
-    pub(super) fn fragments(&self) -> Result<Option<Fragments>> {
-        let uses = self.tier()? >= Tier::Cooperative;
-        Ok(Fragments::of(&self.0.description).ok().filter(|_| uses))
     }
 
     /// Whether kernels are taken that are written for software adapters with subgroups of `SUBGROUP` invocations: loads and
@@ -218,54 +186,6 @@ impl Gpu {
     /// Number of the recording under way.
     pub(super) fn recording(&self) -> u64 {
         self.0.recording.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that a binding's first byte must be a multiple of.
-    pub(super) fn alignment(&self) -> u64 {
-        u64::from(self.0.description.limits.min_storage_buffer_offset_alignment)
-    }
-
-    /// Most bytes that one binding can show.
-    pub fn binding_bytes(&self) -> u64 {
-        counted_bytes(self.0.description.limits.max_storage_buffer_binding_size, self.alignment())
-    }
-
-    /// How many elements of 4 bytes one binding can show that start anywhere, see [`View::around`].
-    pub(super) fn elements_anywhere(&self) -> usize {
-        (self.binding_bytes().saturating_sub(self.alignment()) / 4).max(1) as usize
-    }
-
-    /// How many rows of `width` elements of 4 bytes a kernel can be given at a time, so that each part fits a binding
-    /// and starts where a binding may: `rows` where all fit.
-    pub fn rows_per_part(&self, rows: usize, width: usize) -> Result<usize> {
-        let row = 4 * width.max(1) as u64;
-        if rows as u64 * row <= self.binding_bytes() {
-            return Ok(rows.max(1));
-        }
-        // Starts of parts are multiples of `step` rows: multiples of the alignment in bytes, also where a row of another
-        // binding is a single element.
-        let step = (self.alignment() / 4).max(1);
-        let most = self.binding_bytes() / row / step * step;
-        if most == 0 { Err(self.too_wide(step, row)) } else { Ok(most as usize) }
-    }
-
-    /// The same where parts need not start where a binding may, for they have buffers of their own.
-    pub fn rows_per_buffer(&self, rows: usize, width: usize) -> Result<usize> {
-        let row = 4 * width.max(1) as u64;
-        match self.binding_bytes() / row {
-            0 => Err(self.too_wide(1, row)),
-            most => Ok((most as usize).min(rows.max(1))),
-        }
-    }
-
-    /// `rows`, the fewest that a part may have, do not fit a binding.
-    fn too_wide(&self, rows: u64, row: u64) -> Error {
-        let (most, count) = (self.binding_bytes(), if rows == 1 { "a row" } else { "rows" });
-        let problem = format!(
-            "{count} of {row} bytes, {rows} at a time, cannot be bound by {self}, which shows {most} bytes: take fewer \
-             columns, or another --device"
-        );
-        Error::shape("webgpu", problem)
     }
 
     /// An error if the device was lost or refused something since it was opened.
@@ -381,20 +301,6 @@ impl Gpu {
         let polled = catch_unwind(AssertUnwindSafe(|| device.poll(how).map_err(|error| error.to_string())));
         if let Err(why) = polled.unwrap_or_else(|_| Err("waiting for it failed".into())) {
             self.0.fault.lost_unless_known(why);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_binding_shows_no_more_bytes_than_a_word_counts() {
-        assert_eq!(counted_bytes(128 << 20, 256), 128 << 20);
-        assert_eq!(counted_bytes((1 << 31) - 1, 32), (1 << 31) - 4);
-        for limit in [1 << 32, 20 << 30, u64::MAX] {
-            assert_eq!(counted_bytes(limit, 256), (1 << 32) - 256);
         }
     }
 }

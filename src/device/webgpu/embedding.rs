@@ -1,12 +1,13 @@
 //! Rows of tables by id and the transpose, see `shaders/embedding.wgsl`.
 
 use super::destinations::Uploaded;
-use super::shader::{LANES, Shader};
+use super::shader::{LANES, Part, Shader};
 use super::{Launch, View, ViewMut, grid};
 use crate::Result;
 
-pub(super) static SHADER: Shader =
-    Shader::new("embedding", include_str!("../../../shaders/embedding.wgsl")).defining(&[LANES]);
+pub(super) static SHADER: Shader = Shader::new("embedding", include_str!("../../../shaders/embedding.wgsl"))
+    .with(&[Part::Places])
+    .defining(&[LANES]);
 
 /// yᵢ = row idᵢ of the tables laid one after another; `ids: [n]`, `tables: [v, d]` each, `y: [n, d]`. An id beyond them,
 /// which only another kernel can have made, gives NaN.
@@ -19,7 +20,7 @@ pub fn gather(ids: View, tables: &[View], d: usize, y: ViewMut) -> Result<()> {
         let mut before = 0;
         for table in tables {
             let v = table.len() / d.max(1);
-            let table_part = gpu.rows_per_part(v, d)?;
+            let table_part = gpu.table_rows_per_part(v, d)?;
             for first in (0..v).step_by(table_part) {
                 let count = table_part.min(v - first);
                 let [n32, d32, first32, count32, total32] =
@@ -45,7 +46,7 @@ pub fn gather(ids: View, tables: &[View], d: usize, y: ViewMut) -> Result<()> {
 pub fn scatter_add(destinations: &Uploaded, first: usize, dy: View, d: usize, dtable: ViewMut) -> Result<()> {
     let gpu = dy.gpu();
     let (n, v) = (dy.len() / d.max(1), dtable.len() / d.max(1));
-    let (dy_part, table_part) = (gpu.rows_per_part(n, d)?, gpu.rows_per_part(v, d)?);
+    let (dy_part, table_part) = (gpu.places_per_part(n, d, [1, d])?, gpu.rows_per_part(v, d)?);
     for row in (0..v).step_by(table_part) {
         let count = table_part.min(v - row);
         // A sum over nothing is written too.

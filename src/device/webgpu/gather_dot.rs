@@ -1,12 +1,14 @@
 //! Dot products with chosen rows of a table, see `shaders/gather_dot.wgsl`.
 
 use super::destinations::Uploaded;
-use super::shader::{LANES, Shader};
+use super::shader::{self, LANES, Shader};
 use super::{Launch, View, ViewMut, grid};
 use crate::Result;
 
 pub(super) static SHADER: Shader =
-    Shader::new("gather_dot", include_str!("../../../shaders/gather_dot.wgsl")).defining(&[LANES]);
+    Shader::new("gather_dot", include_str!("../../../shaders/gather_dot.wgsl"))
+        .with(&[shader::Part::Places])
+        .defining(&[LANES]);
 
 /// Invocations that share a product in `forward`.
 const SHARE: usize = 8;
@@ -37,7 +39,7 @@ impl Choice<'_> {
     fn part_rows(&self) -> Result<(usize, usize)> {
         let [n, d, k, v] = self.dims;
         let gpu = self.x.gpu();
-        Ok((gpu.rows_per_part(n, d.max(k))?, gpu.rows_per_part(v, d)?))
+        Ok((gpu.places_per_part(n, d.max(k), [k, k * d])?, gpu.table_rows_per_part(v, d)?))
     }
 
     fn params(&self, part: &Part, biased: bool) -> [u32; 10] {

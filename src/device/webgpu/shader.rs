@@ -33,6 +33,8 @@ pub enum Part {
     Each,
     /// Sums over the rows of a matrix in blocks of `ROW_BLOCK`.
     Columns,
+    /// Where a part of a list of places begins.
+    Places,
     /// exp, log, tanh and their kin with the accuracy that parity asks for.
     Math,
     /// What the kernels of forest attention share.
@@ -48,24 +50,12 @@ impl Part {
             (Part::Reduce, _) => include_str!("../../../shaders/common/reduce_subgroups.wgsl"),
             (Part::Each, _) => include_str!("../../../shaders/common/each.wgsl"),
             (Part::Columns, _) => include_str!("../../../shaders/common/columns.wgsl"),
+            (Part::Places, _) => include_str!("../../../shaders/common/places.wgsl"),
             (Part::Forest, _) => include_str!("../../../shaders/common/forest.wgsl"),
             (Part::Product, _) => include_str!("../../../shaders/common/product.wgsl"),
             (Part::Math, _) => include_str!("../../../shaders/common/math.wgsl"),
         }
     }
-}
-
-/// The switch of a file from [`Tier::Cooperative`] on: fragments are 8 × 8 where it is 1, else 16 × 16.
-pub(super) const EIGHT: &str = "EIGHT";
-
-/// What a file from [`Tier::Cooperative`] on begins with: types of its fragments, which WGSL names by their size. Control flow
-/// there parts by subgroups, never within one; naga's rule would have it the same in a whole workgroup.
-fn fragments(size: u32) -> String {
-    let alias = |name: &str, of: &str| format!("alias {name} = coop_mat{size}x{size}<{of}>;\n");
-    let types = [("Left", "f16, A"), ("Right", "f16, B"), ("Sums", "f32, C")];
-    let types: String = types.into_iter().map(|(name, of)| alias(name, of)).collect();
-    let rules = "enable f16;\nenable wgpu_cooperative_matrix;\ndiagnostic(off, derivative_uniformity);\n";
-    format!("{rules}{types}const SIZE: u32 = {size}u;\n")
 }
 
 /// Who reads the text: WGSL's compilers differ in which `enable` lines they want.
@@ -124,9 +114,6 @@ impl Shader {
             defines.iter().find(|(other, _)| *other == name).map_or(default, |&(_, value)| value)
         };
         let is_half = |constant: &str| value(constant, 0) == 1;
-        if self.lowest == Tier::Cooperative {
-            text += &fragments(if value(EIGHT, 0) == 1 { 8 } else { 16 });
-        }
         if self.stored.iter().any(|(_, constant)| is_half(constant)) {
             text += "enable f16;\n";
         }
@@ -161,7 +148,6 @@ pub static SHADERS: &[&Shader] = &[
     &super::layer_norm::SHADER,
     &super::log_sigmoid::SHADER,
     &super::matmul::SHADER,
-    &super::matmul::COOPERATIVE_SHADER,
     &super::matmul::LARGE_SHADER,
     &super::matmul::SUBGROUP_SHADER,
     &super::mean_rows::SHADER,

@@ -39,7 +39,7 @@ impl Step {
 pub fn top_k(scores: View, m: usize, k: usize, values: ViewMut, ids: ViewMut) -> Result<()> {
     let gpu = scores.gpu();
     let n = values.len() / k;
-    let part = gpu.rows_per_buffer(n, m.max(k))?;
+    let part = gpu.rows_per_buffer(n, m.max(k))?.min(gpu.rows_at_once(m));
     for first in (0..n).step_by(part) {
         let rows = part.min(n - first);
         let mut found = Found::new(&values, &ids, first, rows, k)?;

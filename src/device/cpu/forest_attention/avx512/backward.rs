@@ -3,12 +3,12 @@
 
 use super::{add_scaled, dot, load_columns, load_rows, run_of};
 use crate::device::Tile;
-use crate::device::cpu::avx512::{exp, first, transpose};
+use crate::device::cpu::avx512::{exp, first};
 use crate::device::cpu::forest_attention::Heads;
 use crate::device::cpu::forest_attention::backward::TreeBackward;
 use crate::device::cpu::forest_attention::tile::RowKeys;
 use crate::device::cpu::matmul::Terms;
-use crate::device::cpu::packed::{COLUMNS, Place, ROWS, block_f32};
+use crate::device::cpu::packed::{COLUMNS, Place, ROWS, block_columns, block_f32};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -29,8 +29,6 @@ struct Scratch {
     weights: Vec<f32>,
     /// Gradients of the weights, then of the scores `[rows, stride]`.
     grads: Vec<f32>,
-    /// One of these, transposed `[shared, rows]`.
-    transposed: Vec<u32>,
     /// Gradients of the shared keys, then of the values `[shared, head_dim]`.
     sums: [Vec<f32>; 2],
 }
@@ -60,7 +58,7 @@ impl TreeBackward<'_, f32> {
             scratch.load(self.inputs.k, self.inputs.v, kv_width, columns);
             for head in kv_head * group..(kv_head + 1) * group {
                 self.row_grads(tile, &keys, (head, kv_head), scratch, stride);
-                scratch.key_grads(self.inputs.q, self.outputs.dout, head, self.inputs.heads, stride);
+                scratch.key_grads(self.inputs.q, self.outputs.dout, &keys, (head, self.inputs.heads), stride);
             }
             let Scratch { shared, sums: [dk, dv], .. } = &*scratch;
             for (j, &key) in shared.iter().enumerate() {
@@ -155,7 +153,6 @@ impl Scratch {
         let stride = shared.next_multiple_of(16) + 16;
         self.weights.resize(rows * stride, 0.0);
         self.grads.resize(rows * stride, 0.0);
-        self.transposed.resize(shared * rows, 0);
         for sums in &mut self.sums {
             sums.clear();
             sums.resize(shared * head_dim, 0.0);
@@ -164,7 +161,14 @@ impl Scratch {
 
     /// Adds what a query head gives to the gradients of its shared keys, Σ ds·q, and values, Σ p·dout.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-    fn key_grads(&mut self, q: &[f32], dout: &[f32], head: usize, heads: Heads, stride: usize) {
+    fn key_grads(
+        &mut self,
+        q: &[f32],
+        dout: &[f32],
+        keys: &[RowKeys],
+        (head, heads): (usize, Heads),
+        stride: usize,
+    ) {
         let (head_dim, width, rows) = (heads.head_dim, heads.q_width(), self.rows.len());
         if self.shared.is_empty() {
             return;
@@ -174,25 +178,29 @@ impl Scratch {
         for ((x, factor), sums) in factors.into_iter().zip(&mut self.sums) {
             load_rows(x, width, columns.clone(), &self.rows, &mut self.queries);
             let factor: &[u32] = bytemuck::cast_slice(factor);
-            for from in (0..rows).step_by(16) {
-                let count = (rows - from).min(16);
-                let mut places = [factor.as_ptr(); 16];
-                for (r, place) in places.iter_mut().enumerate().take(count) {
-                    *place = factor[(from + r) * stride..][..self.shared.len()].as_ptr();
-                }
-                let to = self.transposed[from..].as_mut_ptr();
-                // SAFETY: rows of as many words as there are shared keys, each of which has a row of `rows` words.
-                unsafe { transpose(&places[..count], self.shared.len(), to, rows) };
-            }
             for row in (0..self.shared.len()).step_by(ROWS) {
+                // Rows ahead of the first that sees one of these keys, and behind the last, have no weights here.
+                let sees = |own: &RowKeys| own.shared_end() > row && own.ahead < row + ROWS;
+                let Some(from) = keys.iter().position(sees) else { continue };
+                let to = keys.iter().rposition(sees).map_or(from, |last| last + 1);
                 let panels = self.queries.chunks_exact(COLUMNS * rows.max(1));
                 for (number, panel) in panels.enumerate() {
+                    let panel = &panel[from * COLUMNS..to * COLUMNS];
                     let place =
-                        Place { n: head_dim, end: head_dim, pitch: rows, row, column: number * COLUMNS };
-                    let (left, a) = (self.shared.len() - row, &self.transposed[row * rows..]);
+                        Place { n: head_dim, end: head_dim, pitch: stride, row, column: number * COLUMNS };
+                    let left = self.shared.len() - row;
                     let terms = Terms { accumulate: true, ..Terms::default() };
                     // SAFETY: `sums` has a row of head_dim for each shared key.
-                    unsafe { block_f32(left, a, panel, sums.as_mut_ptr(), place, terms) };
+                    unsafe {
+                        block_columns(
+                            left,
+                            &factor[from * stride + row..],
+                            panel,
+                            sums.as_mut_ptr(),
+                            place,
+                            terms,
+                        )
+                    };
                 }
             }
         }
