@@ -53,6 +53,10 @@ pub struct Cli {
     /// processor has AVX-512 BF16; f32 unless given
     #[arg(long, global = true, value_name = "TYPE")]
     pub cpu_dtype: Option<FrozenType>,
+    /// Instruction set of the CPU's kernels: portable, avx2 or avx512; the best that the processor has unless given. The bits of
+    /// labels depend on it: processors that differ make the same where all take the lowest
+    #[arg(long, global = true, value_name = "SET")]
+    pub cpu_set: Option<cpu::simd::Level>,
     /// Megabytes that tensors on a CUDA or WebGPU device may take; labelling then takes the largest packs that fit. As much as
     /// its driver gives unless given
     #[arg(long, global = true, value_name = "MB", value_parser = bytes_of_megabytes)]
@@ -121,6 +125,7 @@ pub fn run(cli: Cli) -> Result<()> {
     if let Some(frozen) = cli.cuda_dtype {
         cuda::force_frozen_type(frozen);
     }
+    cli.cpu_set.map_or(Ok(()), cpu::simd::choose)?;
     if let Some(frozen) = cli.cpu_dtype {
         cpu::force_frozen_type(frozen);
     }

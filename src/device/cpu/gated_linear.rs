@@ -1,4 +1,4 @@
-//! silu(x·Wgᵀ)·(x·Wuᵀ) with both products and the gate in one pass on AVX-512, x rounded once where the weights are bf16.
+//! silu(x·Wgᵀ)·(x·Wuᵀ) with both products and the gate in one pass on AVX-512 and AVX2, x rounded once where the weights are bf16.
 //! The same bits as the two products and SwiGLU one after another. Bound by the arithmetic of the products.
 
 use half::bf16;
@@ -23,7 +23,7 @@ pub fn forward(x: &[f32], weights: [Weight; 2], y: &mut [f32], [n, k]: [usize; 2
         use super::packed::{Words, gated};
         use super::simd::{Level, level};
         match weights {
-            [Weight::F32(gate), Weight::F32(up)] if level() == Level::Avx512 => {
+            [Weight::F32(gate), Weight::F32(up)] if level() != Level::Portable => {
                 let [gate, up] = [gate, up].map(|w| native::pack(Matrix::transposed(w, k, n)));
                 let x = Matrix::new(x, y.len() / n, k);
                 gated(Words::Single, &native::InPlace(x), &gate, &up, y);

@@ -71,7 +71,13 @@ pub fn matmul<T: Float>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], accumulate: boo
 /// c = a·b and the terms.
 pub fn matmul_with<T: Float>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], terms: Terms<T>) {
     #[cfg(target_arch = "x86_64")]
-    if a.transposed && !b.transposed && packs(&b) && terms.residual.is_none() && terms.bias.is_none() {
+    if simd::level() == simd::Level::Avx512
+        && a.transposed
+        && !b.transposed
+        && packs(&b)
+        && terms.residual.is_none()
+        && terms.bias.is_none()
+    {
         assert!(a.columns == b.rows);
         let (a, b, c) = (a.as_f32(), b.as_f32(), bytemuck::cast_slice_mut(c));
         return super::outer::product(a.data, b.data, [a.rows, b.columns], c, terms.accumulate);
@@ -100,10 +106,10 @@ impl<'a, T: Float> Factor<'a, T> {
     }
 }
 
-/// Whether products with b are those of AVX-512.
+/// Whether products with b are our own.
 #[cfg(target_arch = "x86_64")]
 fn packs<T: Float>(b: &Matrix<T>) -> bool {
-    T::DTYPE == DType::F32 && b.columns >= MIN_COLUMNS && simd::level() == simd::Level::Avx512
+    T::DTYPE == DType::F32 && b.columns >= MIN_COLUMNS && simd::level() != simd::Level::Portable
 }
 
 /// Whose threads a product runs on.
@@ -182,11 +188,10 @@ impl<'a, T: Float> Terms<'a, T> {
     }
 }
 
-/// f32 on AVX-512: the crate reaches less than half of what such a processor does.
+/// f32 on AVX-512 and AVX2: the crate reaches less than half of what such a processor does.
 #[cfg(target_arch = "x86_64")]
 pub(super) mod native {
-    use super::super::avx512::transpose;
-    use super::super::packed::{COLUMNS, Panels, Rows, Words, pitch, product, product_alone};
+    use super::super::packed::{COLUMNS, Panels, Rows, Words, pitch, product, product_alone, transpose};
     use super::{Matrix, Terms, Threads};
     use std::ops::Range;
 
@@ -201,7 +206,7 @@ pub(super) mod native {
                 for (to, row) in rows.iter_mut().zip(words.chunks_exact(k.max(1))) {
                     *to = row.as_ptr();
                 }
-                // SAFETY: the caller found AVX-512; rows of k words, and the panel has k rows of COLUMNS.
+                // SAFETY: rows of k words, and the panel has k rows of COLUMNS.
                 unsafe { transpose(&rows[..count], k, panel.as_mut_ptr(), COLUMNS) }
             }
             false => {
@@ -270,7 +275,7 @@ pub(super) mod native {
                     *to = data[(from + i) * all..][rows.clone()].as_ptr().cast();
                 }
                 let to = scratch[from - first..].as_mut_ptr();
-                // SAFETY: whoever chose this product found AVX-512; each column has these rows, and scratch a place for all.
+                // SAFETY: each column has these rows, and scratch a place for all.
                 unsafe { transpose(&columns[..count], rows.len(), to, pitch) };
             }
             (scratch, pitch)

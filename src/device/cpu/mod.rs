@@ -6,6 +6,8 @@
 pub mod activation;
 pub mod adamw;
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod best;
 mod buffer;

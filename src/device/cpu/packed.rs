@@ -1,13 +1,15 @@
-//! Products on AVX-512: C = A·B, where B is packed into panels of `COLUMNS` columns that stay in the cache while rows of A
+//! Products on AVX-512 and AVX2: C = A·B, where B is packed into panels of `COLUMNS` columns that stay in the cache while rows of A
 //! pass, and a block of `ROWS` rows by a panel is summed in registers.
 //!
 //! Factors are words of 32 bits: an f32, or a pair of bf16 of neighbouring k, which one instruction multiplies and adds. Sums are
 //! f32 and run over k in order, [`DEPTH`] words at a time, whatever rows or columns stand beside: a row's bits depend on
-//! itself and B alone. Bound by arithmetic: 24 vector multiply-adds take 14 loads.
+//! itself and B alone, the instruction set not among them. Bound by arithmetic: 24 vector multiply-adds take 14 loads (AVX-512).
 
-use super::avx512::first;
+use super::avx2;
+use super::avx512::{self, first};
 use super::map::Map;
 use super::matmul::Terms;
+use super::simd::{self, Kernel, Level, level};
 use super::swiglu::SwiGlu;
 use rayon::prelude::*;
 use std::arch::x86_64::*;
@@ -215,7 +217,7 @@ pub fn gated(kind: Words, a: &impl Rows, gate: &Panels, up: &Panels, y: &mut [f3
                         place,
                         Terms::default(),
                     );
-                    gate_rows(&mut gates, &ups);
+                    simd::dispatch(Gate(&mut gates, &ups));
                 }
                 for (r, gated) in gates.chunks_exact(COLUMNS).enumerate().take(left) {
                     y[(row + r) * n + column..][..columns].copy_from_slice(&gated[..columns]);
@@ -226,10 +228,38 @@ pub fn gated(kind: Words, a: &impl Rows, gate: &Panels, up: &Panels, y: &mut [f3
 }
 
 /// silu(gate)·up in place of the gate.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
-fn gate_rows(gates: &mut [f32; ROWS * COLUMNS], ups: &[f32; ROWS * COLUMNS]) {
-    for (gate, &up) in gates.iter_mut().zip(ups) {
-        *gate = Map::<f32, 2>::at::<true>(SwiGlu, [*gate, up]);
+struct Gate<'a>(&'a mut [f32; ROWS * COLUMNS], &'a [f32; ROWS * COLUMNS]);
+
+impl Kernel for Gate<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        for (gate, &up) in self.0.iter_mut().zip(self.1) {
+            *gate = Map::<f32, 2>::at::<FMA>(SwiGlu, [*gate, up]);
+        }
+    }
+}
+
+/// `to[i][j] = rows[j][i]` as [`avx512::transpose`] does it, on any of the instruction sets of these products.
+///
+/// # Safety
+/// As there.
+pub unsafe fn transpose(rows: &[*const u32], depth: usize, to: *mut u32, pitch: usize) {
+    // SAFETY: as the caller's.
+    unsafe {
+        if level() == Level::Avx512 {
+            return avx512::transpose(rows, depth, to, pitch);
+        }
+        // Squares of sixteen words: a line of the cache each way.
+        for (group, rows) in rows.chunks(16).enumerate() {
+            for from in (0..depth).step_by(16) {
+                for i in from..depth.min(from + 16) {
+                    for (j, row) in rows.iter().enumerate() {
+                        *to.add(i * pitch + 16 * group + j) = *row.add(i);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -313,7 +343,8 @@ unsafe fn block_of(
     // SAFETY: as the caller's.
     unsafe {
         match kind {
-            Words::Single => block_f32(left, a, panel, c, place, terms),
+            Words::Single if level() == Level::Avx512 => block_f32(left, a, panel, c, place, terms),
+            Words::Single => avx2::block_f32(left, a, panel, c, place, terms),
             Words::Pair => block_bf16(left, a, panel, c, place, terms),
         }
     }

@@ -5,10 +5,11 @@
 //! order, so their bits depend on the data and the instruction set alone.
 
 use super::Float;
-use std::sync::LazyLock;
+use std::str::FromStr;
+use std::sync::OnceLock;
 
 /// Instruction sets that kernels are compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// What every processor of the target has.
     Portable,
@@ -28,10 +29,45 @@ impl std::fmt::Display for Level {
     }
 }
 
-/// The best instruction set of this processor.
+impl FromStr for Level {
+    type Err = String;
+    fn from_str(name: &str) -> Result<Self, String> {
+        [Level::Portable, Level::Avx2, Level::Avx512]
+            .into_iter()
+            .find(|level| level.to_string() == name)
+            .ok_or_else(|| "one of portable, avx2, avx512".into())
+    }
+}
+
+static CHOSEN: OnceLock<Level> = OnceLock::new();
+
+/// The instruction set in use: the best of this processor unless another was chosen.
+#[inline]
 pub fn level() -> Level {
-    static LEVEL: LazyLock<Level> = LazyLock::new(detect);
-    *LEVEL
+    *CHOSEN.get_or_init(best)
+}
+
+/// The best instruction set of this processor.
+pub fn best() -> Level {
+    detect()
+}
+
+/// Chooses `level` for the process, before any kernel ran.
+///
+/// # Errors
+/// The processor lacks it, or kernels run on another already.
+pub fn choose(level: Level) -> crate::Result<()> {
+    if level > best() {
+        let problem = format!("this processor has no {level}, {} at best", best());
+        return Err(crate::Error::setting(problem, "leave out --cpu-set, or name a lower one"));
+    }
+    match *CHOSEN.get_or_init(|| level) {
+        chosen if chosen == level => Ok(()),
+        other => Err(crate::Error::setting(
+            format!("kernels for {level} were asked for after some ran on {other}"),
+            "choose the instruction set first",
+        )),
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
