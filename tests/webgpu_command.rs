@@ -6,7 +6,7 @@ mod tiny_run;
 use lea::device::webgpu::adapter;
 use serde_json::Value;
 use std::process::Command;
-use tiny_run::{SETTINGS, expect_the_metrics_of_the_cpu, lea};
+use tiny_run::{SETTINGS, expect_the_metrics_of_the_cpu, lea, succeed};
 
 #[test]
 fn the_whole_method_reaches_the_metrics_of_the_cpu_and_repeats_to_the_byte() {
@@ -59,10 +59,9 @@ fn the_doctor_lists_adapters_and_has_a_clear_line_where_there_is_none() {
         // Every tier is in use, below the one in use, to be asked for, or told to be missing with what it needs.
         let has_halves = told["features"]["f16"] == true && told["features"]["subgroups"] == true;
         assert_eq!(told["tiers_on_request"].as_array().unwrap().iter().any(|tier| tier == "f16"), has_halves);
-        let unused = told["unused_features"].as_array().unwrap();
-        assert!(unused.iter().all(|one| told["features"][one["feature"].as_str().unwrap()].is_boolean()));
-        assert!(unused.iter().any(|one| one["feature"] == "cooperative_matrix"
-            && one["reason"].as_str().unwrap().contains("no tier uses it")));
+        let offered = told["cooperative_matrices"].as_array().unwrap();
+        assert_eq!(offered.is_empty(), told["features"]["cooperative_matrix"] == false, "{told}");
+        assert!(offered.iter().all(|one| one.as_str().unwrap().contains(", sums ")), "{told}");
         let missing = told["missing_tiers"].as_array().unwrap();
         let halves = missing.iter().find(|tier| tier["tier"] == "f16");
         assert_eq!(halves.is_none(), has_halves, "{told}");
@@ -92,6 +91,33 @@ fn the_doctor_lists_adapters_and_has_a_clear_line_where_there_is_none() {
         assert_eq!(none["webgpu"], serde_json::json!([]));
         if found["cuda"].as_array().unwrap().is_empty() {
             assert!(text.contains("--device auto takes cpu"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_tier_that_an_adapter_lacks_is_refused_with_what_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    for found in adapter::list() {
+        for (tier, why) in found.missing_tiers() {
+            let (tier, device) = (tier.to_string(), format!("webgpu:{}", found.index));
+            let args = ["demo", "--out", "x", "--webgpu-tier", &tier, "--device", &device];
+            let output = lea(folder.path(), &args);
+            let message = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!output.status.success() && !folder.path().join("x").exists(), "{message}");
+            assert!(message.contains(&format!("{device} cannot run tier {tier}: {why}")), "{message}");
+            let told = String::from_utf8(lea(folder.path(), &["doctor"]).stdout).unwrap();
+            assert!(told.contains(&format!("no tier {tier}: {why}")), "{told}");
+        }
+        // Which tier made a result is a part of its device's name, in the order in which flags come too.
+        for tier in found.tiers_on_request() {
+            let (tier, device) = (tier.to_string(), format!("webgpu:{}", found.index));
+            let flags = ["--device", &device, "--webgpu-tier", &tier, "--m", "3", "--n", "5", "--k", "7"];
+            let (told, _) =
+                succeed(folder.path(), &[&["bench", "matmul", "--json", "--frozen"], &flags[..]].concat());
+            let told: Value = serde_json::from_str(&told).unwrap();
+            assert!(told["device"].as_str().unwrap().ends_with(&format!(" {tier}")), "{told}");
+            assert_eq!(told["settings"]["dtype"], "f16");
         }
     }
 }

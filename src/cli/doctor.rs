@@ -108,25 +108,30 @@ fn limits(found: &adapter::Description) -> [(&'static str, u64); 6] {
     ]
 }
 
-/// A feature that makes no tier, and why.
-const UNUSED: (&str, &str) = ("cooperative_matrix", "no tier uses it: there is no kernel for it");
-
-/// Features of which tiers are made, and [`UNUSED`], and whether it has them.
+/// Features of which tiers are made, and whether it has them.
 fn features(found: &adapter::Description) -> [(&'static str, bool); 3] {
     let has = |feature| found.features.contains(feature);
     [
         ("subgroups", has(wgpu::Features::SUBGROUP)),
         ("f16", has(wgpu::Features::SHADER_F16)),
-        (UNUSED.0, has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)),
+        ("cooperative_matrix", has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)),
     ]
 }
 
 /// The tier in use, or the reason why the forced one is not to be had.
 fn tier(found: &adapter::Description) -> Result<Tier, String> {
     let tier = webgpu::forced_tier().unwrap_or(found.tier());
-    match tier.missing(found.features) {
+    match tier.missing(found) {
         None => Ok(tier),
         Some(why) => Err(why),
+    }
+}
+
+/// What a tier that has to be asked for rounds.
+fn rounded(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Cooperative => "frozen weights and what they are multiplied with",
+        _ => "frozen weights",
     }
 }
 
@@ -146,7 +151,11 @@ fn describe(found: &adapter::Description) -> Result<()> {
         .iter()
         .map(|(name, has)| format!("{name} {}", if *has { "yes" } else { "no" }))
         .collect();
-    output::line(format_args!("           {} ({})", features.join(", "), UNUSED.1))?;
+    output::line(format_args!("           {}", features.join(", ")))?;
+    let offered = found.cooperative_told();
+    if !offered.is_empty() {
+        output::line(format_args!("           cooperative matrices {}", offered.join(", ")))?;
+    }
     if let Some(why) = found.unusable() {
         return output::line(format_args!("           cannot be used: {why}"));
     }
@@ -156,7 +165,8 @@ fn describe(found: &adapter::Description) -> Result<()> {
     }
     for tier in found.tiers_on_request() {
         output::line(format_args!(
-            "           tier {tier} where --webgpu-tier {tier} asks for it: it rounds frozen weights"
+            "           tier {tier} where --webgpu-tier {tier} asks for it: it rounds {}",
+            rounded(tier)
         ))?;
     }
     for (tier, why) in found.missing_tiers() {
@@ -180,7 +190,7 @@ fn to_json(found: &adapter::Description) -> Value {
         "memory_bytes": found.memory,
         "limits": limits(found).into_iter().map(|(name, value)| (name.into(), value.into())).collect::<serde_json::Map<_, _>>(),
         "features": features(found).into_iter().map(|(name, has)| (name.into(), has.into())).collect::<serde_json::Map<_, _>>(),
-        "unused_features": [{"feature": UNUSED.0, "reason": UNUSED.1}],
+        "cooperative_matrices": found.cooperative_told(),
         "tier": tier(found).map_or(Value::Null, |tier| tier.to_string().into()),
         "tiers_on_request": found.tiers_on_request().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "missing_tiers": missing,

@@ -37,8 +37,8 @@ use clap::{Parser, Subcommand};
     arg_required_else_help = true
 )]
 pub struct Cli {
-    /// Kernels of WebGPU to use: plain, subgroups, or f16, which stores frozen weights in half precision; the best
-    /// exact ones that the adapter has unless given
+    /// Kernels of WebGPU to use: plain, subgroups, f16, which stores frozen weights in half precision, or cooperative, which
+    /// multiplies activations with them in half precision too; the best exact ones that the adapter has unless given
     #[arg(long, global = true, value_name = "TIER")]
     pub webgpu_tier: Option<webgpu::Tier>,
     /// Type in which a CUDA device stores a decoder's frozen projections: bf16, multiplied on tensor cores, or f32; bf16

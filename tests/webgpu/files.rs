@@ -1,5 +1,5 @@
 //! The WGSL files themselves: valid in every tier, and translated to what Vulkan, Metal and Direct3D 12 take. Browsers'
-//! compiler judges them too, where its command `tint` is at hand.
+//! compiler judges them too, where its command `tint` is at hand, and the validator of SPIR-V where `spirv-val` is.
 
 use super::skip::skipped;
 use lea::device::webgpu::{Dialect, SHADERS, Shader, TIERS, Tier};
@@ -19,14 +19,22 @@ fn module(shader: &Shader, tier: Tier, defines: &[(&'static str, u32)]) -> (naga
     if tier >= Tier::F16 {
         capabilities |= Capabilities::SHADER_FLOAT16;
     }
+    if tier >= Tier::Cooperative {
+        capabilities |= Capabilities::COOPERATIVE_MATRIX;
+    }
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{place}: {}", e.emit_to_string(&text)));
     (module, info)
 }
 
+/// Every file in every tier that has it.
 fn each(check: impl Fn(&str, &naga::Module, &ModuleInfo)) {
-    for shader in SHADERS {
+    each_of(|_| true, check);
+}
+
+fn each_of(which: impl Fn(&Shader) -> bool, check: impl Fn(&str, &naga::Module, &ModuleInfo)) {
+    for shader in SHADERS.iter().filter(|shader| which(shader)) {
         for tier in TIERS.into_iter().filter(|tier| *tier >= shader.lowest) {
             for defines in shader.variants(tier) {
                 let (module, info) = module(shader, tier, &defines);
@@ -37,13 +45,30 @@ fn each(check: impl Fn(&str, &naga::Module, &ModuleInfo)) {
     }
 }
 
+/// Whether Direct3D 12 and browsers can have a file: neither has cooperative matrices.
+fn is_everywhere(shader: &Shader) -> bool {
+    shader.lowest < Tier::Cooperative
+}
+
 #[test]
 fn every_file_becomes_spir_v() {
     let options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
+    let judge = Command::new("spirv-val").arg("--version").output().is_ok();
+    if !judge {
+        skipped("every_file_becomes_spir_v: spirv-val is not at hand, and does not judge what naga makes");
+    }
+    let folder = tempfile::tempdir().unwrap();
     each(|place, module, info| {
         let words = naga::back::spv::write_vec(module, info, &options, None);
         let words = words.unwrap_or_else(|e| panic!("{place}: {e}"));
         assert_eq!(words[0], 0x0723_0203, "{place} is no SPIR-V");
+        if judge {
+            let path = folder.path().join("module.spv");
+            std::fs::write(&path, words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>())
+                .unwrap();
+            let out = Command::new("spirv-val").args(["--target-env", "spv1.3"]).arg(&path).output().unwrap();
+            assert!(out.status.success(), "{place}: {}", String::from_utf8_lossy(&out.stderr));
+        }
     });
 }
 
@@ -59,13 +84,13 @@ fn every_file_becomes_metal() {
 }
 
 #[test]
-fn every_file_becomes_hlsl() {
+fn every_file_without_cooperative_matrices_becomes_hlsl() {
     let options = naga::back::hlsl::Options {
         shader_model: naga::back::hlsl::ShaderModel::V6_2,
         fake_missing_bindings: true,
         ..Default::default()
     };
-    each(|place, module, info| {
+    each_of(is_everywhere, |place, module, info| {
         let mut text = String::new();
         naga::back::hlsl::Writer::new(&mut text, &options, &Default::default())
             .write(module, info, None)
@@ -75,12 +100,12 @@ fn every_file_becomes_hlsl() {
 }
 
 #[test]
-fn every_file_is_taken_by_the_compiler_of_browsers() {
+fn every_file_without_cooperative_matrices_is_taken_by_the_compiler_of_browsers() {
     if Command::new("tint").arg("--help").output().is_err() {
         return skipped("tint is not at hand");
     }
     let folder = tempfile::tempdir().unwrap();
-    for shader in SHADERS {
+    for shader in SHADERS.iter().filter(|shader| is_everywhere(shader)) {
         for tier in TIERS.into_iter().filter(|tier| *tier >= shader.lowest) {
             for defines in shader.variants(tier) {
                 let path = folder.path().join(format!("{}-{tier}.wgsl", shader.name));
@@ -91,6 +116,16 @@ fn every_file_is_taken_by_the_compiler_of_browsers() {
                 assert!(out.status.success(), "{} {tier} {defines:?}: {told}", shader.name);
             }
         }
+    }
+}
+
+/// What Direct3D 12 and browsers cannot have is one file.
+#[test]
+fn cooperative_matrices_are_in_one_file_alone() {
+    let files: Vec<_> = SHADERS.iter().filter(|shader| !is_everywhere(shader)).map(|s| s.name).collect();
+    assert_eq!(files, ["matmul_cooperative"]);
+    for shader in SHADERS {
+        assert_eq!(shader.source.contains("coopMultiplyAdd"), !is_everywhere(shader), "{}", shader.name);
     }
 }
 

@@ -19,7 +19,7 @@ use lea::tensor::Tensor;
 fn devices(test: &str, limited: bool) -> Vec<Device> {
     let mut devices = Vec::new();
     for found in adapter::list() {
-        if let Some(why) = Tier::F16.missing(found.features) {
+        if let Some(why) = Tier::F16.missing(&found) {
             skip::skipped(format_args!("{test} on {}: {why}", found.info.name));
             continue;
         }
@@ -34,13 +34,13 @@ fn devices(test: &str, limited: bool) -> Vec<Device> {
 }
 
 /// The nearest values of f16, as f64.
-fn rounded(x: &Tensor) -> Tensor {
+pub fn rounded(x: &Tensor) -> Tensor {
     let values: Vec<f64> = x.to_f64_vec().unwrap().into_iter().map(|x| f64::from(f16::from_f64(x))).collect();
     Tensor::from_f64(&Device::Cpu, DType::F64, &values, x.shape()).unwrap()
 }
 
 /// A frozen weight as `device` stores it.
-fn frozen(device: &Device, x: &Tensor) -> Tensor {
+pub fn frozen(device: &Device, x: &Tensor) -> Tensor {
     let values: Vec<f32> = x.to_f64_vec().unwrap().into_iter().map(|x| x as f32).collect();
     Tensor::frozen(device, &values, x.shape()).unwrap()
 }

@@ -11,6 +11,8 @@ mod parity;
 mod skip;
 
 mod attention_cuts;
+mod cooperative;
+mod cooperative_large;
 mod faults;
 mod files;
 mod halves;
@@ -68,7 +70,7 @@ fn open_all() -> Vec<Device> {
         }
         // The others run these tiers' kernels but for what tests of their own check.
         for tier in lea::device::webgpu::TIERS.into_iter().filter(|tier| tier.is_exact()) {
-            if tier.missing(found.features).is_none() {
+            if tier.missing(&found).is_none() {
                 let gpu = adapter::open_as(found.index, tier, strict(false)).unwrap();
                 devices.push(Device::WebGpu(gpu));
             }

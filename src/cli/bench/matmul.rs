@@ -21,7 +21,8 @@ pub struct MatmulBench {
     /// Columns of both, the length of every dot product
     #[arg(long, default_value_t = 288)]
     pub k: usize,
-    /// Have b stored as the device stores frozen weights: bf16 on CUDA and with --cpu-dtype bf16
+    /// Have b stored as the device stores frozen weights: bf16 on CUDA and with --cpu-dtype bf16, f16 in the WebGPU tiers f16 and
+    /// cooperative
     #[arg(long)]
     pub frozen: bool,
     /// How it is timed

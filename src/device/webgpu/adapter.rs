@@ -1,8 +1,9 @@
 //! Which adapters there are, and which one a name means.
 
 use super::Gpu;
+use super::cooperative;
 use super::memory::device_memory;
-use super::tier::{TIERS, Tier};
+use super::tier::{EXPERIMENTAL, TIERS, Tier};
 use crate::{Error, Result};
 use std::sync::{Mutex, OnceLock};
 
@@ -31,6 +32,8 @@ pub struct Description {
     pub features: wgpu::Features,
     /// Bytes of memory that its driver tells of, in use or not; `None` where it does not.
     pub memory: Option<u64>,
+    /// The cooperative matrices that it offers.
+    pub cooperative: Vec<wgpu::CooperativeMatrixProperties>,
 }
 
 impl Description {
@@ -71,12 +74,17 @@ impl Description {
 
     /// The tiers that it has and that nobody gets who does not force them.
     pub fn tiers_on_request(&self) -> Vec<Tier> {
-        TIERS.into_iter().filter(|tier| !tier.is_exact() && tier.missing(self.features).is_none()).collect()
+        TIERS.into_iter().filter(|tier| !tier.is_exact() && tier.missing(self).is_none()).collect()
+    }
+
+    /// The cooperative matrices that it offers, in words.
+    pub fn cooperative_told(&self) -> Vec<String> {
+        self.cooperative.iter().map(cooperative::told).collect()
     }
 
     /// The tiers it cannot have, with the reason.
     pub fn missing_tiers(&self) -> Vec<(Tier, String)> {
-        TIERS.into_iter().filter_map(|tier| Some((tier, tier.missing(self.features)?))).collect()
+        TIERS.into_iter().filter_map(|tier| Some((tier, tier.missing(self)?))).collect()
     }
 }
 
@@ -85,7 +93,9 @@ fn all() -> Vec<(wgpu::Adapter, Description)> {
     let described = |(index, adapter): (usize, wgpu::Adapter)| {
         let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
         let memory = device_memory(&adapter);
-        (adapter, Description { index, info, limits, features, memory })
+        let offers = features.contains(EXPERIMENTAL);
+        let cooperative = if offers { adapter.cooperative_matrix_properties() } else { Vec::new() };
+        (adapter, Description { index, info, limits, features, memory, cooperative })
     };
     adapters.into_iter().enumerate().map(described).collect()
 }
@@ -159,6 +169,8 @@ pub struct Pretence {
     pub attention_work: Option<u64>,
     /// One dispatch of other ops visits about so many elements at most.
     pub dispatch_elements: Option<u64>,
+    /// Its subgroups may have up to so many invocations, more than they have: so kernels see subgroups that they have no work for.
+    pub widest_subgroup: Option<u32>,
     /// It has WebGPU's default limits and no more, so that a kernel that needs more fails.
     pub baseline: bool,
     /// Its driver tells of so much memory.
@@ -175,6 +187,9 @@ pub fn open_as(index: usize, tier: Tier, pretence: Pretence) -> Result<Gpu> {
     }
     if pretence.baseline {
         description.limits = wgpu::Limits::default();
+    }
+    if let Some(invocations) = pretence.widest_subgroup {
+        description.info.subgroup_max_size = invocations;
     }
     if let Some(bytes) = pretence.binding_bytes {
         description.limits.max_storage_buffer_binding_size = bytes;
@@ -249,7 +264,7 @@ mod tests {
         let info =
             wgpu::AdapterInfo { name: name.into(), ..wgpu::AdapterInfo::new(kind, wgpu::Backend::Vulkan) };
         let (limits, features) = (wgpu::Limits::default(), wgpu::Features::empty());
-        Description { index, info, limits, features, memory: None }
+        Description { index, info, limits, features, memory: None, cooperative: Vec::new() }
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use super::adapter::{Description, Pretence};
 use super::buffer::{Buffer, Raw, View};
+use super::cooperative::Fragments;
 use super::fault::Fault;
 use super::launch::{Pipelines, Recorder};
 use super::shader::{LANES, SUBGROUP};
-use super::tier::{TIERS, Tier, forced_tier};
+use super::tier::{EXPERIMENTAL, TIERS, Tier, forced_tier};
 use super::trace::Trace;
 use crate::device::DType;
 use crate::device::pool::Pool;
@@ -67,24 +68,43 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
+/// Opens an adapter with the features of all tiers that it has: any may be forced later.
+fn request(
+    adapter: &wgpu::Adapter,
+    description: &Description,
+) -> std::result::Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
+    let has = TIERS.into_iter().filter(|tier| tier.missing(description).is_none());
+    let required_features = has.fold(wgpu::Features::empty(), |all, tier| all | tier.features());
+    pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        label: None,
+        required_features,
+        required_limits: description.limits.clone(),
+        experimental_features: match required_features.intersects(EXPERIMENTAL) {
+            // SAFETY: only a tier that has to be asked for uses what may be wrong there, and tests run its kernel.
+            true => unsafe { wgpu::ExperimentalFeatures::enabled() },
+            false => wgpu::ExperimentalFeatures::disabled(),
+        },
+        ..Default::default()
+    }))
+}
+
 impl Gpu {
     pub(super) fn open(
         adapter: &wgpu::Adapter,
-        description: Description,
+        mut description: Description,
         pretence: Pretence,
     ) -> Result<Self> {
         let name = format!("webgpu:{}", description.index);
         description.expect_usable()?;
-        // Any tier may be forced later.
-        let of_tiers =
-            TIERS.map(Tier::features).into_iter().fold(wgpu::Features::empty(), |all, some| all | some);
-        let wanted = wgpu::DeviceDescriptor {
-            label: None,
-            required_features: description.features & of_tiers,
-            required_limits: description.limits.clone(),
-            ..Default::default()
-        };
-        let (device, queue) = pollster::block_on(adapter.request_device(&wanted)).map_err(|error| {
+        let opened = request(adapter, &description).or_else(|error| {
+            if !description.features.intersects(EXPERIMENTAL) {
+                return Err(error);
+            }
+            // Who did not ask for what is experimental must not lose the adapter by it.
+            description.features.remove(EXPERIMENTAL);
+            request(adapter, &description)
+        });
+        let (device, queue) = opened.map_err(|error| {
             Error::setting(
                 format!("{name} ({}) cannot be opened: {error}", description.info.name),
                 "pass another --device; `lea doctor` lists them",
@@ -129,7 +149,7 @@ impl Gpu {
 
     /// Sets the tier before anything ran, and returns the one in use. One that the adapter lacks is an error.
     pub(super) fn set_tier(&self, tier: Tier) -> Result<Tier> {
-        if let Some(why) = tier.missing(self.0.description.features) {
+        if let Some(why) = tier.missing(&self.0.description) {
             return Err(Error::setting(
                 format!("{self} cannot run tier {tier}: {why}"),
                 format!("pass --webgpu-tier {} or leave the flag out", self.0.description.tier()),
@@ -148,6 +168,12 @@ impl Gpu {
     /// Whether frozen weights are stored in f16.
     pub fn stores_halves(&self) -> bool {
         self.tier().is_ok_and(|tier| tier >= Tier::F16)
+    }
+
+    /// The cooperative matrices that products with such weights work with, if any.
+    pub(super) fn fragments(&self) -> Result<Option<Fragments>> {
+        let uses = self.tier()? >= Tier::Cooperative;
+        Ok(Fragments::of(&self.0.description).ok().filter(|_| uses))
     }
 
     /// Whether kernels are taken that are written for software adapters with subgroups of `SUBGROUP` invocations: loads and

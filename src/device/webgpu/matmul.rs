@@ -1,6 +1,7 @@
 //! Products of matrices, see `shaders/matmul.wgsl`.
 
-use super::shader::{Part, Shader};
+use super::cooperative::Fragments;
+use super::shader::{EIGHT, Part, Shader};
 use super::tier::Tier;
 use super::{Gpu, Launch, View, ViewMut};
 use crate::Result;
@@ -34,6 +35,19 @@ pub(super) static SUBGROUP_SHADER: Shader =
         .defining(DEFINES)
         .storing(&[("StoredB", "HALF_B")])
         .from(Tier::Subgroups);
+
+pub(super) static COOPERATIVE_SHADER: Shader =
+    Shader::new("matmul_cooperative", include_str!("../../../shaders/matmul_cooperative.wgsl"))
+        .with(&[Part::Math, Part::Product])
+        .defining(&[
+            (EIGHT, 0),
+            ("INVOCATIONS", 128),
+            ("ACCUMULATE", 0),
+            ("BIAS", 0),
+            ("RESIDUAL", 0),
+            ("GATE", 0),
+        ])
+        .from(Tier::Cooperative);
 
 /// Most floating-point operations of one dispatch, whatever the shape: some tenths of a second on the slowest software
 /// adapters.
@@ -71,7 +85,7 @@ pub struct Matrix<'a> {
 /// several dispatches; a sum that is cut along k goes on from what the part before left in c, so cuts change no bit.
 pub fn matmul(a: Matrix, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: Epilogue) -> Result<()> {
     let gpu = c.gpu();
-    let kernel = Kernel::of(gpu, extents)?;
+    let kernel = Kernel::of(gpu, &a, &b, extents)?;
     let [m, n, k] = extents;
     let most = gpu.elements_anywhere();
     let [height, width, depth] = cut(extents, [a.transposed, b.transposed], most, kernel);
@@ -132,10 +146,10 @@ fn cut(
         true => fit(&mut width, &mut depth, [n, k]),
         false => fit(&mut depth, &mut width, [k, n]),
     }
-    // Parts begin where vectors of four do.
-    for (part, extent) in [(&mut height, m), (&mut width, n), (&mut depth, k)] {
-        if *part < extent && *part > 4 {
-            *part -= *part % 4;
+    // Parts begin where vectors of four do, and in k where the kernel's groups of terms do.
+    for (part, extent, step) in [(&mut height, m, 4), (&mut width, n, 4), (&mut depth, k, kernel.step())] {
+        if *part < extent && *part > step {
+            *part -= *part % step;
         }
     }
     let one_deep = 2 * tile[0] * tile[1];
@@ -217,11 +231,20 @@ enum Kernel {
     Large,
     Direct,
     Subgroups,
+    /// By cooperative matrices; whether the adapter is software.
+    Cooperative(Fragments, bool),
 }
 
 impl Kernel {
-    /// Which of them makes c is not seen in its bits.
-    fn of(gpu: &Gpu, [m, n, _]: [usize; 3]) -> Result<Self> {
+    /// Cooperative matrices make what a frozen weight does to activations. Gradients through it stay in f32: small ones would
+    /// vanish in f16. Which of the others makes c is not seen in its bits.
+    fn of(gpu: &Gpu, a: &Matrix, b: &Matrix, [m, n, _]: [usize; 3]) -> Result<Self> {
+        if let Some(fragments) = gpu.fragments()?
+            && b.data.dtype() == DType::F16
+            && [a.transposed, b.transposed] == [false, true]
+        {
+            return Ok(Kernel::Cooperative(fragments, gpu.description().is_software()));
+        }
         let many = MANY_TILES[usize::from(gpu.0.pretence.hardware)];
         Ok(match gpu.description().is_software() {
             true if gpu.works_by_subgroups()? => Kernel::Subgroups,
@@ -238,6 +261,15 @@ impl Kernel {
             Kernel::Large => [128, 128],
             Kernel::Direct => [32, 64],
             Kernel::Subgroups => [16, 32],
+            Kernel::Cooperative(fragments, _) => [4, 8].map(|many| many * fragments.size as usize),
+        }
+    }
+
+    /// Terms of a sum that must not be parted: they are added in an order of their own.
+    fn step(self) -> usize {
+        match self {
+            Kernel::Cooperative(fragments, _) => fragments.size as usize,
+            _ => 4,
         }
     }
 
@@ -249,8 +281,8 @@ impl Kernel {
     /// Most floating-point operations of a dispatch.
     fn most_work(self) -> usize {
         match self {
-            Kernel::Tiled | Kernel::Large => MOST_WORK_OF_HARDWARE,
-            Kernel::Direct | Kernel::Subgroups => MOST_WORK,
+            Kernel::Tiled | Kernel::Large | Kernel::Cooperative(_, false) => MOST_WORK_OF_HARDWARE,
+            Kernel::Direct | Kernel::Subgroups | Kernel::Cooperative(_, true) => MOST_WORK,
         }
     }
 
@@ -258,7 +290,7 @@ impl Kernel {
     /// side by side.
     fn depth(self) -> usize {
         match self {
-            Kernel::Tiled | Kernel::Large | Kernel::Direct => usize::MAX,
+            Kernel::Tiled | Kernel::Large | Kernel::Direct | Kernel::Cooperative(..) => usize::MAX,
             Kernel::Subgroups => 512,
         }
     }
@@ -274,6 +306,8 @@ impl Kernel {
             Kernel::Subgroups if !of.reads_fours() => (&SUBGROUP_SHADER, "narrow"),
             Kernel::Subgroups if !of.writes_fours() => (&SUBGROUP_SHADER, "wide_factors"),
             Kernel::Subgroups => (&SUBGROUP_SHADER, "wide"),
+            Kernel::Cooperative(..) if of.reads_fours() && k > 0 => (&COOPERATIVE_SHADER, "wide"),
+            Kernel::Cooperative(..) => (&COOPERATIVE_SHADER, "narrow"),
         };
         let tile = kernel.tile();
         let [down, across] = [m.div_ceil(tile[0]), n.div_ceil(tile[1])];
@@ -283,18 +317,26 @@ impl Kernel {
         let firsts = [of.a.first, of.b.first, of.c.first, bias.first, residual.first];
         let words: Vec<u32> =
             [m, n, k].into_iter().chain(strides).chain(firsts).map(|word| word as u32).collect();
-        of.gpu.launch(&Launch {
-            shader,
-            entry,
-            defines: &[
+        let mut defines = vec![
+            ("ACCUMULATE", u32::from(of.accumulate)),
+            ("BIAS", u32::from(of.bias.is_some())),
+            ("RESIDUAL", u32::from(of.beside.is_some() && !of.is_gate)),
+            ("GATE", u32::from(of.beside.is_some() && of.is_gate)),
+        ];
+        match kernel {
+            Kernel::Cooperative(Fragments { size, invocations }, _) => {
+                defines.extend([(EIGHT, u32::from(size == 8)), ("INVOCATIONS", invocations)]);
+            }
+            _ => defines.extend([
                 ("TRANSPOSE_A", u32::from(of.transposed[0])),
                 ("TRANSPOSE_B", u32::from(of.transposed[1])),
                 ("HALF_B", u32::from(of.b.view.dtype() == DType::F16)),
-                ("ACCUMULATE", u32::from(of.accumulate)),
-                ("BIAS", u32::from(of.bias.is_some())),
-                ("RESIDUAL", u32::from(of.beside.is_some() && !of.is_gate)),
-                ("GATE", u32::from(of.beside.is_some() && of.is_gate)),
-            ],
+            ]),
+        }
+        of.gpu.launch(&Launch {
+            shader,
+            entry,
+            defines: &defines,
             params: &words,
             reads: &[of.a.view, of.b.view, bias.view, residual.view],
             writes: &[ViewMut(of.c.view)],
@@ -314,7 +356,10 @@ mod tests {
         let swap = |swap, [one, two]: [usize; 2]| if swap { [two, one] } else { [one, two] };
         // Elements from the first to the last of a part of a matrix of `width` columns.
         let span = |[rows, columns]: [usize; 2], [_, width]: [usize; 2]| (rows - 1) * width + columns;
+        let fragments = |size, software| Kernel::Cooperative(Fragments { size, invocations: 128 }, software);
+        let cooperative = [fragments(16, false), fragments(16, true), fragments(8, false)];
         let kernels = [Kernel::Tiled, Kernel::Large, Kernel::Direct, Kernel::Subgroups];
+        let kernels = [&kernels[..], &cooperative].concat();
         for case in 0..7 * 7 * 7 * 8 * kernels.len() {
             let [m, n, k] = [case, case / 7, case / 49].map(|i| extents[i % 7]);
             let [ta, tb, small] = [1, 2, 4].map(|bit| (case / 343) & bit != 0);
@@ -326,6 +371,7 @@ mod tests {
                 "{kernel:?}: {m} {n} {k}, transposed {ta} {tb}, at most {most}: {height} {width} {depth}"
             );
             assert!(depth <= kernel.depth(), "{place}");
+            assert!(depth >= k || depth < kernel.step() || depth.is_multiple_of(kernel.step()), "{place}");
             assert!(height >= 1 && width >= 1 && depth >= 1, "{place}");
             assert!(span([height, width], [m, n]) <= most, "c of {place}");
             assert!(span(swap(ta, [height, depth]), swap(ta, [m, k])) <= most, "a of {place}");

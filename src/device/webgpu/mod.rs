@@ -2,7 +2,7 @@
 //!
 //! Kernels are the WGSL files under `shaders/`, one op a file; the file of the same name here gives an op's launch its
 //! parameters and grid. Launches are recorded into one command buffer and handed over many at a time, see [`Gpu`].
-//! Everything is computed in f32; frozen weights may be stored in f16, see [`Tier`].
+//! Everything is computed in f32; frozen weights may be stored in f16, and multiplied in it, see [`Tier`].
 
 pub mod activation;
 pub mod adamw;
@@ -13,6 +13,7 @@ pub mod clip_norm;
 mod column_sums;
 pub mod concat_rows;
 mod context;
+mod cooperative;
 pub mod cross_entropy;
 pub mod destinations;
 pub mod dropout;

@@ -58,6 +58,19 @@ impl Part {
     }
 }
 
+/// The switch of a file from [`Tier::Cooperative`] on: fragments are 8 × 8 where it is 1, else 16 × 16.
+pub(super) const EIGHT: &str = "EIGHT";
+
+/// What a file from [`Tier::Cooperative`] on begins with: types of its fragments, which WGSL names by their size. Control flow
+/// there parts by subgroups, never within one; naga's rule would have it the same in a whole workgroup.
+fn fragments(size: u32) -> String {
+    let alias = |name: &str, of: &str| format!("alias {name} = coop_mat{size}x{size}<{of}>;\n");
+    let types = [("Left", "f16, A"), ("Right", "f16, B"), ("Sums", "f32, C")];
+    let types: String = types.into_iter().map(|(name, of)| alias(name, of)).collect();
+    let rules = "enable f16;\nenable wgpu_cooperative_matrix;\ndiagnostic(off, derivative_uniformity);\n";
+    format!("{rules}{types}const SIZE: u32 = {size}u;\n")
+}
+
 /// Who reads the text: WGSL's compilers differ in which `enable` lines they want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -114,6 +127,9 @@ impl Shader {
             defines.iter().find(|(other, _)| *other == name).map_or(default, |&(_, value)| value)
         };
         let is_half = |constant: &str| value(constant, 0) == 1;
+        if self.lowest == Tier::Cooperative {
+            text += &fragments(if value(EIGHT, 0) == 1 { 8 } else { 16 });
+        }
         if self.stored.iter().any(|(_, constant)| is_half(constant)) {
             text += "enable f16;\n";
         }
@@ -148,6 +164,7 @@ pub static SHADERS: &[&Shader] = &[
     &super::layer_norm::SHADER,
     &super::log_sigmoid::SHADER,
     &super::matmul::SHADER,
+    &super::matmul::COOPERATIVE_SHADER,
     &super::matmul::LARGE_SHADER,
     &super::matmul::SUBGROUP_SHADER,
     &super::mean_rows::SHADER,
