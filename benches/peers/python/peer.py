@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One rival, driven by `benches/peers/run`: requests come on standard input, one a line, each answered by one line, as in
 `benches/peers/main.rs`. Arguments: the way (separate, prefix-cache, tree, tree-by-hand, transformers, dense, gathered,
-compiled) and the type (f32, bf16)."""
+compiled, eager, last-row, last-row-compiled) and the type (f32, bf16)."""
 
 import sys
 import time
@@ -24,7 +24,7 @@ def make(name, way, dtype):
         heads = "dense" if way == "dense" else "gathered"
         return Training(words[0], words[1], int(words[2]), heads, way == "compiled")
     if kind == "rank":
-        return RankAll(int(words[0]))
+        return RankAll(int(words[0]), way)
     raise ValueError(f"no case {name}")
 
 
