@@ -26,7 +26,8 @@ fn products(c: &mut Criterion) {
 }
 
 fn products_with_bf16(c: &mut Criterion) {
-    use lea::device::cpu::{matmul::Terms, matmul_bf16::matmul};
+    use lea::device::cpu::matmul::Terms;
+    use lea::device::cpu::matmul_bf16::{Left, Weight, matmul};
     let mut group = c.benchmark_group("matmul bf16");
     for (m, n, k) in [(4096, 768, 288), (2048, 2048, 2048), (256, 192, 64), (8, 288, 288)] {
         let x: Vec<f32> = random(&[m, k], 1).to_vec().expect("f32");
@@ -35,7 +36,8 @@ fn products_with_bf16(c: &mut Criterion) {
         let mut y = vec![0.0; m * n];
         group.throughput(Throughput::Elements(cost(m, n, k, 4).flops)).sample_size(20);
         group.bench_function(BenchmarkId::from_parameter(format!("{m}x{n}x{k}")), |bencher| {
-            bencher.iter(|| matmul(black_box(&x), &w, &mut y, [n, k], Terms::default()));
+            let (x, w) = (Left::F32(&x), Weight::new(&w));
+            bencher.iter(|| matmul(black_box(x), w, &mut y, [n, k], Terms::default()));
         });
     }
     group.finish();

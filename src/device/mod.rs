@@ -120,11 +120,11 @@ impl Device {
         }
     }
 
-    /// The type of rows that nothing but products with frozen weights of type `weight` reads, of two that give the same bits: the one
-    /// to which products round them, where ops can write it.
+    /// The type of rows that nothing but products with frozen weights of type `weight` reads: the one to which products round
+    /// them, where ops can write it.
     pub fn factor_type(&self, weight: DType) -> DType {
         match (self, weight) {
-            (Device::Cuda(_), DType::BF16) => DType::BF16,
+            (Device::Cuda(_) | Device::Cpu, DType::BF16) => DType::BF16,
             _ => weight.computed(),
         }
     }

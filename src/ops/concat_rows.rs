@@ -1,6 +1,6 @@
 //! Matrices laid one below the other. No FLOPs; bytes of inputs and output.
 
-use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, expect_words, float_type};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, expect_words, stored_type};
 use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -52,7 +52,7 @@ impl Op for ConcatRows {
                 let parts: Vec<_> = parts.iter().map(|part| part.view()).collect();
                 webgpu::concat_rows::forward(&parts, y.gpu_mut()?)?;
             }
-            Device::Cpu => float_type!("concat_rows", first, T => {
+            Device::Cpu => stored_type!("concat_rows", first, T => {
                 let parts: Vec<&[T]> = inputs.iter().map(|t| t.host()).collect();
                 cpu::concat::rows(&parts, y.host_mut());
                 Ok(())

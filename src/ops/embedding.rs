@@ -1,7 +1,7 @@
 //! Rows of tables by id: yᵢ = table\[idᵢ\]; backward adds the rows of dy up by id. No FLOPs forward; bytes of the
 //! ids, of the rows read and of y.
 
-use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_ids, expect_words, float_type};
+use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_ids, expect_words, float_type, stored_type};
 use crate::device::destinations::Destinations;
 use crate::device::{Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
@@ -65,7 +65,7 @@ impl Op for Embedding {
                 let tables: Vec<_> = tables.iter().map(|table| table.view()).collect();
                 webgpu::embedding::gather(ids.view(), &tables, d, y.gpu_mut()?)?;
             }
-            Device::Cpu => float_type!("embedding", inputs[0], T => {
+            Device::Cpu => stored_type!("embedding", inputs[0], T => {
                 let tables: Vec<&[T]> = inputs.iter().map(|t| t.host()).collect();
                 cpu::embedding::gather(self.ids.host(), &tables, d, y.host_mut());
                 Ok(())

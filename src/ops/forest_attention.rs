@@ -10,10 +10,11 @@ pub use crate::device::{AttentionIndex, RowRanges};
 use crate::device::{DType, Device, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
+use half::bf16;
 use std::sync::Arc;
 
-/// Inputs: q `[rows, heads·head_dim]`, k and v `[keys, kv_heads·head_dim]`, all of one type; output like q. Stored in bf16 CUDA takes them
-/// where products are in bf16 too, forward alone: nothing goes backward through them.
+/// Inputs: q `[rows, heads·head_dim]`, k and v `[keys, kv_heads·head_dim]`, all of one type; output like q. Stored in bf16 CUDA and
+/// the CPU take them where products are in bf16 too, forward alone: nothing goes backward through them.
 #[derive(Clone, Debug)]
 pub struct ForestAttention {
     index: Arc<AttentionIndex>,
@@ -40,13 +41,13 @@ impl ForestAttention {
     }
 
     /// The same where `dtype` is the least precise type that products may be in: bf16 lets CUDA's tensor cores multiply
-    /// q, k, v and the weights of the values rounded to bf16, sums and softmax in f32. Gradients are still those of f32
+    /// q, k, v and the weights of the values rounded to bf16, sums and softmax in f32; the CPU does so where they are stored in bf16. Gradients are still those of f32
     /// products, with the softmax's denominator of the rounded ones. Devices without such products ignore it.
     pub fn products_in(self, dtype: DType) -> Self {
         ForestAttention { products: dtype, ..self }
     }
 
-    /// The same with an output of that type, f32 or bf16 (rounded to nearest, ties to even), where products are in bf16 on CUDA: forward
+    /// The same with an output of that type, f32 or bf16 (rounded to nearest, ties to even), where products are in bf16 on CUDA, and on the CPU of inputs in bf16: forward
     /// alone. Elsewhere another type than that of the inputs is an error.
     pub fn giving(self, dtype: DType) -> Self {
         ForestAttention { gives: Some(dtype), ..self }
@@ -85,14 +86,17 @@ impl ForestAttention {
             return refuse("(f32 and bf16 go together alone)");
         }
         match q.device() {
-            Device::Cuda(_) if self.products != DType::BF16 => {
+            Device::WebGpu(_) => {
+                refuse("(bf16 is for CUDA and the CPU: give f32, and take the output in it)")
+            }
+            _ if self.products != DType::BF16 => {
                 refuse("with products in f32: ask for them in bf16 (`products_in`), or give f32")
             }
-            Device::Cuda(_) if record => {
-                refuse("with gradients: give q, k and v in f32, and take the output in it")
+            _ if record => refuse("with gradients: give q, k and v in f32, and take the output in it"),
+            Device::Cpu if taken == DType::F32 => {
+                refuse("(on the CPU: give f32, and take the output in it, or give q, k and v in bf16)")
             }
-            Device::Cuda(_) => Ok(()),
-            _ => refuse("(bf16 is for CUDA's tensor cores: give f32, and take the output in it)"),
+            _ => Ok(()),
         }
     }
 }
@@ -147,6 +151,14 @@ impl Op for ForestAttention {
                 let [q, k, v] = [q.gpu()?, inputs[1].gpu()?, inputs[2].gpu()?];
                 let inputs = gpu_inputs(self, [q.view(), k.view(), v.view()]);
                 webgpu::forest_attention::forward(inputs, &self.index, out.gpu_mut()?, lse.gpu_mut()?)?;
+            }
+            Device::Cpu if q.dtype() == DType::BF16 => {
+                let [q, k, v] = [q, inputs[1], inputs[2]].map(Tensor::host);
+                let inputs = kernel::HalfInputs { q, k, v, heads: self.heads, scale: self.scale as f32 };
+                match out.dtype() {
+                    DType::BF16 => kernel::forward_bf16::<bf16>(inputs, &self.index, out.host_mut()),
+                    _ => kernel::forward_bf16::<f32>(inputs, &self.index, out.host_mut()),
+                }
             }
             Device::Cpu => float_type!("forest_attention", q, T => {
                 let inputs = cpu_inputs::<T>(self, [inputs[0], inputs[1], inputs[2]]);

@@ -7,6 +7,7 @@ use crate::Result;
 use crate::device::cpu::gated_linear::{self as kernel, Weight};
 use crate::device::{DType, Device};
 use crate::tensor::Tensor;
+use half::bf16;
 
 /// Inputs: x `[rows, in]`, Wg and Wu `[out, in]`; output `[rows, out]` of x's type. Backward computes both products again: where a
 /// gradient is wanted, they had better be ops of their own.
@@ -16,7 +17,7 @@ pub struct GatedLinear;
 /// A weight in host memory of a type that the kernel takes.
 fn on_host(w: &Tensor) -> Option<Weight<'_>> {
     match (w.device(), w.dtype()) {
-        (Device::Cpu, DType::BF16) => Some(Weight::Bf16(w.host())),
+        (Device::Cpu, DType::BF16) => Some(Weight::Bf16(w.host_weight())),
         (Device::Cpu, DType::F32) => Some(Weight::F32(w.host())),
         _ => None,
     }
@@ -36,10 +37,18 @@ impl Op for GatedLinear {
         let (x, gate, up) = (inputs[0], inputs[1], inputs[2]);
         expect_shape("gated_linear", "the second weight", up, gate.shape())?;
         let ((rows, k), (n, width)) = (x.dims2("gated_linear")?, gate.dims2("gated_linear")?);
-        let takes_x = *x.device() == Device::Cpu && x.dtype() == DType::F32 && k == width && n > 0;
+        let takes_x = *x.device() == Device::Cpu
+            && (x.dtype() == DType::F32 || (x.dtype(), gate.dtype()) == (DType::BF16, DType::BF16))
+            && k == width
+            && n > 0;
         if let (true, Some(gate), Some(up)) = (takes_x, on_host(gate), on_host(up)) {
             let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, n])?;
-            if kernel::forward(x.host(), [gate, up], y.host_mut(), [n, k]) {
+            let (left, weights) = (matmul::host_left(x), [gate, up]);
+            let done = match x.dtype() {
+                DType::BF16 => kernel::forward::<bf16>(left, weights, y.host_mut(), [n, k]),
+                _ => kernel::forward::<f32>(left, weights, y.host_mut(), [n, k]),
+            };
+            if done {
                 return Ok(y);
             }
         }
@@ -51,7 +60,7 @@ impl Op for GatedLinear {
             return Ok(y);
         }
         let [gate, up] = products(x, [gate, up])?;
-        SwiGlu.forward(&[&gate, &up], false)
+        SwiGlu.forward(&[&gate, &up], false)?.stored_as(x.dtype())
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {

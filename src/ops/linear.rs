@@ -13,7 +13,7 @@ pub struct Linear {
     pub bias: bool,
     /// A residual to add is among the inputs.
     pub residual: bool,
-    /// The type of y, where it is not that of bias and residual: bf16, on CUDA, beside a W in bf16. Without backward.
+    /// The type of y, where it is not that of bias and residual: bf16, on CUDA and the CPU, beside a W in bf16. Without backward.
     pub giving: Option<DType>,
 }
 

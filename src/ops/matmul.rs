@@ -4,9 +4,10 @@ use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_float, float_type};
 use crate::device::{DType, Device, Element, cpu, cuda, profile, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
+use half::bf16;
 
 /// `[m, k]·[k, n] → [m, n]`; with a flag set, that input is stored transposed. B may be a frozen weight in the
-/// type that its device stores them in, f16 or bf16; on CUDA A beside it may be in bf16 too, to which it is rounded anyway.
+/// type that its device stores them in, f16 or bf16; on CUDA and the CPU A beside bf16 may be in it too, to which it is rounded anyway.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Matmul {
     /// A is stored as `[k, m]`.
@@ -63,12 +64,12 @@ impl<'a> Terms<'a> {
 
 /// Whether a product with b takes a gate ([`Terms::gate`]).
 pub(super) fn takes_gate(b: &Tensor) -> bool {
-    matches!(b.device(), Device::WebGpu(_)) || gives_bf16(b)
+    matches!(b.device(), Device::WebGpu(_)) || matches!(b.device(), Device::Cuda(_)) && gives_bf16(b)
 }
 
 /// Whether a product with b gives bf16 where its output is so.
 fn gives_bf16(b: &Tensor) -> bool {
-    matches!(b.device(), Device::Cuda(_)) && b.dtype() == DType::BF16
+    !matches!(b.device(), Device::WebGpu(_)) && b.dtype() == DType::BF16
 }
 
 /// c = op(a)·op(b) and the terms, whose shapes have been checked.
@@ -123,11 +124,16 @@ pub(super) fn run(
             webgpu::matmul::matmul(left, right, c.gpu_mut()?, [m, n, k], epilogue)
         }
         Device::Cpu if b.dtype() == DType::BF16 => {
-            expect_float("matmul", a)?;
             if transpose_a || !transpose_b {
+                expect_float("matmul", a)?;
                 return run(a, &b.widened()?, transpose_a, transpose_b, c, terms);
             }
-            cpu::matmul_bf16::matmul(a.host(), b.host(), c.host_mut(), [n, k], terms.host());
+            use cpu::matmul_bf16::matmul;
+            let (left, weight) = (host_left(a), b.host_weight());
+            match c.dtype() {
+                DType::BF16 => matmul::<bf16>(left, weight, c.host_mut(), [n, k], terms.host()),
+                _ => matmul::<f32>(left, weight, c.host_mut(), [n, k], terms.host()),
+            }
             Ok(())
         }
         Device::Cpu => float_type!("matmul", a, T => {
@@ -141,13 +147,20 @@ pub(super) fn run(
     }
 }
 
+/// A left factor in host memory, f32 or bf16.
+pub(super) fn host_left(a: &Tensor) -> cpu::matmul_bf16::Left<'_> {
+    match a.dtype() {
+        DType::BF16 => cpu::matmul_bf16::Left::Bf16(a.host()),
+        _ => cpu::matmul_bf16::Left::F32(a.host()),
+    }
+}
+
 /// Whether b is a frozen factor in 16 bits that the device multiplies with an a of that type.
 fn is_stored_half(a: &Tensor, b: &Tensor) -> bool {
     let types = (a.dtype(), b.dtype());
     let taken = match a.device() {
         Device::WebGpu(_) => types == (DType::F32, DType::F16),
-        Device::Cpu => types == (DType::F32, DType::BF16),
-        Device::Cuda(_) => matches!(types, (DType::F32 | DType::BF16, DType::BF16)),
+        Device::Cpu | Device::Cuda(_) => matches!(types, (DType::F32 | DType::BF16, DType::BF16)),
     };
     a.device() == b.device() && taken
 }

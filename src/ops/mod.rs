@@ -198,9 +198,9 @@ fn expect_float(op: &'static str, x: &Tensor) -> Result<()> {
     }
 }
 
-/// An error unless an op of x can give that type: x's own, or on CUDA, where nothing is recorded, bf16.
+/// An error unless an op of x can give that type: x's own, or on CUDA and the CPU, where nothing is recorded, bf16.
 fn expect_output(op: &'static str, x: &Tensor, giving: DType, record: bool) -> Result<()> {
-    let half = giving == DType::BF16 && x.dtype() == DType::F32 && matches!(x.device(), Device::Cuda(_));
+    let half = giving == DType::BF16 && x.dtype() == DType::F32 && !matches!(x.device(), Device::WebGpu(_));
     if giving == x.dtype() || (half && !record) {
         return Ok(());
     }
@@ -238,3 +238,17 @@ macro_rules! float_type {
     };
 }
 pub(crate) use float_type;
+
+/// Runs `$body` with `$T` bound to `$tensor`'s type, f32, f64 or bf16: for ops that copy elements in host memory.
+macro_rules! stored_type {
+    ($op:expr, $tensor:expr, $T:ident => $body:expr) => {
+        match $tensor.dtype() {
+            $crate::device::DType::BF16 => {
+                type $T = half::bf16;
+                $body
+            }
+            _ => $crate::ops::float_type!($op, $tensor, $T => $body),
+        }
+    };
+}
+pub(crate) use stored_type;

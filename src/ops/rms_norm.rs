@@ -5,6 +5,7 @@ use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_output, expect_shape
 use crate::Result;
 use crate::device::{DType, Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
+use half::bf16;
 
 /// Inputs: x `[rows, d]`, weight `[d]`.
 #[derive(Clone, Debug)]
@@ -21,7 +22,7 @@ impl RmsNorm {
         RmsNorm { eps, giving: None, inverse: None }
     }
 
-    /// Its output is in that type: that of x, or on CUDA bf16, rounded to nearest and without backward.
+    /// Its output is in that type: that of x, or on CUDA and the CPU bf16, rounded to nearest and without backward.
     pub fn giving(self, dtype: DType) -> Self {
         RmsNorm { giving: Some(dtype), ..self }
     }
@@ -51,9 +52,13 @@ impl Op for RmsNorm {
                 let (y, inverse) = (y.gpu_mut()?, inverse.gpu_mut()?);
                 webgpu::rms_norm::forward(x.view(), weight.view(), self.eps as f32, y, inverse)?;
             }
+            Device::Cpu if giving == DType::BF16 => {
+                let (x, weight, inverse) = (x.host::<f32>(), weight.host(), inverse.host_mut());
+                cpu::rms_norm::forward(x, weight, self.eps as f32, y.host_mut::<bf16>(), inverse);
+            }
             Device::Cpu => float_type!("rms_norm", x, T => {
                 let (y, inverse) = (y.host_mut::<T>(), inverse.host_mut::<T>());
-                cpu::rms_norm::forward::<T>(x.host(), weight.host(), self.eps as T, y, inverse);
+                cpu::rms_norm::forward(x.host(), weight.host(), self.eps as T, y, inverse);
                 Ok(())
             })?,
         }

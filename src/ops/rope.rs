@@ -5,6 +5,7 @@ use super::{Cost, Op, Saved, bytes_of, expect_ids, expect_output, float_type};
 use crate::device::{DType, Device, cpu, cuda, webgpu};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
+use half::bf16;
 use std::sync::{Arc, Mutex};
 
 /// Positions beyond this are an error: no decoder has such a context, and the table would fill the memory.
@@ -82,7 +83,7 @@ impl Rope {
         Rope { positions, table, heads, giving: None }
     }
 
-    /// Its output is in that type: that of x, or on CUDA bf16, rounded to nearest and without backward.
+    /// Its output is in that type: that of x, or on CUDA and the CPU bf16, rounded to nearest and without backward.
     pub fn giving(self, dtype: DType) -> Self {
         Rope { giving: Some(dtype), ..self }
     }
@@ -108,12 +109,17 @@ impl Rope {
                 let angles = webgpu::rope::Angles { cos: cos.view(), sin: sin.view(), half, back };
                 webgpu::rope::rotate(x.view(), positions.view(), angles, y.gpu_mut()?)?;
             }
+            Device::Cpu if giving == DType::BF16 => {
+                let (positions, largest) = self.host_positions();
+                let CosSin { cos, sin } = self.table.cos_sin(x.device(), x.dtype(), largest + 1)?;
+                let angles = cpu::rope::Angles::<f32> { cos: cos.host(), sin: sin.host(), half, back };
+                cpu::rope::rotate(x.host(), positions, angles, y.host_mut::<bf16>());
+            }
             Device::Cpu => float_type!("rope", x, T => {
-                let positions = self.positions.host::<u32>();
-                let largest = positions.iter().max().map_or(0, |&p| p as usize);
+                let (positions, largest) = self.host_positions();
                 let CosSin { cos, sin } = self.table.cos_sin(x.device(), x.dtype(), largest + 1)?;
                 let angles = cpu::rope::Angles::<T> { cos: cos.host(), sin: sin.host(), half, back };
-                cpu::rope::rotate(x.host(), positions, angles, y.host_mut());
+                cpu::rope::rotate(x.host(), positions, angles, y.host_mut::<T>());
                 Ok(())
             })?,
         }
@@ -122,6 +128,12 @@ impl Rope {
 }
 
 impl Rope {
+    /// Positions in host memory, and the largest.
+    fn host_positions(&self) -> (&[u32], usize) {
+        let positions = self.positions.host::<u32>();
+        (positions, positions.iter().max().map_or(0, |&p| p as usize))
+    }
+
     /// What all positions on another device than the host are below. A missing id of a search has no angle.
     fn bound(&self) -> Result<usize> {
         let known = self.positions.strict_id_bound()? as usize;

@@ -207,6 +207,19 @@ impl Tensor {
         }
     }
 
+    /// A frozen weight in bf16 in host memory, as products take it.
+    pub(crate) fn host_weight(&self) -> cpu::matmul_bf16::Weight<'_> {
+        #[allow(unused_mut)]
+        let mut weight = cpu::matmul_bf16::Weight::new(self.host());
+        #[cfg(target_arch = "x86_64")]
+        if let Storage::Cpu(buffer) = &*self.storage
+            && buffer.len() == self.len()
+        {
+            weight.kept = Some(buffer.kept());
+        }
+        weight
+    }
+
     /// The elements of a tensor in host memory, to be written; copied first where another tensor shares them.
     pub(crate) fn host_mut<T: Element>(&mut self) -> &mut [T] {
         let len = self.len();

@@ -17,6 +17,7 @@
 use crate::cli::config::RunConfig;
 use crate::data::Dataset;
 use crate::decoder::DecoderConfig;
+use crate::device::cpu::matmul_bf16::kept_bytes;
 use crate::device::{DType, Device};
 use crate::rec::{EncoderKind, RecConfig, Variant};
 
@@ -170,7 +171,7 @@ pub fn fit(decoder: &DecoderConfig, settings: &RunConfig, items: usize, device: 
     }
 }
 
-/// `lea label`: W' and the adapted projections once more, merged; item tokens and their directions; a pass of
+/// `lea label`: W', the adapted projections once more, merged, and what products keep of them; item tokens and their directions; a pass of
 /// `pack_tokens` rows beside the keys and values of its trunks in all layers, and their states. Labels go to their file
 /// pack by pack: the number of users has no bearing.
 pub fn label(decoder: &DecoderConfig, settings: &RunConfig, items: usize, device: &Device) -> Estimate {
@@ -181,7 +182,9 @@ pub fn label(decoder: &DecoderConfig, settings: &RunConfig, items: usize, device
     let key_bytes = if has_half_rows(decoder, device) { DType::BF16.size() as u64 } else { F32 };
     let keys = product(&[2, k, decoder.num_hidden_layers, trunks]) + product(&[2, k, trunks + rows]);
     Estimate {
-        weights: decoder.bytes_on(device, DType::F32) + adapted(decoder, settings, device),
+        weights: decoder.bytes_on(device, DType::F32)
+            + adapted(decoder, settings, device)
+            + kept(decoder, device),
         trained: F32 * (2 * product(&[items, d]) + d as u64),
         pass: product(&[rows, row_bytes(decoder, device)])
             + key_bytes * keys
@@ -260,6 +263,17 @@ fn projections(decoder: &DecoderConfig, settings: &RunConfig) -> Vec<(usize, usi
 /// Elements of all A and B: P.
 fn adapters(decoder: &DecoderConfig, settings: &RunConfig) -> u64 {
     projections(decoder, settings).iter().map(|&(input, output, rank)| product(&[input + output, rank])).sum()
+}
+
+/// Bytes of what products on the CPU keep of frozen projections in bf16.
+fn kept(decoder: &DecoderConfig, device: &Device) -> u64 {
+    if *device != Device::Cpu || device.frozen_type() != DType::BF16 {
+        return 0;
+    }
+    let (d, f) = (decoder.hidden_size, decoder.intermediate_size);
+    let (q, k) = (decoder.query_width(), decoder.key_width());
+    let layer = [[q, d], [k, d], [k, d], [d, q], [f, d], [f, d], [d, f]];
+    kept_bytes((0..decoder.num_hidden_layers).flat_map(|_| layer))
 }
 
 /// Bytes of the projections that have an adapter.

@@ -82,6 +82,19 @@ pub fn exp(x: __m512) -> __m512 {
     _mm512_scalef_ps(p, n)
 }
 
+/// 2ᵗ within 2⁻¹⁸ of itself, and 2⁰ = 1: for what is rounded to bf16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub fn power_of_two(t: __m512) -> __m512 {
+    // t − ⌊t⌋; scalef takes the other part.
+    let f = _mm512_reduce_ps::<0b1001>(t);
+    let mut p = _mm512_set1_ps(1.342_668_9e-2);
+    for c in [5.224_246_6e-2, 0.241_280_21, 0.693_044_84, 1.0] {
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(c));
+    }
+    _mm512_scalef_ps(p, t)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +117,27 @@ mod tests {
                 assert_eq!(word, if j < count { words[j * depth + i] } else { u32::MAX }, "{count}x{depth}");
             }
         }
+    }
+
+    #[test]
+    fn short_powers_have_eighteen_bits_and_keep_their_limits() {
+        if level() != Level::Avx512 {
+            return;
+        }
+        let power_of = |t: f32| {
+            let mut y = [0.0; 16];
+            // SAFETY: the features are there; sixteen floats are written.
+            unsafe { _mm512_storeu_ps(y.as_mut_ptr(), power_of_two(_mm512_set1_ps(t))) };
+            y[3]
+        };
+        for i in 0..200_000 {
+            let t = -126.0 + 253.0 * (i as f32) / 200_000.0;
+            let exact = f64::from(t).exp2();
+            assert!((f64::from(power_of(t)) - exact).abs() <= exact * 2f64.powi(-18), "at {t}");
+        }
+        assert_eq!([power_of(f32::NEG_INFINITY), power_of(-1e4), power_of(0.0)], [0.0, 0.0, 1.0]);
+        assert_eq!([power_of(f32::INFINITY), power_of(1e4)], [f32::INFINITY; 2]);
+        assert!(power_of(f32::NAN).is_nan());
     }
 
     #[test]

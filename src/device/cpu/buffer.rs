@@ -18,6 +18,9 @@ pub struct Buffer {
     mapped: Option<Mapped>,
     len: usize,
     dtype: DType,
+    /// What products keep of a frozen weight.
+    #[cfg(target_arch = "x86_64")]
+    kept: super::kept::Kept,
 }
 
 impl Buffer {
@@ -31,12 +34,24 @@ impl Buffer {
         if cfg!(debug_assertions) {
             lines[..needed].fill(Line([0xff; LINE]));
         }
-        Buffer { lines, mapped: None, len, dtype }
+        Self::of(lines, None, len, dtype)
+    }
+
+    fn of(lines: Vec<Line>, mapped: Option<Mapped>, len: usize, dtype: DType) -> Self {
+        Buffer {
+            lines,
+            mapped,
+            len,
+            dtype,
+            #[cfg(target_arch = "x86_64")]
+            kept: Default::default(),
+        }
     }
 
     /// The elements of a mapped file, as f32.
     pub fn mapped(source: Mapped) -> Self {
-        Buffer { lines: Vec::new(), len: source.len(), dtype: DType::F32, mapped: Some(source) }
+        let len = source.len();
+        Self::of(Vec::new(), Some(source), len, DType::F32)
     }
 
     /// `len` zeros.
@@ -69,7 +84,17 @@ impl Buffer {
         if let Some(mapped) = self.mapped.take() {
             *self = Buffer::copy_of(mapped.values());
         }
+        #[cfg(target_arch = "x86_64")]
+        {
+            self.kept = Default::default();
+        }
         &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+
+    /// Where products keep what they make of the elements; gone once these are written.
+    #[cfg(target_arch = "x86_64")]
+    pub fn kept(&self) -> &super::kept::Kept {
+        &self.kept
     }
 
     /// Element type.

@@ -1,10 +1,11 @@
 //! Copies of rows into one matrix. Bound by memory.
 
-use super::{Float, rows_per_task};
+use super::rows_per_task;
+use crate::device::Element;
 use rayon::prelude::*;
 
 /// y = the parts one after another.
-pub fn rows<T: Float>(parts: &[&[T]], y: &mut [T]) {
+pub fn rows<T: Element>(parts: &[&[T]], y: &mut [T]) {
     let chunk = rows_per_task(1);
     let mut rest = y;
     for part in parts {

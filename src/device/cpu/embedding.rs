@@ -2,11 +2,12 @@
 
 use super::simd::{self, Kernel};
 use super::{Float, rows_per_task};
+use crate::device::Element;
 use crate::device::destinations::Destinations;
 use rayon::prelude::*;
 
 /// yᵢ = row idᵢ of the tables laid one after another; `tables: [v, d]` each, `y: [ids, d]`. Ids are in range.
-pub fn gather<T: Float>(ids: &[u32], tables: &[&[T]], d: usize, y: &mut [T]) {
+pub fn gather<T: Element>(ids: &[u32], tables: &[&[T]], d: usize, y: &mut [T]) {
     if d == 0 {
         return;
     }

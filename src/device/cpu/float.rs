@@ -1,6 +1,7 @@
 //! The two float types that CPU kernels compute in.
 
 use crate::device::Element;
+use half::bf16;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
 /// f32 (work) or f64 (references and gradient checks).
@@ -60,6 +61,30 @@ pub trait Float:
     fn softplus<const FMA: bool>(self) -> Self {
         let magnitude = if self < Self::ZERO { self } else { -self };
         self.max(Self::ZERO) + (Self::ONE + magnitude.exp::<FMA>()).ln()
+    }
+}
+
+/// A type that results computed in `T` are written in.
+pub trait Stores<T>: Element {
+    /// The nearest value of this type, ties to even.
+    fn stored(x: T) -> Self;
+}
+
+impl<T: Float> Stores<T> for T {
+    #[inline(always)]
+    fn stored(x: T) -> Self {
+        x
+    }
+}
+
+impl Stores<f32> for bf16 {
+    // Without a branch, so that compilers vectorise it.
+    #[inline(always)]
+    fn stored(x: f32) -> Self {
+        let bits = x.to_bits();
+        let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+        let quiet = bits >> 16 | 0x40;
+        bf16::from_bits(if x.is_nan() { quiet } else { nearest } as u16)
     }
 }
 

@@ -23,6 +23,8 @@ mod frozen;
 pub mod gated_linear;
 pub mod gather_dot;
 pub mod gru;
+#[cfg(target_arch = "x86_64")]
+pub mod kept;
 pub mod l2_normalize;
 pub mod layer_norm;
 pub mod linear_cross_entropy;
@@ -49,7 +51,7 @@ pub mod td_loss;
 pub mod top_k;
 
 pub use buffer::{Buffer, release_free_buffers};
-pub use float::Float;
+pub use float::{Float, Stores};
 pub use frozen::{force_frozen_type, frozen_type};
 
 /// Rows handed to one rayon task, so that a task moves at least some 16 Ki elements.

@@ -34,7 +34,7 @@ pub fn product(a: &[f32], b: &[f32], [m, n]: [usize; 2], c: &mut [f32], accumula
     if m.div_ceil(height) * across < threads {
         height = ROWS;
     }
-    let output = Output::new(c);
+    let output = Output::of(c);
     let tasks = m.div_ceil(height) * across;
     (0..tasks).into_par_iter().for_each_init(Copies::default, |copies, task| {
         let (down, across) = (task / across, task % across);
@@ -46,7 +46,7 @@ pub fn product(a: &[f32], b: &[f32], [m, n]: [usize; 2], c: &mut [f32], accumula
             panels: across * width..panels.min((across + 1) * width),
         };
         // SAFETY: whoever chose this product found AVX-512. Tasks have distinct rows and columns of c, which has the shape.
-        unsafe { task.run(copies, output.start(), accumulate) };
+        unsafe { task.run(copies, output, accumulate) };
     });
 }
 
@@ -72,7 +72,7 @@ impl Task<'_> {
     /// # Safety
     /// `c` is `[m, n]`, of which this call may write its rows and columns.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-    unsafe fn run(&self, copies: &mut Copies, c: *mut f32, accumulate: bool) {
+    unsafe fn run(&self, copies: &mut Copies, c: Output, accumulate: bool) {
         let [k, m, n] = self.shape;
         for from in (0..k).step_by(DEPTH) {
             let pass = from..k.min(from + DEPTH);

@@ -5,12 +5,13 @@
 //! f32 and run over k in order, [`DEPTH`] words at a time, whatever rows or columns stand beside: a row's bits depend on
 //! itself and B alone, the instruction set not among them. Bound by arithmetic: 24 vector multiply-adds take 14 loads (AVX-512).
 
+use super::Stores;
 use super::avx2;
 use super::avx512::{self, first};
-use super::map::Map;
 use super::matmul::Terms;
-use super::simd::{self, Kernel, Level, level};
-use super::swiglu::SwiGlu;
+use super::simd::{Level, level};
+use crate::device::DType;
+use half::bf16;
 use rayon::prelude::*;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -22,12 +23,9 @@ pub const ROWS: usize = 12;
 /// Words of k that a pass takes: a panel of that depth stays in the nearest caches while rows pass.
 const DEPTH: usize = 512;
 /// Work of a task, in words times results, where its rows are no more than [`HEIGHT`].
-const TASK: usize = 1 << 22;
+pub const TASK: usize = 1 << 22;
 /// Most rows of a task: with a pass's words of them, and a panel, the second cache is about half full.
 const HEIGHT: usize = 20 * ROWS;
-
-/// Most words of a that a task of [`gated`] takes, unless a block of rows has more.
-const GATED: usize = 1 << 16;
 
 /// What the words of both factors are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +37,7 @@ pub enum Words {
 }
 
 /// B in panels `[n / COLUMNS][depth][COLUMNS]`, zeros beyond its columns.
+#[derive(Debug)]
 pub struct Panels {
     /// Columns.
     pub n: usize,
@@ -48,6 +47,11 @@ pub struct Panels {
 }
 
 impl Panels {
+    /// Panel `number`, `[depth][COLUMNS]`.
+    pub fn panel(&self, number: usize) -> &[u32] {
+        &self.words[number * self.depth * COLUMNS..][..self.depth * COLUMNS]
+    }
+
     /// Filled by `column_group(first, count, panel)`: columns `first..first + count` into `panel: [depth][COLUMNS]`, which
     /// is zero.
     pub fn fill(n: usize, depth: usize, group: impl Fn(usize, usize, &mut [u32]) + Sync) -> Self {
@@ -58,6 +62,11 @@ impl Panels {
             group(first, COLUMNS.min(n - first), panel);
         });
         Panels { n, depth, words }
+    }
+
+    /// Bytes that they take.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.words[..])
     }
 }
 
@@ -78,19 +87,13 @@ pub fn pitch(depth: usize) -> usize {
     if depth > 0 && depth.is_multiple_of(128) { depth + 16 } else { depth }
 }
 
-/// A result that tasks write to, each to its own rows and columns.
+/// The first element of c.
 #[derive(Clone, Copy)]
-pub struct Output(*mut f32);
-impl Output {
-    /// All of `c`.
-    pub fn new(c: &mut [f32]) -> Self {
-        Output(c.as_mut_ptr())
-    }
-
-    /// Its first element.
-    pub fn start(self) -> *mut f32 {
-        self.0
-    }
+pub enum Output {
+    /// Of f32.
+    F32(*mut f32),
+    /// Of bf16, to which sums are rounded at their end: they do not begin with what c holds.
+    Bf16(*mut bf16),
 }
 
 // SAFETY: tasks write to distinct rows and columns.
@@ -98,8 +101,18 @@ unsafe impl Sync for Output {}
 // SAFETY: as above.
 unsafe impl Send for Output {}
 
+impl Output {
+    /// Of all of `c`.
+    pub fn of<C: Stores<f32>>(c: &mut [C]) -> Self {
+        match C::DTYPE {
+            DType::BF16 => Output::Bf16(c.as_mut_ptr().cast()),
+            _ => Output::F32(c.as_mut_ptr().cast()),
+        }
+    }
+}
+
 /// c = a·b and the terms; `c: [rows, n]`.
-pub fn product(kind: Words, a: &impl Rows, b: &Panels, c: &mut [f32], terms: Terms<f32>) {
+pub fn product<C: Stores<f32>>(kind: Words, a: &impl Rows, b: &Panels, c: &mut [C], terms: Terms<f32>) {
     let Panels { n, depth, .. } = *b;
     let rows = c.len() / n.max(1);
     if rows == 0 {
@@ -113,7 +126,7 @@ pub fn product(kind: Words, a: &impl Rows, b: &Panels, c: &mut [f32], terms: Ter
     // Few rows are shared by cutting the columns.
     let across = if rows.div_ceil(height) >= threads { 1 } else { threads.min(panels) };
     let width = panels.div_ceil(across);
-    let output = Output::new(c);
+    let output = Output::of(c);
     let tasks = rows.div_ceil(height) * panels.div_ceil(width);
     (0..tasks).into_par_iter().for_each_init(Vec::new, |scratch, task| {
         let (down, across) = (task / panels.div_ceil(width), task % panels.div_ceil(width));
@@ -135,7 +148,7 @@ pub fn product_alone(
 ) {
     let rows = c.len() / b.n.max(1);
     assert!(terms.residual.is_none_or(|r| r.len() == c.len()) && terms.bias.is_none_or(|x| x.len() == b.n));
-    let output = Output::new(c);
+    let output = Output::of(c);
     for first in (0..rows).step_by(HEIGHT) {
         let part_of_it = (first..rows.min(first + HEIGHT), 0..b.n.div_ceil(COLUMNS));
         // SAFETY: c has all of these.
@@ -155,11 +168,16 @@ unsafe fn part(
     scratch: &mut Vec<u32>,
 ) {
     let Panels { n, depth, .. } = *b;
-    for from in (0..depth.max(1)).step_by(DEPTH) {
-        let pass = from..depth.min(from + DEPTH);
+    let of_pass = match output {
+        Output::F32(_) => DEPTH,
+        // c holds no sum that another pass could go on from.
+        Output::Bf16(_) => depth.max(1),
+    };
+    for from in (0..depth.max(1)).step_by(of_pass) {
+        let pass = from..depth.min(from + of_pass);
         let (words, pitch) = a.words(rows.clone(), pass.clone(), scratch);
         for number in panels.clone() {
-            let panel = &b.words[(number * depth + pass.start) * COLUMNS..][..pass.len() * COLUMNS];
+            let panel = &b.panel(number)[pass.start * COLUMNS..pass.end * COLUMNS];
             for row in rows.clone().step_by(ROWS) {
                 let place = Place { n, end: n, pitch, row, column: number * COLUMNS };
                 let begin =
@@ -168,74 +186,8 @@ unsafe fn part(
                 let own = &words[(row - rows.start) * pitch..];
                 // SAFETY: the features were found at run time by whoever chose this product. The block's rows and columns are
                 // the caller's.
-                unsafe { block_of(kind, rows.end - row, own, panel, output.start(), place, begin) };
+                unsafe { block_of(kind, rows.end - row, own, panel, output, place, begin) };
             }
-        }
-    }
-}
-
-/// y = silu(a·gate)·(a·up); both factors alike, `y: [rows, n]`. The products of a block go no further than the nearest cache.
-pub fn gated(kind: Words, a: &impl Rows, gate: &Panels, up: &Panels, y: &mut [f32]) {
-    let Panels { n, depth, .. } = *gate;
-    assert!((n, depth) == (up.n, up.depth));
-    let rows = y.len() / n.max(1);
-    if rows == 0 {
-        return;
-    }
-    let height = (TASK / (2 * n * depth).max(1))
-        .min(GATED / depth.max(1))
-        .clamp(1, rows.div_ceil(rayon::current_num_threads()));
-    let height = height.next_multiple_of(ROWS);
-    y.par_chunks_mut(height * n).enumerate().for_each_init(Vec::new, |scratch, (task, y)| {
-        let first = task * height;
-        let rows = y.len() / n;
-        let (words, pitch) = a.words(first..first + rows, 0..depth, scratch);
-        let (mut gates, mut ups) = ([0.0; ROWS * COLUMNS], [0.0; ROWS * COLUMNS]);
-        for column in (0..n).step_by(COLUMNS) {
-            let panel = column * depth..(column + COLUMNS) * depth;
-            let columns = COLUMNS.min(n - column);
-            let place = Place { n: COLUMNS, end: columns, pitch, row: 0, column: 0 };
-            for row in (0..rows).step_by(ROWS) {
-                let (left, own) = (rows - row, &words[row * pitch..]);
-                // SAFETY: the features were found at run time by whoever chose this product. Both have ROWS rows of COLUMNS.
-                unsafe {
-                    block_of(
-                        kind,
-                        left,
-                        own,
-                        &gate.words[panel.clone()],
-                        gates.as_mut_ptr(),
-                        place,
-                        Terms::default(),
-                    );
-                    block_of(
-                        kind,
-                        left,
-                        own,
-                        &up.words[panel.clone()],
-                        ups.as_mut_ptr(),
-                        place,
-                        Terms::default(),
-                    );
-                    simd::dispatch(Gate(&mut gates, &ups));
-                }
-                for (r, gated) in gates.chunks_exact(COLUMNS).enumerate().take(left) {
-                    y[(row + r) * n + column..][..columns].copy_from_slice(&gated[..columns]);
-                }
-            }
-        }
-    });
-}
-
-/// silu(gate)·up in place of the gate.
-struct Gate<'a>(&'a mut [f32; ROWS * COLUMNS], &'a [f32; ROWS * COLUMNS]);
-
-impl Kernel for Gate<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<const FMA: bool>(self) {
-        for (gate, &up) in self.0.iter_mut().zip(self.1) {
-            *gate = Map::<f32, 2>::at::<FMA>(SwiGlu, [*gate, up]);
         }
     }
 }
@@ -284,7 +236,7 @@ pub struct Place {
 /// `c` must have `place.row + min(left, ROWS)` rows of `place.n`, of which this call may write those and the panel's columns
 /// below `place.end`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-unsafe fn block_bf16(left: usize, a: &[u32], panel: &[u32], c: *mut f32, place: Place, terms: Terms<f32>) {
+pub unsafe fn block_bf16(left: usize, a: &[u32], panel: &[u32], c: Output, place: Place, terms: Terms<f32>) {
     let step = |sum, x: u32, w| {
         // SAFETY: both are 512 bits.
         let [x, w] = [_mm512_set1_epi32(x as i32), w]
@@ -306,7 +258,7 @@ pub unsafe fn block_f32(left: usize, a: &[u32], panel: &[u32], c: *mut f32, plac
         |sum, x: u32, w| _mm512_fmadd_ps(_mm512_set1_ps(f32::from_bits(x)), _mm512_castsi512_ps(w), sum);
     let word = |r, i| r * place.pitch + i;
     // SAFETY: as the caller's.
-    unsafe { rows_of(left, (a, word), panel, c, place, terms, step) }
+    unsafe { rows_of(left, (a, word), panel, Output::F32(c), place, terms, step) }
 }
 
 /// The same with a transposed: its words lie side by side for the rows, `place.pitch` apart along k.
@@ -318,7 +270,7 @@ pub unsafe fn block_columns(
     left: usize,
     a: &[u32],
     panel: &[u32],
-    c: *mut f32,
+    c: Output,
     place: Place,
     terms: Terms<f32>,
 ) {
@@ -331,21 +283,24 @@ pub unsafe fn block_columns(
 
 /// # Safety
 /// As [`block_bf16`], and the processor must have what `kind` needs.
-unsafe fn block_of(
+pub unsafe fn block_of(
     kind: Words,
     left: usize,
     a: &[u32],
     panel: &[u32],
-    c: *mut f32,
+    c: Output,
     place: Place,
     terms: Terms<f32>,
 ) {
     // SAFETY: as the caller's.
     unsafe {
-        match kind {
-            Words::Single if level() == Level::Avx512 => block_f32(left, a, panel, c, place, terms),
-            Words::Single => avx2::block_f32(left, a, panel, c, place, terms),
-            Words::Pair => block_bf16(left, a, panel, c, place, terms),
+        match (kind, c) {
+            (Words::Single, Output::F32(c)) if level() == Level::Avx512 => {
+                block_f32(left, a, panel, c, place, terms)
+            }
+            (Words::Single, Output::F32(c)) => avx2::block_f32(left, a, panel, c, place, terms),
+            (Words::Pair, c) => block_bf16(left, a, panel, c, place, terms),
+            (Words::Single, Output::Bf16(_)) => unreachable!("f32 factors have f32 products"),
         }
     }
 }
@@ -356,7 +311,7 @@ unsafe fn rows_of(
     left: usize,
     a: (&[u32], impl Fn(usize, usize) -> usize + Copy),
     panel: &[u32],
-    c: *mut f32,
+    c: Output,
     place: Place,
     terms: Terms<f32>,
     step: impl Fn(__m512, u32, __m512i) -> __m512 + Copy,
@@ -377,11 +332,13 @@ unsafe fn rows_of(
     rows!(1 2 3 4 5 6 7 8 9 10 11)
 }
 
+// Loops over numbers of rows and vectors are unrolled, those over what holds the sums are not always.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 unsafe fn block<const R: usize, const V: usize>(
     (a, word): (&[u32], impl Fn(usize, usize) -> usize),
     panel: &[u32],
-    c: *mut f32,
+    c: Output,
     place: Place,
     terms: Terms<f32>,
     step: impl Fn(__m512, u32, __m512i) -> __m512,
@@ -398,36 +355,62 @@ unsafe fn block<const R: usize, const V: usize>(
     unsafe {
         let at = |r: usize, v: usize| (row + r) * n + column + 16 * v;
         let mut sums = [[_mm512_setzero_ps(); V]; R];
-        for (r, sums) in sums.iter_mut().enumerate() {
-            for (v, sum) in sums.iter_mut().enumerate() {
-                if terms.accumulate {
-                    *sum = _mm512_maskz_loadu_ps(masks[v], c.add(at(r, v)));
+        if let (true, Output::F32(c)) = (terms.accumulate, c) {
+            for r in 0..R {
+                for v in 0..V {
+                    sums[r][v] = _mm512_maskz_loadu_ps(masks[v], c.add(at(r, v)));
                 }
-                if let Some(residual) = terms.residual {
+            }
+        }
+        if let Some(residual) = terms.residual {
+            for r in 0..R {
+                for v in 0..V {
                     let first = _mm512_maskz_loadu_ps(masks[v], residual.as_ptr().add(at(r, v)));
-                    *sum = _mm512_add_ps(*sum, first);
+                    sums[r][v] = _mm512_add_ps(sums[r][v], first);
                 }
+            }
+            // Those of the rows below come from memory while these are summed.
+            for r in R..2 * R {
+                let below = residual.as_ptr().wrapping_add(at(r, 0));
+                _mm_prefetch::<_MM_HINT_T0>(below.cast());
+                _mm_prefetch::<_MM_HINT_T0>(below.wrapping_add(16).cast());
             }
         }
         for i in 0..steps {
             let mut w = [_mm512_setzero_si512(); V];
-            for (v, w) in w.iter_mut().enumerate() {
-                *w = _mm512_loadu_si512(panel.as_ptr().add(i * COLUMNS + 16 * v).cast());
+            for v in 0..V {
+                w[v] = _mm512_loadu_si512(panel.as_ptr().add(i * COLUMNS + 16 * v).cast());
             }
-            for (r, sums) in sums.iter_mut().enumerate() {
+            for r in 0..R {
                 let x = *a.as_ptr().add(word(r, i));
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    *sum = step(*sum, x, w[v]);
+                for v in 0..V {
+                    sums[r][v] = step(sums[r][v], x, w[v]);
                 }
             }
         }
-        for (r, sums) in sums.into_iter().enumerate() {
-            for (v, mut sum) in sums.into_iter().enumerate() {
-                if let Some(bias) = terms.bias {
-                    let bias = _mm512_maskz_loadu_ps(masks[v], bias.as_ptr().add(column + 16 * v));
-                    sum = _mm512_add_ps(sum, bias);
+        if let Some(bias) = terms.bias {
+            for v in 0..V {
+                let bias = _mm512_maskz_loadu_ps(masks[v], bias.as_ptr().add(column + 16 * v));
+                for r in 0..R {
+                    sums[r][v] = _mm512_add_ps(sums[r][v], bias);
                 }
-                _mm512_mask_storeu_ps(c.add(at(r, v)), masks[v], sum);
+            }
+        }
+        match c {
+            Output::F32(c) => {
+                for r in 0..R {
+                    for v in 0..V {
+                        _mm512_mask_storeu_ps(c.add(at(r, v)), masks[v], sums[r][v]);
+                    }
+                }
+            }
+            Output::Bf16(c) => {
+                for r in 0..R {
+                    for v in 0..V {
+                        let halves = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(sums[r][v]));
+                        _mm256_mask_storeu_epi16(c.add(at(r, v)).cast(), masks[v], halves);
+                    }
+                }
             }
         }
     }

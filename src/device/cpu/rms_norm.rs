@@ -2,18 +2,18 @@
 
 use super::column_sums::column_sums;
 use super::simd::{self, Kernel};
-use super::{Float, rows_per_task};
+use super::{Float, Stores, rows_per_task};
 use rayon::prelude::*;
 
-struct Forward<'a, T> {
+struct Forward<'a, T, O> {
     x: &'a [T],
     weight: &'a [T],
     eps: T,
-    y: &'a mut [T],
+    y: &'a mut [O],
     inverse: &'a mut [T],
 }
 
-impl<T: Float> Kernel for Forward<'_, T> {
+impl<T: Float, O: Stores<T>> Kernel for Forward<'_, T, O> {
     type Output = ();
     #[inline(always)]
     fn run<const FMA: bool>(self) {
@@ -24,14 +24,14 @@ impl<T: Float> Kernel for Forward<'_, T> {
             let scale = T::ONE / (mean_square + self.eps).sqrt();
             *inverse = scale;
             for ((y, &x), &w) in y.iter_mut().zip(x).zip(self.weight) {
-                *y = x * scale * w;
+                *y = O::stored(x * scale * w);
             }
         }
     }
 }
 
 /// y = x / √(mean(x²) + eps) · weight; `x, y: [rows, d]`, `weight: [d]`, `inverse: [rows]` the reciprocal roots.
-pub fn forward<T: Float>(x: &[T], weight: &[T], eps: T, y: &mut [T], inverse: &mut [T]) {
+pub fn forward<T: Float, O: Stores<T>>(x: &[T], weight: &[T], eps: T, y: &mut [O], inverse: &mut [T]) {
     let d = weight.len();
     let rows = rows_per_task(d);
     let tasks = x.par_chunks(rows * d).zip(y.par_chunks_mut(rows * d)).zip(inverse.par_chunks_mut(rows));

@@ -1,7 +1,7 @@
 //! Rotary position embedding on rows of heads. Bound by memory: one read and one write of x.
 
 use super::simd::{self, Kernel};
-use super::{Float, rows_per_task};
+use super::{Float, Stores, rows_per_task};
 use rayon::prelude::*;
 
 /// Cosines and sines, `[positions, head_dim / 2]` each; sines negated for the rotation back.
@@ -17,14 +17,14 @@ pub struct Angles<'a, T> {
     pub back: bool,
 }
 
-struct Rotate<'a, T> {
+struct Rotate<'a, T, O> {
     x: &'a [T],
     positions: &'a [u32],
     angles: Angles<'a, T>,
-    y: &'a mut [T],
+    y: &'a mut [O],
 }
 
-impl<T: Float> Kernel for Rotate<'_, T> {
+impl<T: Float, O: Stores<T>> Kernel for Rotate<'_, T, O> {
     type Output = ();
     #[inline(always)]
     fn run<const FMA: bool>(self) {
@@ -39,8 +39,8 @@ impl<T: Float> Kernel for Rotate<'_, T> {
                 let ((x1, x2), (y1, y2)) = (x.split_at(half), y.split_at_mut(half));
                 for i in 0..half {
                     let sin = sign * sin[i];
-                    y1[i] = x1[i] * cos[i] - x2[i] * sin;
-                    y2[i] = x2[i] * cos[i] + x1[i] * sin;
+                    y1[i] = O::stored(x1[i] * cos[i] - x2[i] * sin);
+                    y2[i] = O::stored(x2[i] * cos[i] + x1[i] * sin);
                 }
             }
         }
@@ -48,7 +48,7 @@ impl<T: Float> Kernel for Rotate<'_, T> {
 }
 
 /// Rotates the pairs (i, i + half) of every head of `x: [positions, heads · 2 · half]` by the row's angles.
-pub fn rotate<T: Float>(x: &[T], positions: &[u32], angles: Angles<'_, T>, y: &mut [T]) {
+pub fn rotate<T: Float, O: Stores<T>>(x: &[T], positions: &[u32], angles: Angles<'_, T>, y: &mut [O]) {
     if x.is_empty() {
         return;
     }

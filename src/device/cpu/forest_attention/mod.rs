@@ -11,12 +11,15 @@
 mod avx512;
 mod backward;
 mod forward;
+mod forward_bf16;
 mod tile;
 
 pub use backward::{Outputs, backward};
 pub use forward::forward;
+pub use forward_bf16::forward_bf16;
 
 use super::Float;
+use half::bf16;
 
 /// Query and key/value heads: query head h reads key head h / (heads / kv_heads).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +62,21 @@ pub struct Inputs<'a, T: Float> {
     pub heads: Heads,
     /// Factor of the scores, usually 1/√head_dim.
     pub scale: T,
+}
+
+/// The same in bf16.
+#[derive(Clone, Copy)]
+pub struct HalfInputs<'a> {
+    /// Queries.
+    pub q: &'a [bf16],
+    /// Keys.
+    pub k: &'a [bf16],
+    /// Values.
+    pub v: &'a [bf16],
+    /// Head layout.
+    pub heads: Heads,
+    /// Factor of the scores, usually 1/√head_dim.
+    pub scale: f32,
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -8,7 +8,7 @@ use crate::device::cpu::forest_attention::Heads;
 use crate::device::cpu::forest_attention::backward::TreeBackward;
 use crate::device::cpu::forest_attention::tile::RowKeys;
 use crate::device::cpu::matmul::Terms;
-use crate::device::cpu::packed::{COLUMNS, Place, ROWS, block_columns, block_f32};
+use crate::device::cpu::packed::{COLUMNS, Output, Place, ROWS, block_columns, block_f32};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -196,7 +196,7 @@ impl Scratch {
                             left,
                             &factor[from * stride + row..],
                             panel,
-                            sums.as_mut_ptr(),
+                            Output::F32(sums.as_mut_ptr()),
                             place,
                             terms,
                         )

@@ -3,26 +3,20 @@
 //!
 //! The time of it is in benches/results/label-cpu.md.
 
-use super::{add_scaled, dot, load_columns, load_rows, run_of};
+use super::{Shares, TileTask, add_scaled, dot, heads_together, load_columns, load_rows, run_of, shares};
+use crate::device::AttentionIndex;
 use crate::device::cpu::avx512::{exp, first};
 use crate::device::cpu::forest_attention::tile::RowKeys;
 use crate::device::cpu::forest_attention::{Heads, Inputs};
 use crate::device::cpu::matmul::Terms;
 use crate::device::cpu::packed::{COLUMNS, Place, ROWS, block_f32};
-use crate::device::{AttentionIndex, Tile};
 use rayon::prelude::*;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-/// Most tiles of a task.
-const TILES: usize = 8;
-/// Words of keys and values that a task takes at a time, unless one head has more: half of the second cache.
-const PANELS: usize = 1 << 17;
-
-/// Tiles with the same shared keys, and their part of the output.
+/// A task, and its part of the log-sums.
 struct Task<'a> {
-    tiles: &'a [Tile],
-    out: &'a mut [f32],
+    of: TileTask<'a, f32>,
     lse: Option<&'a mut [f32]>,
 }
 
@@ -41,20 +35,16 @@ struct Scratch {
 
 /// As [`forward`](crate::device::cpu::forest_attention::forward).
 pub fn forward(inputs: Inputs<f32>, index: &AttentionIndex, out: &mut [f32], lse: Option<&mut [f32]>) {
-    let heads = inputs.heads;
-    let (mut out, mut lse) = (out, lse);
+    let (heads, mut lse) = (inputs.heads, lse);
     let mut tasks = Vec::with_capacity(index.tiles().len());
-    let alike = index.tiles().chunk_by(|a, b| a.shared == b.shared).flat_map(|alike| alike.chunks(TILES));
-    for tiles in alike {
-        let rows: usize = tiles.iter().map(|tile| tile.rows.len()).sum();
-        let (own, rest) = out.split_at_mut(rows * heads.q_width());
-        out = rest;
-        let own_lse = lse.take().map(|all| {
+    for of in shares(index, heads, out) {
+        let rows: usize = of.tiles.iter().map(|tile| tile.rows.len()).sum();
+        let own = lse.take().map(|all| {
             let (own, rest) = all.split_at_mut(rows * heads.heads);
             lse = Some(rest);
             own
         });
-        tasks.push(Task { tiles, out: own, lse: own_lse });
+        tasks.push(Task { of, lse: own });
     }
     tasks.into_par_iter().for_each_init(Scratch::default, |scratch, task| {
         // SAFETY: whoever chose this kernel found the features.
@@ -69,16 +59,9 @@ impl Task<'_> {
     unsafe fn run(mut self, inputs: Inputs<f32>, index: &AttentionIndex, scratch: &mut Scratch) {
         let Heads { heads, kv_heads, head_dim } = inputs.heads;
         let q_width = heads * head_dim;
-        let tile = &self.tiles[0];
-        let rows = tile.rows.start..self.tiles.last().map_or(0, |tile| tile.rows.end);
-        scratch.shared.clear();
-        tile.shared.iter().for_each(|range| scratch.shared.extend(range.clone()));
-        let leaf = rows.clone().map(|row| index.ranges()[row].range(3).len()).max().unwrap_or(0);
-        let stride = (scratch.shared.len() + leaf).next_multiple_of(16) + 16;
+        let Shares { tile, rows, stride } = self.of.shares(index, &mut scratch.shared);
         scratch.scores.resize(ROWS * stride, 0.0);
-        // All heads of a block follow each other, so that its rows are read as they lie in memory.
-        let panels = 2 * scratch.shared.len().next_multiple_of(COLUMNS) * head_dim.next_multiple_of(COLUMNS);
-        let together = (PANELS / panels.max(1)).clamp(1, kv_heads);
+        let together = heads_together(scratch.shared.len(), head_dim, kv_heads);
         for first in (0..kv_heads).step_by(together) {
             let kv_heads = first..kv_heads.min(first + together);
             scratch.load(&inputs, kv_heads.clone());
@@ -102,7 +85,8 @@ impl Task<'_> {
                             lse[(block.start + r - rows.start) * heads + head] = log_sum;
                         }
                     }
-                    let out = &mut self.out[(block.start - rows.start) * q_width..][..keys.len() * q_width];
+                    let out =
+                        &mut self.of.out[(block.start - rows.start) * q_width..][..keys.len() * q_width];
                     // SAFETY: as the caller's.
                     unsafe { scratch.weighted_sums(&inputs, out, keys, at) };
                 }
