@@ -47,11 +47,47 @@ fn a_product_counts_its_flops_and_its_order_statistics_are_those_of_its_samples(
     let share = number(record, "gflops") / number(record, "ceiling_gflops");
     let memory = number(record, "gb_per_s") / number(record, "ceiling_gb_per_s");
     assert!((number(record, "share_of_ceiling") / share.max(memory) - 1.0).abs() < 1e-9);
+    assert!(number(record, "ceiling_gflops") >= number(record, "ceiling_product_gflops"));
+    let nearest = if share >= memory { "compute" } else { "memory" };
+    assert_eq!(record["nearest_ceiling"], nearest);
+    assert_eq!(record["bound"], if share.max(memory) < 0.25 { "neither" } else { nearest });
     assert_eq!(record["inputs"], "uniform in [-1, 1)");
     for name in ["device", "version", "unit", "bound"] {
         assert!(record[name].as_str().is_some_and(|text| !text.is_empty()), "{name}");
     }
     assert!(record["threads"].as_u64() > Some(0) && record["repetitions"] == 1 && record["warm_up"] == 2);
+}
+
+#[test]
+fn the_table_tells_inputs_runs_revision_and_load_in_narrow_lines() {
+    let small = ["--layers", "1", "--history", "4", "--actions", "3", "--users", "1"];
+    let output = lea(&[&["bench", "label"], &small[..], &SHORT[..6]].concat());
+    let told = String::from_utf8(output.stdout).unwrap();
+    for said in [
+        " 1  label: shape tiny, layers 1",
+        "inputs items and actions uniform over a catalogue of 1000",
+        "2 runs to warm up, 6 samples",
+        "labels/s",
+        "ceilings of 1: ",
+        concat!("lea ", env!("CARGO_PKG_VERSION")),
+    ] {
+        assert!(told.contains(said), "{said}: {told}");
+    }
+    assert!(
+        told.matches("threads").count() == 1 && told.lines().all(|line| line.chars().count() <= 120),
+        "{told}"
+    );
+}
+
+#[test]
+fn products_in_bf16_stand_beside_a_ceiling_of_their_own() {
+    let output = lea(&[&["--cpu-dtype", "bf16", "bench", "matmul", "--frozen"], &SHORT[..]].concat());
+    let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&record["ceiling_dtype"], &record["half_flops"]), (&"bf16".into(), &record["flops"]));
+    assert!(number(&record, "ceiling_f32_gflops") > 0.0);
+    let share = number(&record, "gflops") / number(&record, "ceiling_gflops");
+    let memory = number(&record, "gb_per_s") / number(&record, "ceiling_gb_per_s");
+    assert!((number(&record, "share_of_ceiling") / share.max(memory) - 1.0).abs() < 1e-9);
 }
 
 #[test]

@@ -133,7 +133,7 @@ pub fn apply(mut op: impl Op + 'static, inputs: &[&Var]) -> Result<Var> {
     let values: Vec<&Tensor> = inputs.iter().map(|v| &v.value).collect();
     let device = values.first().map_or(Device::Cpu, |x| x.device().clone());
     let cost = || if op.tells_by_parts(&values) { Cost::default() } else { op.cost(&values) };
-    let range = profile::op(&device, op.name(), cost);
+    let range = profile::products(&device, op.name(), || (cost(), op.factors(&values)));
     let value = op.forward(&values, record)?;
     drop(range);
     counter::add(|| op.cost(&values));

@@ -3,7 +3,7 @@
 use super::measure::ceilings;
 use super::{fit, items, label, output, pretrain, train};
 use crate::device::{Device, profile};
-use crate::report::{Ceiling, ProfileReport, write_trace};
+use crate::report::{ProfileReport, write_trace};
 use crate::{Error, Result, interrupt};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -103,12 +103,8 @@ pub fn run(args: ProfileCommand) -> Result<()> {
         Err(_) => return ended,
         Ok(()) => None,
     };
-    let after = ceilings::measured(&device, frozen, Some(before.extent))?;
-    let ceiling = Ceiling {
-        gflops: before.gflops.max(after.gflops),
-        gb_per_s: before.gb_per_s.max(after.gb_per_s),
-        ..before
-    };
+    let after = ceilings::measured(&device, frozen, args.ceiling)?;
+    let ceiling = before.or_better(after);
     let mut report = ProfileReport::new(step, device.describe(), &recorded, ceiling);
     report.stopped = stopped;
     print(&report)?;
@@ -144,5 +140,6 @@ fn print(report: &ProfileReport) -> Result<()> {
     }
     output::line(report.kernel_table().to_text().trim_end())?;
     output::line(report.ceiling_line())?;
+    report.remark().map_or(Ok(()), output::line)?;
     output::line(format_args!("\n{}", report.stage_table().to_text().trim_end()))
 }

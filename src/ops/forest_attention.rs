@@ -209,6 +209,13 @@ impl Op for ForestAttention {
         Ok(vec![needs[0].then_some(dq), needs[1].then_some(dk), needs[2].then_some(dv)])
     }
 
+    fn factors(&self, inputs: &[&Tensor]) -> DType {
+        match inputs[0].device() {
+            Device::Cuda(_) => self.products,
+            _ => inputs[0].dtype(),
+        }
+    }
+
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
         let flops = 4 * self.index.pairs() * self.heads.q_width() as u64;
         let out = inputs[0].len() * self.out_type(inputs[0]).size();

@@ -82,6 +82,10 @@ impl Op for GatedLinear {
         Ok(vec![dx, dweight(saved.needs[1], &dgate)?, dweight(saved.needs[2], &dup)?])
     }
 
+    fn factors(&self, inputs: &[&Tensor]) -> DType {
+        inputs[1].dtype()
+    }
+
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
         let rows = inputs[0].shape().first().copied().unwrap_or(0);
         let elements = rows * inputs[1].shape().first().copied().unwrap_or(0);

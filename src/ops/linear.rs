@@ -63,6 +63,10 @@ impl Op for Linear {
         Ok(grads)
     }
 
+    fn factors(&self, inputs: &[&Tensor]) -> DType {
+        inputs[1].dtype()
+    }
+
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
         let (x, w) = (inputs[0], inputs[1]);
         let out = w.shape()[0];

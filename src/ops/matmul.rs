@@ -83,7 +83,8 @@ pub(super) fn run(
 ) -> Result<()> {
     let (m, n, k) = dims(a, b, transpose_a, transpose_b)?;
     let (flops, bytes) = (2 * (m * n * k) as u64, bytes_of(&[a, b, c]));
-    let _range = profile::op(a.device(), "matmul", || Cost { flops, bytes });
+    let factors = factors(b, transpose_a, transpose_b);
+    let _range = profile::products(a.device(), "matmul", || (Cost { flops, bytes }, factors));
     if terms.gate.is_some() && !takes_gate(b) || c.dtype() == DType::BF16 && !gives_bf16(b) {
         let detail = format!("a gate, or an output in {}, of a product with {}", c.dtype(), b.dtype());
         return Err(Error::Unsupported { op: "matmul", device: a.device().to_string(), detail });
@@ -124,7 +125,7 @@ pub(super) fn run(
             webgpu::matmul::matmul(left, right, c.gpu_mut()?, [m, n, k], epilogue)
         }
         Device::Cpu if b.dtype() == DType::BF16 => {
-            if transpose_a || !transpose_b {
+            if factors == DType::F32 {
                 expect_float("matmul", a)?;
                 return run(a, &b.widened()?, transpose_a, transpose_b, c, terms);
             }
@@ -152,6 +153,14 @@ pub(super) fn host_left(a: &Tensor) -> cpu::matmul_bf16::Left<'_> {
     match a.dtype() {
         DType::BF16 => cpu::matmul_bf16::Left::Bf16(a.host()),
         _ => cpu::matmul_bf16::Left::F32(a.host()),
+    }
+}
+
+/// The type in which b is multiplied: the CPU widens a bf16 one that does not come as rows of a product's columns.
+fn factors(b: &Tensor, transpose_a: bool, transpose_b: bool) -> DType {
+    match (b.device(), b.dtype()) {
+        (Device::Cpu, DType::BF16) if transpose_a || !transpose_b => DType::F32,
+        (_, dtype) => dtype,
     }
 }
 
@@ -228,6 +237,10 @@ impl Op for Matmul {
             Some(matmul(saved.input(0), grad, !ta, false)?)
         };
         Ok(vec![da, db])
+    }
+
+    fn factors(&self, inputs: &[&Tensor]) -> DType {
+        factors(inputs[1], self.transpose_a, self.transpose_b)
     }
 
     fn cost(&self, inputs: &[&Tensor]) -> Cost {

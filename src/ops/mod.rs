@@ -93,6 +93,11 @@ pub trait Op: Send + Sync {
     /// Work of one forward call.
     fn cost(&self, inputs: &[&Tensor]) -> Cost;
 
+    /// Type of the factors of the products that are most of a forward call's work, as they are stored.
+    fn factors(&self, _inputs: &[&Tensor]) -> DType {
+        DType::F32
+    }
+
     /// Whether a forward call consists of other ops that tell a profile their own parts of this work.
     fn tells_by_parts(&self, _inputs: &[&Tensor]) -> bool {
         false

@@ -22,7 +22,7 @@ mod run_record;
 mod sections;
 mod table;
 
-pub use ceiling::{Bound, Ceiling};
+pub use ceiling::{BOUNDS_FROM, Bound, Ceiling, ComputeLimit};
 pub use document::{Fact, ForestSavings, PassCost, Report};
 pub use metrics::{METRIC_NAMES, Metrics, MetricsRow, Scores, SeedScores};
 pub use profile::{KernelFigures, ProfileReport, StageFigures, write_trace};

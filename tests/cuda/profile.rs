@@ -59,7 +59,7 @@ fn a_products_kernel_has_its_work_and_nothing_is_noted_afterwards() {
         let (_, profile) = record(&device, || matmul(&a, &b, false, false)).unwrap();
         let kernels = profile.kernels();
         assert_eq!(kernels.len(), 1);
-        assert_eq!((kernels[0].calls, kernels[0].flops), (1, (2 * 33 * 20 * 17) as f64));
+        assert_eq!((kernels[0].calls, kernels[0].work.flops), (1, (2 * 33 * 20 * 17) as f64));
         matmul(&a, &b, false, false).unwrap();
         assert!(record(&device, || Ok(())).unwrap().1.launches.is_empty());
         let Device::Cuda(cuda) = &device else { panic!("{device} is not CUDA") };

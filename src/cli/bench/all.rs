@@ -1,7 +1,8 @@
 //! `lea bench all`: every bench, one after another.
 
 use super::harness::{Timing, defaults};
-use super::record::{self, Record};
+use super::record::Record;
+use super::table;
 use super::{attention, eval, fit, label, matmul, train};
 use crate::Result;
 use crate::rec::EncoderKind;
@@ -23,7 +24,7 @@ pub fn run(args: &AllBench) -> Result<()> {
     let mut records = Vec::new();
     let mut add = |record: Record| {
         if args.timing.json {
-            return record::print(&[record], true);
+            return table::print(&[record], true);
         }
         eprintln!("{}: {:.3} ms", record.title(), 1e3 * record.median_seconds);
         records.push(record);
@@ -48,7 +49,7 @@ pub fn run(args: &AllBench) -> Result<()> {
     add(eval::measure(&eval_args(args)?)?)?;
     match args.timing.json {
         true => Ok(()),
-        false => record::print(&records, false),
+        false => table::print(&records, false),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::record::{Record, Samples};
 use crate::cli::measure::ceilings::{self, Ceilings};
 use crate::cli::measure::peak_rss_mb;
-use crate::device::{Cost, Device, profile};
+use crate::device::{Device, profile};
 use crate::{Error, Result};
 use clap::Args;
 use serde_json::Value;
@@ -48,7 +48,7 @@ pub struct Case<'a> {
     pub inputs: &'static str,
     /// What one run is called.
     pub unit: &'static str,
-    /// Whether the ceiling of compute is that of frozen weights as the device stores them.
+    /// Whether most of the work is with frozen weights as the device stores them, whose ceiling is then told.
     pub frozen: bool,
     /// One run; of which number. The device need not have done what was asked of it when it returns.
     pub run: Box<dyn FnMut(usize) -> Result<()> + 'a>,
@@ -105,7 +105,7 @@ impl Timing {
         ceilings.measure()?;
         let samples = Samples {
             seconds,
-            work: work(&counted),
+            work: counted.kernels().iter().map(|row| row.work).sum(),
             warm_up: self.warm_up + 1 + usize::from(self.sample_ms > 0.0),
             repetitions,
             ceiling: ceilings.told(),
@@ -117,13 +117,6 @@ impl Timing {
             Some(bytes) => record.with("device_mb", bytes as f64 / 1e6),
         })
     }
-}
-
-/// FLOPs and bytes of all that was launched.
-fn work(counted: &profile::Profile) -> Cost {
-    let kernels = counted.kernels();
-    let sum = |of: fn(&profile::KernelRow) -> f64| kernels.iter().map(of).sum::<f64>().round() as u64;
-    Cost { flops: sum(|row| row.flops), bytes: sum(|row| row.bytes) }
 }
 
 /// The flags of a bench as they are where none is given.

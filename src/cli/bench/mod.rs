@@ -12,6 +12,7 @@ mod label;
 mod matmul;
 mod recommender;
 mod record;
+mod table;
 mod train;
 
 use crate::Result;
@@ -61,5 +62,5 @@ pub fn run(args: BenchCommand) -> Result<()> {
         BenchStage::Compare(command) => return compare::run(&command),
         BenchStage::Catalogue(bench) => return catalogue::run(&bench),
     };
-    record::print(&records, json)
+    table::print(&records, json)
 }

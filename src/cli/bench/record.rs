@@ -1,10 +1,8 @@
-//! What a bench found: one line of JSON a measured piece of work, or a row of a table.
+//! What a bench found of one piece of work, as `--json` prints it, a line each.
 
-use crate::Result;
 use crate::cli::measure::statistics::{median, quantile};
-use crate::cli::output;
-use crate::device::{Cost, Device};
-use crate::report::{Align, Ceiling, Cell, Table, git_revision};
+use crate::device::{Device, profile::Work};
+use crate::report::{Ceiling, git_revision};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -43,21 +41,34 @@ pub struct Record {
     pub p90_seconds: f64,
     /// Floating-point operations of a unit, the least that its ops need.
     pub flops: u64,
+    /// Of which with a factor that is stored in 16 bits; absent in old records.
+    #[serde(default)]
+    pub half_flops: u64,
     /// Bytes of a unit that have to cross memory at least.
     pub bytes: u64,
     /// `flops` by the median time, 10⁹ a second.
     pub gflops: f64,
     /// `bytes` by the median time, 10⁹ a second.
     pub gb_per_s: f64,
-    /// Rate of a large product on the same device in the same run.
+    /// The most that the same device computes in the same run with factors of `ceiling_dtype`: on the CPU by multiply-adds that stay
+    /// in registers, elsewhere by a large product. In old records it is that of the product everywhere.
     pub ceiling_gflops: f64,
+    /// Rate of a large product; absent in old records.
+    #[serde(default)]
+    pub ceiling_product_gflops: Option<f64>,
+    /// The same as `ceiling_gflops` in f32, where `ceiling_dtype` is another type: for the rest of the work.
+    #[serde(default)]
+    pub ceiling_f32_gflops: Option<f64>,
     /// Rate of a long copy there.
     pub ceiling_gb_per_s: f64,
-    /// Type of the factor of that product which stands for weights.
+    /// Type of the factor that stands for weights, as it is stored.
     pub ceiling_dtype: String,
-    /// The larger of the two rates' shares of their ceilings.
+    /// The larger of the two rates' shares of their ceilings; what is computed in different types stands beside the ceiling of each.
     pub share_of_ceiling: f64,
-    /// Of which ceiling that is: "compute" or "memory".
+    /// Of which ceiling that is: "compute" or "memory"; empty in old records.
+    #[serde(default)]
+    pub nearest_ceiling: String,
+    /// The ceiling that bounds the work, "neither" below a quarter of both; in old records the nearest one.
     pub bound: String,
     /// Largest resident memory of the process until the ceilings were measured, MB (10⁶ bytes).
     pub peak_rss_mb: Option<f64>,
@@ -71,7 +82,7 @@ pub struct Samples {
     /// Seconds a unit.
     pub seconds: Vec<f64>,
     /// Work of a unit.
-    pub work: Cost,
+    pub work: Work,
     /// Runs that were not counted.
     pub warm_up: usize,
     /// Runs within a sample.
@@ -91,7 +102,9 @@ impl Record {
         of: Samples,
     ) -> Self {
         let middle = median(&of.seconds);
-        let (bound, share) = of.ceiling.bound(of.work.flops as f64, of.work.bytes as f64, middle);
+        let shares = of.ceiling.shares(of.work, middle);
+        let (nearest, share) = Ceiling::nearest(shares);
+        let (limit, single) = (of.ceiling.frozen(), of.ceiling.single());
         let settings = match settings {
             Value::Object(map) => map,
             other => Map::from_iter([("shape".to_string(), other)]),
@@ -112,15 +125,19 @@ impl Record {
             p10_seconds: quantile(&of.seconds, 0.1),
             p90_seconds: quantile(&of.seconds, 0.9),
             seconds: of.seconds,
-            flops: of.work.flops,
-            bytes: of.work.bytes,
-            gflops: of.work.flops as f64 / middle / 1e9,
-            gb_per_s: of.work.bytes as f64 / middle / 1e9,
-            ceiling_gflops: of.ceiling.gflops,
+            flops: of.work.flops.round() as u64,
+            half_flops: of.work.half_flops.round() as u64,
+            bytes: of.work.bytes.round() as u64,
+            gflops: of.work.flops / middle / 1e9,
+            gb_per_s: of.work.bytes / middle / 1e9,
+            ceiling_gflops: limit.gflops,
+            ceiling_product_gflops: Some(limit.product_gflops),
+            ceiling_f32_gflops: (limit.dtype != single.dtype).then_some(single.gflops),
             ceiling_gb_per_s: of.ceiling.gb_per_s,
-            ceiling_dtype: of.ceiling.dtype,
+            ceiling_dtype: limit.dtype.clone(),
             share_of_ceiling: share,
-            bound: bound.name().into(),
+            nearest_ceiling: nearest.name().into(),
+            bound: Ceiling::bound(shares).name().into(),
             peak_rss_mb: of.peak_rss_mb,
             more: Map::new(),
         }
@@ -152,54 +169,4 @@ impl Record {
 /// Mean number of processes that wanted to run in the last minute, where the system tells.
 fn load() -> Option<f64> {
     std::fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
-}
-
-/// Prints the records, as lines of JSON or as a table.
-pub fn print(records: &[Record], json: bool) -> Result<()> {
-    if json {
-        return records.iter().try_for_each(|record| {
-            let line = serde_json::to_string(record)
-                .map_err(|e| crate::Error::setting(format!("no JSON: {e}"), "report this"))?;
-            output::line(line)
-        });
-    }
-    let right = ["ms", "p10", "p90", "GFLOP/s", "GB/s", "of the ceiling", "and besides"];
-    let sides = |name| (name, if name == "and besides" { Align::Left } else { Align::Right });
-    let mut table = Table::new([("work", Align::Left)].into_iter().chain(right.map(sides)));
-    for record in records {
-        let ms = |seconds: f64| format!("{:.3}", seconds * 1e3);
-        let more: Vec<String> = record.more.iter().filter_map(|(name, value)| said(name, value)).collect();
-        let cells = [
-            record.title(),
-            ms(record.median_seconds),
-            ms(record.p10_seconds),
-            ms(record.p90_seconds),
-            format!("{:.1}", record.gflops),
-            format!("{:.1}", record.gb_per_s),
-            format!("{:.0} % {}", 100.0 * record.share_of_ceiling, record.bound),
-            more.join(", "),
-        ];
-        table.row(cells.into_iter().map(Cell::new).collect());
-    }
-    output::line(table.to_text().trim_end())?;
-    records.first().map_or(Ok(()), |first| {
-        output::line(format_args!(
-            "{}, {} threads; ceilings {:.1} GFLOP/s ({}) and {:.1} GB/s",
-            first.device, first.threads, first.ceiling_gflops, first.ceiling_dtype, first.ceiling_gb_per_s
-        ))
-    })
-}
-
-/// A figure that a bench tells besides; nothing where it has none.
-fn said(name: &str, value: &Value) -> Option<String> {
-    let name = name.replace("_per_s", "/s").replace('_', " ");
-    match value {
-        Value::Null => None,
-        Value::Number(number) if number.is_f64() => {
-            let number = number.as_f64().unwrap_or_default();
-            Some(format!("{number:.*} {name}", if number.abs() < 100.0 { 2 } else { 0 }))
-        }
-        Value::String(text) => Some(format!("{name} {text}")),
-        other => Some(format!("{other} {name}")),
-    }
 }

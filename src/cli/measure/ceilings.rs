@@ -1,10 +1,11 @@
-//! What the device can do, measured in the same run as what is compared with it: a large product, and a long copy.
+//! What the device can do, measured in the same run as what is compared with it: a large product in each type that is
+//! computed in, on the CPU multiply-adds in registers too, and a long copy. The best of several measurements counts: whatever
+//! else the machine does can only make one slower.
 
-use super::statistics::median;
-use crate::device::{DType, Device};
+use crate::device::{DType, Device, cpu::peak};
 use crate::ops::matmul::matmul;
 use crate::ops::scale::scale;
-use crate::report::Ceiling;
+use crate::report::{Ceiling, ComputeLimit};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::time::{Duration, Instant};
@@ -15,6 +16,11 @@ const LARGEST: usize = 16_384;
 const EXTENTS: [usize; 2] = [2048, 8192];
 /// Below it a product or a copy tells of the launch and the wait more than of the device.
 const LONG_ENOUGH: Duration = Duration::from_millis(10);
+/// The same of multiply-adds in registers. Short, so that some measurement has all threads at work throughout where others
+/// want the processor too.
+const LOOP_LONG_ENOUGH: Duration = Duration::from_millis(2);
+/// Times that they run for every time of a product.
+const LOOPS: usize = 4;
 /// Copies of one measurement at most.
 const MOST_COPIES: f64 = 64.0;
 /// Measurements where nothing else is measured between them.
@@ -24,22 +30,32 @@ const COPIED: [usize; 2] = [1 << 24, 1 << 26];
 /// Values before they begin again: gigabytes of random numbers would take longer than all else.
 const BLOCK: usize = 65_521;
 
-/// Both ceilings, measured anew at each call of [`Ceilings::measure`].
+/// All ceilings, measured anew at each call of [`Ceilings::measure`].
 pub struct Ceilings {
-    a: Tensor,
-    b: Tensor,
+    products: Vec<Product>,
     copied: Tensor,
     /// Copies of one measurement, one behind the other.
     repeated: u32,
-    products: Vec<f64>,
-    copies: Vec<f64>,
+    /// Seconds of the shortest copy.
+    copy: f64,
 }
 
-impl Ceilings {
-    /// Prepares them on `device`: a product of `extent`, or of the least one that takes long enough. With `frozen` its
-    /// second factor is as the device stores frozen weights. An extent that is given bounds the copy too.
-    pub fn new(device: &Device, frozen: bool, extent: Option<usize>) -> Result<Self> {
-        check(extent)?;
+/// A square product of factors of one type.
+struct Product {
+    a: Tensor,
+    b: Tensor,
+    /// Seconds of the shortest.
+    seconds: f64,
+    /// Rounds of the loop of multiply-adds in registers, where there is one.
+    rounds: Option<u32>,
+    /// FLOPs a second of the fastest such loop.
+    in_registers: f64,
+}
+
+impl Product {
+    /// Of `extent`, or of the least one that takes long enough. With `frozen` its second factor is as the device stores frozen
+    /// weights.
+    fn new(device: &Device, frozen: bool, extent: Option<usize>) -> Result<Self> {
         let mut side = extent.unwrap_or(EXTENTS[0]);
         let [mut a, mut b] = factors(device, frozen, side)?;
         // The first product warms up.
@@ -56,37 +72,85 @@ impl Ceilings {
             }
             timed(device, || matmul(&a, &b, false, true))?;
         }
+        let rounds = (*device == Device::Cpu).then(|| rounds(b.dtype()));
+        Ok(Product { a, b, seconds: f64::INFINITY, rounds, in_registers: 0.0 })
+    }
+
+    fn measure(&mut self) -> Result<()> {
+        let taken = timed(self.a.device(), || matmul(&self.a, &self.b, false, true))?;
+        self.seconds = self.seconds.min(taken.as_secs_f64());
+        if let Some(rounds) = self.rounds {
+            for _ in 0..LOOPS {
+                let (flops, taken) = looped(self.b.dtype(), rounds);
+                self.in_registers = self.in_registers.max(flops as f64 / taken.as_secs_f64());
+            }
+        }
+        Ok(())
+    }
+
+    fn told(&self) -> ComputeLimit {
+        let extent = self.a.shape()[0];
+        let product_gflops = 2.0 * (extent as f64).powi(3) / self.seconds / 1e9;
+        ComputeLimit {
+            dtype: self.b.dtype().to_string(),
+            gflops: product_gflops.max(self.in_registers / 1e9),
+            product_gflops,
+            extent,
+        }
+    }
+}
+
+impl Ceilings {
+    /// Prepares them on `device`: of products of `extent`, or of the least one that takes long enough. With `frozen` there is one
+    /// with a factor as the device stores frozen weights too. An extent that is given bounds the copy as well.
+    pub fn new(device: &Device, frozen: bool, extent: Option<usize>) -> Result<Self> {
+        check(extent)?;
+        let mut products = vec![Product::new(device, false, extent)?];
+        if frozen && device.frozen_type() != DType::F32 {
+            products.push(Product::new(device, true, extent)?);
+        }
         let copied = copied(device, extent.unwrap_or(EXTENTS[1]))?;
         timed(device, || scale(&copied, 2.0))?;
         let one = timed(device, || scale(&copied, 2.0))?.as_secs_f64();
         let repeated = (LONG_ENOUGH.as_secs_f64() / one).ceil().clamp(1.0, MOST_COPIES) as u32;
-        Ok(Ceilings { a, b, copied, repeated, products: Vec::new(), copies: Vec::new() })
+        Ok(Ceilings { products, copied, repeated, copy: f64::INFINITY })
     }
 
     /// Takes one more measurement of each.
     pub fn measure(&mut self) -> Result<()> {
-        let device = self.a.device();
-        self.products.push(timed(device, || matmul(&self.a, &self.b, false, true))?.as_secs_f64());
-        let copies = timed(device, || {
+        self.products.iter_mut().try_for_each(Product::measure)?;
+        let copies = timed(self.copied.device(), || {
             (1..self.repeated).try_for_each(|_| scale(&self.copied, 2.0).map(drop))?;
             scale(&self.copied, 2.0)
         })?;
-        self.copies.push(copies.as_secs_f64() / f64::from(self.repeated));
+        self.copy = self.copy.min(copies.as_secs_f64() / f64::from(self.repeated));
         Ok(())
     }
 
-    /// Median rates of the measurements so far.
+    /// The best rates of the measurements so far.
     pub fn told(&self) -> Ceiling {
-        let extent = self.a.shape()[0];
         let copied = 2 * 4 * self.copied.len() as u64;
         Ceiling {
-            gflops: 2.0 * (extent as f64).powi(3) / median(&self.products) / 1e9,
-            gb_per_s: copied as f64 / median(&self.copies) / 1e9,
-            dtype: self.b.dtype().to_string(),
-            extent,
+            compute: self.products.iter().map(Product::told).collect(),
+            gb_per_s: copied as f64 / self.copy / 1e9,
             copied,
         }
     }
+}
+
+/// Rounds of the loop of multiply-adds that take long enough.
+fn rounds(dtype: DType) -> u32 {
+    let mut rounds = 1 << 10;
+    while rounds < peak::MOST_ROUNDS && looped(dtype, rounds).1 < LOOP_LONG_ENOUGH {
+        rounds *= 2;
+    }
+    rounds
+}
+
+fn looped(dtype: DType, rounds: u32) -> (u64, Duration) {
+    let start = Instant::now();
+    let flops = peak::multiply_adds(dtype, rounds);
+    (flops, start.elapsed())
 }
 
 /// Refuses an extent that no ceiling can be measured with, ahead of everything else.
@@ -100,7 +164,7 @@ pub fn check(extent: Option<usize>) -> Result<()> {
     }
 }
 
-/// Both ceilings of `device` from some measurements, and nothing held any more; arguments as of [`Ceilings::new`].
+/// The ceilings of `device` from some measurements, and nothing held any more; arguments as of [`Ceilings::new`].
 pub fn measured(device: &Device, frozen: bool, extent: Option<usize>) -> Result<Ceiling> {
     let mut ceilings = Ceilings::new(device, frozen, extent)?;
     (0..MEASUREMENTS).try_for_each(|_| ceilings.measure())?;

@@ -38,6 +38,7 @@ pub mod norm_score;
 mod outer;
 #[cfg(target_arch = "x86_64")]
 mod packed;
+pub mod peak;
 mod pool;
 pub mod reduce;
 pub mod retrieve;

@@ -1,6 +1,6 @@
 //! A flame of nested parts: each as wide as it took, its own parts below it.
 
-use super::{Drawn, INK, NEUTRAL, WIDTH, colour, figure_of_width, text, width_of};
+use super::{Drawn, INK, NEUTRAL, WIDTH, colour, figure_of_width, text, titled, width_of};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
@@ -30,16 +30,28 @@ impl FlamePart {
         1 + wide.map(|part| part.depth(scale)).max().unwrap_or(0)
     }
 
-    /// The flame as SVG.
+    /// The flame as SVG; a part under the pointer tells what it is, and how long it took.
     pub fn svg(&self, title: &str) -> String {
         let scale = if self.seconds > 0.0 { f64::from(FLAME_WIDTH) / self.seconds } else { 0.0 };
         let levels = self.depth(scale).min(DEEPEST);
-        figure_of_width(title, (FLAME_WIDTH, levels as u32 * HEIGHT as u32 + 2), |root| {
-            self.draw(root, scale, (0.0, 0))
-        })
+        let mut said = Vec::new();
+        let svg = figure_of_width(title, (FLAME_WIDTH, levels as u32 * HEIGHT as u32 + 2), |root| {
+            self.draw(root, scale, (0.0, 0), &mut |part| {
+                let share = 100.0 * part.seconds / self.seconds;
+                said.push(format!("{}: {:.3} s, {share:.1} %", part.name, part.seconds));
+            })
+        });
+        titled(&svg, "rect", &said)
     }
 
-    fn draw(&self, area: &super::Area, scale: f64, (left, level): (f64, usize)) -> Drawn {
+    /// Draws the part and those below it, and hands each to `drawn` in the order of their rectangles.
+    fn draw(
+        &self,
+        area: &super::Area,
+        scale: f64,
+        (left, level): (f64, usize),
+        drawn: &mut dyn FnMut(&FlamePart),
+    ) -> Drawn {
         let width = self.seconds * scale;
         let (x, y) = (left.round() as i32, 1 + level as i32 * HEIGHT);
         let right = (left + width).round() as i32;
@@ -47,6 +59,7 @@ impl FlamePart {
         // A gap of a pixel tells neighbours apart.
         let corners = [(x, y), ((right - 1).max(x + 1), y + HEIGHT - 2)];
         area.draw(&Rectangle::new(corners, fill.mix(0.4).filled()))?;
+        drawn(self);
         if let Some(name) = fitting(&self.name, right - x - 8) {
             area.draw(&Text::new(
                 name,
@@ -60,7 +73,7 @@ impl FlamePart {
         let mut left = left;
         for part in &self.parts {
             if part.seconds * scale >= THIN {
-                part.draw(area, scale, (left, level + 1))?;
+                part.draw(area, scale, (left, level + 1), drawn)?;
             }
             left += part.seconds * scale;
         }
@@ -96,6 +109,9 @@ mod tests {
         let svg = flame.svg("stages");
         assert_eq!(svg.matches("<rect").count(), 3, "{svg}");
         assert!(svg.contains("a&lt;b") && !svg.contains("thin"), "{svg}");
+        let told: Vec<&str> =
+            svg.split("<title>").skip(1).filter_map(|rest| rest.split("</title>").next()).collect();
+        assert_eq!(told, ["all: 1.000 s, 100.0 %", "a&lt;b: 0.750 s, 75.0 %", "c: 0.500 s, 50.0 %"]);
         assert!(part("nothing", 0.0, vec![]).svg("stages").ends_with("</svg>\n"));
     }
 

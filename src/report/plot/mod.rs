@@ -106,12 +106,36 @@ fn figure_of_width(title: &str, (width, height): (u32, u32), draw: impl FnOnce(&
 
 /// A figure whose legend of `names` stands above a drawing of `height` pixels.
 fn figure_with_legend(title: &str, names: &[&str], height: u32, draw: impl FnOnce(&Area) -> Drawn) -> String {
-    let top = legend::height(names);
-    figure(title, top + height, |root| {
+    figure_of_width_with_legend(title, names, (WIDTH, height), draw)
+}
+
+/// The same of another width.
+fn figure_of_width_with_legend(
+    title: &str,
+    names: &[&str],
+    (width, height): (u32, u32),
+    draw: impl FnOnce(&Area) -> Drawn,
+) -> String {
+    let top = legend::height(names, width);
+    figure_of_width(title, (width, top + height), |root| {
         let (above, below) = root.split_vertically(top);
-        legend::draw(&above, names)?;
+        legend::draw(&above, names, width)?;
         draw(&below)
     })
+}
+
+/// Puts a title into every element `<tag …/>` of an SVG, in order: what is shown where a pointer rests on it.
+fn titled(svg: &str, tag: &str, titles: &[String]) -> String {
+    let open = format!("<{tag} ");
+    let (mut out, mut rest) = (String::with_capacity(svg.len()), svg);
+    for title in titles {
+        let Some(end) = rest.find(&open).and_then(|start| Some(start + rest[start..].find("/>")?)) else {
+            break;
+        };
+        let _ = write!(out, "{}><title>{}</title></{tag}>", &rest[..end], super::escape::escape(title));
+        rest = &rest[end + 2..];
+    }
+    out + rest
 }
 
 /// Round values that divide `low..=high` into about `parts`, and the distance between them.
@@ -137,6 +161,15 @@ mod tests {
         assert_eq!(shown, ["0.04", "0.06", "0.08", "0.10"]);
         assert_eq!(ticks(1.0, 1.0, 4), [1.0]);
         assert_eq!(ticks(0.0, f64::INFINITY, 4), [0.0]);
+    }
+
+    #[test]
+    fn elements_get_their_titles_in_order() {
+        let svg = "<svg>\n<a x=\"1\"/>\n<b y=\"2\"/>\n<a x=\"3\"/>\n</svg>";
+        let titles = ["one".to_string(), "<2>".to_string(), "three".to_string()];
+        let want = "<svg>\n<a x=\"1\"><title>one</title></a>\n<b y=\"2\"/>\n<a x=\"3\"><title>&lt;2&gt;</title></a>\n</svg>";
+        assert_eq!(titled(svg, "a", &titles), want);
+        assert_eq!(titled(svg, "c", &titles), svg);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The roofline: rates of kernels over their FLOPs a byte, below the two limits of the device (Williams, Waterman and
 //! Patterson, 2009).
 
-use super::{Area, Drawn, GRID, INK, MUTED, NEUTRAL, colour, figure_with_legend, text};
-use crate::report::Ceiling;
+use super::{
+    Area, Drawn, GRID, INK, MUTED, NEUTRAL, WIDTH, colour, figure_of_width_with_legend, text, titled,
+};
 use crate::report::number::short;
+use crate::report::{Ceiling, ComputeLimit};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
@@ -43,23 +45,29 @@ impl Roofline {
 
     /// Whether there is a limit and a kernel to draw.
     pub fn is_empty(&self) -> bool {
-        !(self.ceiling.ridge().is_finite() && self.ceiling.ridge() > 0.0) || self.drawn().is_empty()
+        let known = |limit: &ComputeLimit| {
+            let ridge = limit.ridge(self.ceiling.gb_per_s);
+            ridge.is_finite() && ridge > 0.0
+        };
+        !self.ceiling.compute.iter().all(known) || self.drawn().is_empty()
     }
 
-    /// The plot as SVG.
+    /// The plot as SVG; a dot under the pointer tells what it is.
     pub fn svg(&self) -> String {
         let names: Vec<&str> = self.drawn().iter().take(NAMED).map(|point| point.name.as_str()).collect();
-        figure_with_legend("roofline", &names, 380, |area| self.draw(area))
+        let size = (2 * WIDTH, 420);
+        let svg = figure_of_width_with_legend("roofline", &names, size, |area| self.draw(area));
+        titled(&svg, "circle", &self.drawn().iter().rev().map(|point| point.said()).collect::<Vec<_>>())
     }
 
     fn draw(&self, area: &Area) -> Drawn {
         let points = self.drawn();
-        let ridge = self.ceiling.ridge();
-        let x = decades(points.iter().map(|p| p.intensity).chain([ridge / 4.0, ridge * 4.0]));
+        let (compute, gb_per_s) = (&self.ceiling.compute, self.ceiling.gb_per_s);
+        let ridges = || compute.iter().map(|limit| limit.ridge(gb_per_s));
+        let x = decades(points.iter().map(|p| p.intensity).chain(ridges().flat_map(|x| [x / 4.0, 4.0 * x])));
         // The top leaves room for the name of the limit.
-        let y = decades(
-            points.iter().map(|p| p.gflops).chain([self.ceiling.gflops * 1.5, self.ceiling.gflops / 8.0]),
-        );
+        let roofs = compute.iter().flat_map(|limit| [limit.gflops * 1.5, limit.gflops / 8.0]);
+        let y = decades(points.iter().map(|p| p.gflops).chain(roofs));
         let mut chart = ChartBuilder::on(area)
             .margin(6)
             .margin_right(16)
@@ -79,19 +87,36 @@ impl Roofline {
             .x_label_formatter(&|x| short(*x))
             .y_label_formatter(&|y| short(*y))
             .draw()?;
-        let slope = |intensity: f64| intensity * self.ceiling.gb_per_s;
-        let foot = (y[0] / self.ceiling.gb_per_s).max(x[0]);
-        let roof = [(foot, slope(foot)), (ridge, self.ceiling.gflops), (x[1], self.ceiling.gflops)];
-        chart.draw_series(LineSeries::new(roof, INK.stroke_width(2)))?;
-        let above = |pos| text(12.0, INK, pos, VPos::Bottom);
-        let compute = format!("{} GFLOP/s", short(self.ceiling.gflops));
-        let memory = format!("{} GB/s", short(self.ceiling.gb_per_s));
-        let middle = (foot * ridge).sqrt();
-        let label = |at: (f64, f64), said: String, style, dx: i32| {
-            EmptyElement::at(at) + Text::new(said, (dx, -6), style)
+        let label = |at: (f64, f64), said: String, style, (dx, dy): (i32, i32)| {
+            EmptyElement::at(at) + Text::new(said, (dx, dy), style)
         };
-        chart.draw_series([label((x[1], self.ceiling.gflops), compute, above(HPos::Right), 0)])?;
-        chart.draw_series([label((middle, slope(middle)), memory, above(HPos::Right), -6)])?;
+        let slope = |intensity: f64| intensity * gb_per_s;
+        let foot = (y[0] / gb_per_s).max(x[0]);
+        let highest = ridges().fold(0.0, f64::max);
+        chart.draw_series(LineSeries::new(
+            [(foot, slope(foot)), (highest, slope(highest))],
+            INK.stroke_width(2),
+        ))?;
+        let middle = (foot * ridges().fold(f64::INFINITY, f64::min)).sqrt();
+        let memory = format!("{} GB/s", short(gb_per_s));
+        let style = text(12.0, INK, HPos::Right, VPos::Bottom);
+        chart.draw_series([label((middle, slope(middle)), memory, style.clone(), (-6, -6))])?;
+        for limit in compute {
+            let ridge = limit.ridge(gb_per_s);
+            let roof = [(ridge, limit.gflops), (x[1], limit.gflops)];
+            chart.draw_series(LineSeries::new(roof, INK.stroke_width(2)))?;
+            let said = format!("{} GFLOP/s, {}", short(limit.gflops), limit.dtype);
+            chart.draw_series([label(roof[1], said, style.clone(), (0, -6))])?;
+            if limit.is_above_the_product() {
+                let reached = limit.product_gflops;
+                let line = [(reached / gb_per_s, reached), (x[1], reached)];
+                chart.draw_series(LineSeries::new(line, MUTED.stroke_width(1)))?;
+                // Left of the limits' names, which stand at the end.
+                let said = format!("{} GFLOP/s, a product in {}", short(reached), limit.dtype);
+                let style = text(12.0, MUTED, HPos::Right, VPos::Top);
+                chart.draw_series([label(line[1], said, style, (-150, 4))])?;
+            }
+        }
         for (i, point) in points.iter().enumerate().rev() {
             let colour = if i < NAMED { colour(i) } else { NEUTRAL };
             let radius = (3.0 + 12.0 * point.share.clamp(0.0, 1.0).sqrt()).round() as i32;
@@ -99,6 +124,18 @@ impl Roofline {
             chart.draw_series([dot])?;
         }
         Ok(())
+    }
+}
+
+impl RooflinePoint {
+    fn said(&self) -> String {
+        format!(
+            "{}: {} GFLOP/s, {} FLOPs a byte, {:.1} % of the time",
+            self.name,
+            short(self.gflops),
+            short(self.intensity),
+            100.0 * self.share
+        )
     }
 }
 
@@ -114,7 +151,14 @@ mod tests {
     use super::*;
 
     fn roofline(points: &[(f64, f64)]) -> Roofline {
-        let ceiling = Ceiling { gflops: 80.0, gb_per_s: 16.0, dtype: "f32".into(), extent: 1, copied: 1 };
+        let limit = |dtype: &str, gflops| ComputeLimit {
+            dtype: dtype.into(),
+            gflops,
+            product_gflops: 0.75 * gflops,
+            extent: 1,
+        };
+        let compute = vec![limit("f32", 80.0), limit("bf16", 200.0)];
+        let ceiling = Ceiling { compute, gb_per_s: 16.0, copied: 1 };
         let point = |&(intensity, gflops): &(f64, f64)| RooflinePoint {
             name: "a<b".into(),
             intensity,
@@ -128,7 +172,12 @@ mod tests {
     fn kernels_of_known_work_are_drawn_below_named_limits() {
         let svg = roofline(&[(12.0, 70.0), (0.2, 2.0), (0.0, 0.0), (f64::NAN, 1.0)]).svg();
         assert_eq!(svg.matches("<circle").count(), 2, "{svg}");
-        assert!(svg.contains("a&lt;b") && svg.contains("80 GFLOP/s") && svg.contains("16 GB/s"));
+        assert!(svg.contains("a&lt;b") && svg.contains("80 GFLOP/s, f32") && svg.contains("16 GB/s"));
+        assert!(svg.contains("200 GFLOP/s, bf16") && svg.contains("150 GFLOP/s, a product in bf16"));
+        assert!(
+            svg.contains("<title>a&lt;b: 70 GFLOP/s, 12 FLOPs a byte, 50.0 % of the time</title></circle>")
+        );
+        assert_eq!(svg.matches("</title></circle>").count(), 2);
         assert!(!svg.contains("NaN") && svg.ends_with("</svg>\n"));
     }
 

@@ -10,7 +10,7 @@ pub use trace::write_trace;
 use self::stages::Stages;
 use super::plot::FlamePart;
 use super::{Align, Bound, Ceiling, Cell, Table, git_revision, json};
-use crate::device::profile::{KernelRow, Profile};
+use crate::device::profile::{KernelRow, Profile, Work};
 use crate::{Result, files};
 use serde::Serialize;
 use std::path::Path;
@@ -28,6 +28,8 @@ pub struct KernelFigures {
     pub share: f64,
     /// Floating-point operations, the least that its ops need; 0 where they do not tell.
     pub flops: f64,
+    /// Of which with a factor that is stored in 16 bits, as frozen weights may be: they stand beside the limit of that type.
+    pub half_flops: f64,
     /// Bytes that have to cross memory, likewise.
     pub bytes: f64,
     /// 10⁹ FLOPs a second.
@@ -38,27 +40,29 @@ pub struct KernelFigures {
     pub share_of_compute: f64,
     /// Share of the ceiling of memory.
     pub share_of_memory: f64,
-    /// The limit that it meets first; absent where nothing is known of its work.
+    /// The limit that it meets first, "neither" below a quarter of both; absent where nothing is known of its work.
     pub bound: Option<Bound>,
 }
 
 impl KernelFigures {
     fn new(row: &KernelRow, all: f64, ceiling: &Ceiling) -> Self {
         let rate = |work: f64| if row.seconds > 0.0 { work / row.seconds / 1e9 } else { 0.0 };
-        let [share_of_compute, share_of_memory] = ceiling.shares(row.flops, row.bytes, row.seconds);
-        let known = row.flops + row.bytes > 0.0 && row.seconds > 0.0;
+        let Work { flops, half_flops, bytes } = row.work;
+        let shares = ceiling.shares(row.work, row.seconds);
+        let known = flops + bytes > 0.0 && row.seconds > 0.0;
         KernelFigures {
             kernel: row.kernel.to_string(),
             calls: row.calls,
             seconds: row.seconds,
             share: if all > 0.0 { row.seconds / all } else { 0.0 },
-            flops: row.flops,
-            bytes: row.bytes,
-            gflops: rate(row.flops),
-            gb_per_s: rate(row.bytes),
-            share_of_compute,
-            share_of_memory,
-            bound: known.then(|| ceiling.bound(row.flops, row.bytes, row.seconds).0),
+            flops,
+            half_flops,
+            bytes,
+            gflops: rate(flops),
+            gb_per_s: rate(bytes),
+            share_of_compute: shares[0],
+            share_of_memory: shares[1],
+            bound: known.then(|| Ceiling::bound(shares)),
         }
     }
 }
@@ -150,7 +154,8 @@ impl ProfileReport {
     /// A row a kernel, then all of them, then the time outside.
     pub fn kernel_table(&self) -> Table {
         let ceilings = ["of compute", "of memory"];
-        let right = ["calls", "ms", "share", "GFLOP", "MB", "GFLOP/s", "GB/s"].into_iter().chain(ceilings);
+        let right =
+            ["calls", "ms", "of kernels", "GFLOP", "MB", "GFLOP/s", "GB/s"].into_iter().chain(ceilings);
         let columns = [("kernel", Align::Left)].into_iter().chain(right.map(|name| (name, Align::Right)));
         let mut table = Table::new(columns.chain([("bound", Align::Left)]));
         let percent = |share: f64| if share > 0.0 { format!("{:.1} %", 100.0 * share) } else { "-".into() };
@@ -181,7 +186,7 @@ impl ProfileReport {
 
     /// A row a stage and a part of it that took a share worth telling.
     pub fn stage_table(&self) -> Table {
-        let right = ["calls", "s", "share", "in kernels"].map(|name| (name, Align::Right));
+        let right = ["calls", "s", "of wall time", "in kernels"].map(|name| (name, Align::Right));
         let mut table = Table::new([("stage", Align::Left)].into_iter().chain(right));
         let shown = |stage: &&StageFigures| {
             stage.path.len() <= 2 && stage.seconds.max(stage.kernel_seconds) >= 0.002 * self.seconds
@@ -201,16 +206,20 @@ impl ProfileReport {
 
     /// The limits in words.
     pub fn ceiling_line(&self) -> String {
-        let of = &self.ceiling;
-        format!(
-            "ceilings of the same run: {:.1} GFLOP/s ({} in {}), {:.1} GB/s (a copy of {} MB); {:.1} FLOPs a byte meet both",
-            of.gflops,
-            format_args!("{0} x {0} x {0}", of.extent),
-            of.dtype,
-            of.gb_per_s,
-            of.copied / 1_000_000,
-            of.ridge()
-        )
+        format!("ceilings of the same run: {}", self.ceiling.line())
+    }
+
+    /// What is to be said of figures that cannot be; nothing where there are none.
+    pub fn remark(&self) -> Option<String> {
+        let above: Vec<&str> =
+            self.kernels.iter().filter(|k| k.share_of_compute > 1.0).map(|k| k.kernel.as_str()).collect();
+        (!above.is_empty()).then(|| {
+            format!(
+                "above 100 % of compute: {}. The machine was busier, or slower, while the ceiling was measured than while these ran: \
+                 measure again",
+                above.join(", ")
+            )
+        })
     }
 
     /// The page: self-contained HTML with the roofline and the flame of stages.
@@ -232,8 +241,9 @@ impl ProfileReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Cost;
     use crate::device::profile::{Launched, Range};
+    use crate::device::{Cost, DType};
+    use crate::report::ComputeLimit;
 
     fn report() -> ProfileReport {
         let range = |name: &str, parent, flops| Range {
@@ -242,6 +252,7 @@ mod tests {
             start: 0.5,
             seconds: 2.5,
             cost: Cost { flops, bytes: flops / 2 },
+            factors: DType::F32,
         };
         let launch = |kernel: &'static str, range, seconds| Launched {
             kernel: kernel.into(),
@@ -259,8 +270,8 @@ mod tests {
             seconds: 4.0,
             by_device: true,
         };
-        let ceiling =
-            Ceiling { gflops: 10.0, gb_per_s: 2.0, dtype: "f32".into(), extent: 64, copied: 8_000_000 };
+        let limit = ComputeLimit { dtype: "f32".into(), gflops: 10.0, product_gflops: 9.0, extent: 64 };
+        let ceiling = Ceiling { compute: vec![limit], gb_per_s: 2.0, copied: 8_000_000 };
         ProfileReport::new("label", "cuda".into(), &profile, ceiling)
     }
 
@@ -282,6 +293,7 @@ mod tests {
         assert_eq!(page.matches("<svg").count(), 2, "{page}");
         assert!(page.contains("&lt;label&gt;") && !page.contains("<label>"));
         assert!(page.contains("outside kernels") && !page.contains("NaN"));
+        assert!(page.contains("do not tell their work: lea_c (11.1 %)."));
         assert!(!page.contains("<script") && !page.contains("src="));
     }
 }

@@ -108,8 +108,8 @@ impl Stages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Cost;
     use crate::device::profile::Launched;
+    use crate::device::{Cost, DType};
 
     fn profile(by_device: bool) -> Profile {
         let range = |name: &str, parent, seconds| Range {
@@ -118,6 +118,7 @@ mod tests {
             start: 0.0,
             seconds,
             cost: Cost::default(),
+            factors: DType::F32,
         };
         let launch = |range, seconds| Launched {
             kernel: "lea_matmul".into(),

@@ -81,8 +81,8 @@ fn device_times(profile: &Profile) -> Vec<Option<(f64, f64)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Cost;
     use crate::device::profile::Launched;
+    use crate::device::{Cost, DType};
 
     fn sample() -> Profile {
         let range = |name: &str, parent, flops| Range {
@@ -91,6 +91,7 @@ mod tests {
             start: 0.5,
             seconds: 0.25,
             cost: Cost { flops, bytes: flops / 2 },
+            factors: DType::F32,
         };
         let launch = |kernel: &'static str, start, seconds| Launched {
             kernel: kernel.into(),

@@ -7,8 +7,12 @@
 //!
 //! A tool of NVIDIA's that runs the program sees the same ranges by way of NVTX, recorded or not.
 
+mod rows;
+
+pub use rows::{KernelRow, Work};
+
 use super::nvtx::NvtxRange;
-use super::{Cost, Device};
+use super::{Cost, DType, Device};
 use crate::{Error, Result};
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -32,6 +36,8 @@ pub struct Range {
     pub seconds: f64,
     /// Its least work; zero where none was told.
     pub cost: Cost,
+    /// Type of the factors of its products as they are stored; f32 where it has none.
+    pub factors: DType,
 }
 
 /// One launch.
@@ -60,79 +66,6 @@ pub struct Profile {
     pub by_device: bool,
 }
 
-/// All launches of one kernel.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KernelRow {
-    /// The kernel.
-    pub kernel: Cow<'static, str>,
-    /// Its launches.
-    pub calls: usize,
-    /// Their seconds together.
-    pub seconds: f64,
-    /// Floating-point operations; 0 where its ops did not tell.
-    pub flops: f64,
-    /// Bytes that had to cross memory; 0 where its ops did not tell.
-    pub bytes: f64,
-}
-
-impl Profile {
-    /// A row a kernel, those that took longest first. The work of an op is shared among its launches by their times.
-    pub fn kernels(&self) -> Vec<KernelRow> {
-        let mut rows: Vec<KernelRow> = Vec::new();
-        for (launch, work) in self.launches.iter().zip(self.launch_work()) {
-            let place = rows.iter().position(|row| row.kernel == launch.kernel).unwrap_or_else(|| {
-                let kernel = launch.kernel.clone();
-                rows.push(KernelRow { kernel, calls: 0, seconds: 0.0, flops: 0.0, bytes: 0.0 });
-                rows.len() - 1
-            });
-            let row = &mut rows[place];
-            row.calls += 1;
-            row.seconds += launch.seconds;
-            row.flops += work[0];
-            row.bytes += work[1];
-        }
-        rows.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-        rows
-    }
-
-    /// FLOPs and bytes of every launch. An op inside another is a part of its work. An op without a launch of its own ran
-    /// inside what the host timed around it: its work belongs there.
-    fn launch_work(&self) -> Vec<[f64; 2]> {
-        let told = |i: &usize| self.ranges[*i].cost != Cost::default();
-        let up = |from: Option<usize>| std::iter::successors(from, |&i| self.ranges[i].parent);
-        let outermost = |from: Option<usize>| up(from).filter(told).last();
-        // Seconds of the launches that share the work of a range: of an op those within it, else those of the range itself.
-        let (mut within, mut own) = (vec![0.0; self.ranges.len()], vec![0.0; self.ranges.len()]);
-        for launch in &self.launches {
-            match (outermost(launch.range), launch.range) {
-                (Some(op), _) => within[op] += launch.seconds,
-                (None, Some(range)) => own[range] += launch.seconds,
-                (None, None) => {}
-            }
-        }
-        let mut work = vec![[0.0; 2]; self.ranges.len()];
-        for (i, range) in self.ranges.iter().enumerate() {
-            if !told(&i) || outermost(range.parent).is_some() {
-                continue;
-            }
-            let place = if within[i] > 0.0 { Some(i) } else { up(range.parent).find(|&i| own[i] > 0.0) };
-            if let Some(place) = place {
-                work[place][0] += range.cost.flops as f64;
-                work[place][1] += range.cost.bytes as f64;
-            }
-        }
-        let of_launch = |launch: &Launched| {
-            let (place, seconds) = match outermost(launch.range) {
-                Some(op) => (op, within[op]),
-                None => launch.range.map_or((0, 0.0), |range| (range, own[range])),
-            };
-            let share = if seconds > 0.0 { launch.seconds / seconds } else { 0.0 };
-            work.get(place).map_or([0.0; 2], |work| work.map(|of| share * of))
-        };
-        self.launches.iter().map(of_launch).collect()
-    }
-}
-
 struct Recorder {
     begin: Instant,
     profile: Profile,
@@ -158,22 +91,31 @@ fn with<T>(f: impl FnOnce(&mut Recorder) -> T) -> Option<T> {
 /// Names the work until what it returns is dropped: a stage, a layer.
 pub fn range(name: impl Fn() -> String) -> Open {
     let nvtx = NvtxRange::begin(&name);
-    Open { index: open(name, Cost::default), timed: None, _nvtx: nvtx }
+    Open { index: open(name, || (Cost::default(), DType::F32)), timed: None, _nvtx: nvtx }
 }
 
-/// Names the work on `device` until what it returns is dropped as that of op `name`.
+/// Names the work on `device` until what it returns is dropped as that of op `name`, in f32.
 pub fn op(device: &Device, name: &'static str, cost: impl FnOnce() -> Cost) -> Open {
-    open_op(device, || name.into(), cost)
+    open_op(device, || name.into(), || (cost(), DType::F32))
+}
+
+/// The same of an op whose products have a factor that is stored in the type which `work` tells beside its cost.
+pub fn products(device: &Device, name: &'static str, work: impl FnOnce() -> (Cost, DType)) -> Open {
+    open_op(device, || name.into(), work)
 }
 
 /// The same of its backward pass. Where its own `cost` is zero, it has that of the ops inside it.
 pub fn backward(device: &Device, name: &'static str, cost: impl FnOnce() -> Cost) -> Open {
-    open_op(device, || format!("{name}, backward").into(), cost)
+    open_op(device, || format!("{name}, backward").into(), || (cost(), DType::F32))
 }
 
-fn open_op(device: &Device, name: impl Fn() -> Cow<'static, str>, cost: impl FnOnce() -> Cost) -> Open {
+fn open_op(
+    device: &Device,
+    name: impl Fn() -> Cow<'static, str>,
+    work: impl FnOnce() -> (Cost, DType),
+) -> Open {
     let nvtx = NvtxRange::begin(|| name().into_owned());
-    let index = open(|| name().into_owned(), cost);
+    let index = open(|| name().into_owned(), work);
     let by_host = index.is_some() && !matches!(device, Device::Cuda(_));
     let timed = by_host && with(|recorder| !std::mem::replace(&mut recorder.timing, true)) == Some(true);
     let timed = timed.then(|| {
@@ -184,11 +126,12 @@ fn open_op(device: &Device, name: impl Fn() -> Cow<'static, str>, cost: impl FnO
     Open { index, timed, _nvtx: nvtx }
 }
 
-fn open(name: impl FnOnce() -> String, cost: impl FnOnce() -> Cost) -> Option<usize> {
+fn open(name: impl FnOnce() -> String, work: impl FnOnce() -> (Cost, DType)) -> Option<usize> {
     with(|recorder| {
         let ranges = &mut recorder.profile.ranges;
         let (parent, start) = (recorder.open.last().copied(), recorder.begin.elapsed().as_secs_f64());
-        ranges.push(Range { name: name(), parent, start, seconds: 0.0, cost: cost() });
+        let (cost, factors) = work();
+        ranges.push(Range { name: name(), parent, start, seconds: 0.0, cost, factors });
         recorder.open.push(ranges.len() - 1);
         ranges.len() - 1
     })
@@ -295,29 +238,7 @@ mod tests {
         let rows = profile.kernels();
         assert_eq!(rows.len(), 1);
         assert_eq!((&*rows[0].kernel, rows[0].calls), ("linear", 2));
-        assert!((rows[0].flops - 14.0).abs() < 1e-9 && rows[0].seconds <= profile.seconds);
-    }
-
-    #[test]
-    fn work_is_shared_among_an_ops_launches_by_their_times() {
-        let range =
-            |name: &str, parent, cost| Range { name: name.into(), parent, start: 0.0, seconds: 1.0, cost };
-        let launch = |kernel: &'static str, seconds| Launched {
-            kernel: kernel.into(),
-            range: Some(1),
-            start: 0.0,
-            seconds,
-        };
-        let profile = Profile {
-            ranges: vec![range("op", None, cost(100)), range("part", Some(0), Cost::default())],
-            launches: vec![launch("a", 3.0), launch("b", 1.0)],
-            seconds: 5.0,
-            by_device: true,
-        };
-        let rows = profile.kernels();
-        assert_eq!(rows.iter().map(|r| &*r.kernel).collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!(rows.iter().map(|r| r.flops).collect::<Vec<_>>(), [75.0, 25.0]);
-        assert_eq!(rows.iter().map(|r| r.bytes).collect::<Vec<_>>(), [150.0, 50.0]);
+        assert!((rows[0].work.flops - 14.0).abs() < 1e-9 && rows[0].seconds <= profile.seconds);
     }
 
     #[test]
@@ -332,10 +253,19 @@ mod tests {
         };
         let rows = record(&Device::Cpu, work).unwrap().1.kernels();
         assert_eq!(rows.len(), 1);
-        assert_eq!((&*rows[0].kernel, rows[0].flops, rows[0].bytes), ("linear, backward", 10.0, 20.0));
+        assert_eq!(
+            (&*rows[0].kernel, rows[0].work.flops, rows[0].work.bytes),
+            ("linear, backward", 10.0, 20.0)
+        );
         // On a device with a clock of its own the products have launches, and what else the pass launches has no work.
-        let range =
-            |name: &str, parent, cost| Range { name: name.into(), parent, start: 0.0, seconds: 1.0, cost };
+        let range = |name: &str, parent, cost| Range {
+            name: name.into(),
+            parent,
+            start: 0.0,
+            seconds: 1.0,
+            cost,
+            factors: DType::F32,
+        };
         let launch =
             |kernel: &'static str, range| Launched { kernel: kernel.into(), range, start: 0.0, seconds: 1.0 };
         let profile = Profile {
@@ -345,7 +275,7 @@ mod tests {
             by_device: true,
         };
         let flops: Vec<(String, f64)> =
-            profile.kernels().iter().map(|row| (row.kernel.to_string(), row.flops)).collect();
+            profile.kernels().iter().map(|row| (row.kernel.to_string(), row.work.flops)).collect();
         assert_eq!(flops, [("sums".into(), 0.0), ("product".into(), 5.0), ("copy".into(), 0.0)]);
     }
 
