@@ -194,6 +194,34 @@ fn compare_finds_a_slowdown_and_is_quiet_about_the_same_run() {
     assert!(told.contains("matmul: m 8") && told.contains("1.200") && told.contains("slower"), "{told}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("1 of 1 got slower beyond noise"));
     assert!(compare("slower.json", &["--threshold", "25"]).status.success());
+    // A machine that was slower as well leaves doubt, but not of what is slower by far.
+    let product = number(&records[0], "ceiling_product_gflops");
+    records[0]["ceiling_product_gflops"] = (product / 1.3).into();
+    write(&path("doubtful.json"), &records, 1.55);
+    write(&path("far.json"), &records, 1.8);
+    assert_eq!(["doubtful.json", "far.json"].map(verdict), ["uncertain", "slower"]);
+    records[0]["ceiling_product_gflops"] = product.into();
+    // A record from before there were other ceilings than products.
+    let mut old = records.clone();
+    old[0]["ceiling_gflops"] = product.into();
+    for name in ["ceiling_product_gflops", "ceiling_f32_gflops", "nearest_ceiling", "half_flops"] {
+        old[0].as_object_mut().unwrap().remove(name);
+    }
+    write(&path("old.json"), &old, 1.2);
+    assert_eq!(verdict("old.json"), "slower");
+    // Among many comparisons chance has many goes: six samples a side do not do for five.
+    let many: Vec<Value> = (8..13)
+        .map(|m| {
+            let mut record = records[0].clone();
+            record["settings"]["m"] = m.into();
+            record
+        })
+        .collect();
+    write(&path("many.json"), &many, 1.0);
+    write(&path("many-slower.json"), &many, 1.2);
+    let output = lea(&["bench", "compare", &text("many.json"), &text("many-slower.json")]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && told.matches("too few samples").count() == 5, "{told}");
     // Of three samples a side any order comes about by chance too often.
     records[0]["seconds"] = vec![Value::from(1e-3); 3].into();
     write(&path("few.json"), &records, 1.5);

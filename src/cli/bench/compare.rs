@@ -1,6 +1,7 @@
 //! `lea bench compare`: what got slower from one run of `lea bench … --json` to another, beyond noise.
 
 use super::record::Record;
+use super::table::work_line;
 use crate::cli::measure::statistics::{chance_of_larger, least_chance};
 use crate::cli::output;
 use crate::report::{Align, Cell, Table};
@@ -9,9 +10,9 @@ use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// Chance above which a difference may be one of the draw.
+/// Chance above which differences may be ones of the draw.
 const CHANCE: f64 = 0.01;
-/// How far apart the ceilings of two runs may be before that is told.
+/// How far apart the ceilings of two runs may be before that is told, and casts doubt on what differs as little.
 const DRIFT: f64 = 0.1;
 
 /// `lea bench compare`.
@@ -37,6 +38,8 @@ enum Verdict {
     Slower,
     Faster,
     Same,
+    /// Times differ, but the machine was faster or slower as well.
+    Uncertain,
     /// So few samples that chance cannot be told from a change.
     TooFew,
 }
@@ -47,6 +50,7 @@ impl Verdict {
             Verdict::Slower => "slower",
             Verdict::Faster => "faster",
             Verdict::Same => "same",
+            Verdict::Uncertain => "uncertain",
             Verdict::TooFew => "too few samples",
         }
     }
@@ -57,7 +61,7 @@ struct Pair<'a> {
     before: &'a Record,
     after: &'a Record,
     verdict: Verdict,
-    /// That chance alone made the difference.
+    /// That chance alone made the difference of this or of another of the pairs, either way.
     chance: f64,
 }
 
@@ -77,16 +81,9 @@ impl Pair<'_> {
             changed("threads", &threads, &others),
             changed("inputs", &a.inputs, &b.inputs),
         ];
-        let ceiling = |name: &str, a: f64, b: f64| {
-            let ratio = b / a;
-            ((ratio - 1.0).abs() > DRIFT && ratio.is_finite())
-                .then(|| format!("ceiling of {name} × {ratio:.2}"))
-        };
-        let ceilings = [
-            ceiling("compute", a.ceiling_gflops, b.ceiling_gflops),
-            ceiling("memory", a.ceiling_gb_per_s, b.ceiling_gb_per_s),
-        ];
-        machine.into_iter().chain(ceilings).flatten().collect()
+        let ceilings = ceiling_ratios(a, b).into_iter().filter(|(_, ratio)| moved(*ratio) > 1.0 + DRIFT);
+        let ceilings = ceilings.map(|(name, ratio)| format!("ceiling of {name} × {ratio:.2}"));
+        machine.into_iter().flatten().chain(ceilings).collect()
     }
 }
 
@@ -102,10 +99,9 @@ pub fn run(args: &CompareCommand) -> Result<()> {
         ));
     }
     let (before, after) = (read(&args.before)?, read(&args.after)?);
-    let pairs: Vec<Pair> = before
-        .iter()
-        .filter_map(|a| after.iter().find(|b| is_same_work(a, b)).map(|b| judge(a, b, args.threshold)))
-        .collect();
+    let same = |a| after.iter().find(|b| is_same_work(a, b)).map(|b| (a, b));
+    let in_both: Vec<(&Record, &Record)> = before.iter().filter_map(same).collect();
+    let pairs: Vec<Pair> = in_both.iter().map(|&(a, b)| judge(a, b, args.threshold, in_both.len())).collect();
     if pairs.is_empty() {
         return Err(Error::setting(
             format!("{} and {} have no work in common", args.before.display(), args.after.display()),
@@ -134,24 +130,49 @@ fn is_same_work(a: &Record, b: &Record) -> bool {
     (&a.bench, &a.settings) == (&b.bench, &b.settings)
 }
 
+/// Ceilings of `b` by those of `a`: of arithmetic, or of the product where one of the records is so old that it has no other, and of
+/// memory.
+fn ceiling_ratios(a: &Record, b: &Record) -> Vec<(&'static str, f64)> {
+    let product = |of: &Record| of.ceiling_product_gflops.unwrap_or(of.ceiling_gflops);
+    let mut ratios =
+        vec![("memory", b.ceiling_gb_per_s / a.ceiling_gb_per_s), ("a product", product(b) / product(a))];
+    if a.ceiling_product_gflops.is_some() && b.ceiling_product_gflops.is_some() {
+        ratios.push(("compute", b.ceiling_gflops / a.ceiling_gflops));
+    }
+    ratios.retain(|(_, ratio)| ratio.is_finite() && *ratio > 0.0);
+    ratios
+}
+
+/// How far from 1 a ratio is, either way.
+fn moved(ratio: f64) -> f64 {
+    ratio.max(1.0 / ratio)
+}
+
 /// Slower or faster is what the Mann-Whitney test tells from chance, whose middle 80 % of samples do not overlap, and whose
-/// medians differ by the threshold: times of one run are not independent, so that the test alone would find too much.
-fn judge<'a>(before: &'a Record, after: &'a Record, threshold: f64) -> Pair<'a> {
+/// medians differ by the threshold: times of one run are not independent, so that the test alone would find too much. The chance
+/// is that of either direction in any of `pairs` comparisons (Bonferroni). Where a ceiling moved, only what moved by more than
+/// its square is sure: other work slows a short product, measured at its best, less than it slows what takes long.
+fn judge<'a>(before: &'a Record, after: &'a Record, threshold: f64, pairs: usize) -> Pair<'a> {
     let (a, b) = (&before.seconds, &after.seconds);
-    let (larger, smaller) = (chance_of_larger(a, b), chance_of_larger(b, a));
+    let corrected = |one_sided: f64| (2.0 * pairs as f64 * one_sided).min(1.0);
+    let (larger, smaller) = (corrected(chance_of_larger(a, b)), corrected(chance_of_larger(b, a)));
+    let drift = ceiling_ratios(before, after).iter().map(|(_, ratio)| moved(*ratio)).fold(1.0, f64::max);
+    let apart = moved(after.median_seconds / before.median_seconds);
+    let is_sure = drift <= 1.0 + DRIFT || apart > drift * drift;
     let beyond = |low: &Record, high: &Record, chance: f64| {
         chance < CHANCE
             && high.p10_seconds > low.p90_seconds
             && high.median_seconds > low.median_seconds * (1.0 + threshold / 100.0)
     };
-    let verdict = if least_chance(a.len(), b.len()) >= CHANCE {
+    let verdict = if corrected(least_chance(a.len(), b.len())) >= CHANCE {
         Verdict::TooFew
-    } else if beyond(before, after, larger) {
-        Verdict::Slower
-    } else if beyond(after, before, smaller) {
-        Verdict::Faster
     } else {
-        Verdict::Same
+        match (beyond(before, after, larger), beyond(after, before, smaller)) {
+            (false, false) => Verdict::Same,
+            _ if !is_sure => Verdict::Uncertain,
+            (true, _) => Verdict::Slower,
+            (false, true) => Verdict::Faster,
+        }
     };
     Pair { before, after, verdict, chance: larger.min(smaller) }
 }
@@ -167,9 +188,10 @@ fn print_json(pair: &Pair) -> Result<()> {
 
 fn print_table(pairs: &[Pair]) -> Result<()> {
     let right = ["before ms", "after ms", "ratio", "chance"].map(|name| (name, Align::Right));
-    let columns = [("work", Align::Left)].into_iter().chain(right).chain([("verdict", Align::Left)]);
-    let mut table = Table::new(columns);
-    for pair in pairs {
+    let columns = [("#", Align::Right), ("work", Align::Left)].into_iter().chain(right);
+    let mut table = Table::new(columns.chain([("verdict", Align::Left)]));
+    for (i, pair) in pairs.iter().enumerate() {
+        output::line(work_line(i, pair.before))?;
         let span = |of: &Record| {
             let [middle, low, high] =
                 [of.median_seconds, of.p10_seconds, of.p90_seconds].map(|s| format!("{:.3}", 1e3 * s));
@@ -177,7 +199,8 @@ fn print_table(pairs: &[Pair]) -> Result<()> {
         };
         let verdict = [vec![pair.verdict.name().to_string()], pair.differs()].concat().join("; ");
         table.row(vec![
-            Cell::new(pair.before.title()),
+            Cell::new((i + 1).to_string()),
+            Cell::new(pair.before.bench.clone()),
             span(pair.before),
             span(pair.after),
             Cell::new(format!("{:.3}", pair.ratio())),
@@ -185,7 +208,7 @@ fn print_table(pairs: &[Pair]) -> Result<()> {
             Cell::new(verdict),
         ]);
     }
-    output::line(table.to_text().trim_end())
+    output::line(format_args!("\n{}", table.to_text().trim_end()))
 }
 
 /// The records of a file, one a line.
