@@ -6,6 +6,7 @@ import re
 import statistics
 import subprocess
 import sys
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -30,6 +31,15 @@ class Side:
         if not answer:
             raise RuntimeError(f"{self.name}, asked {' '.join(map(str, words[:2]))}, {REMEDY}")
         return answer
+
+    def waited(self):
+        """Seconds that its threads stood ready and had no processor, since they began; None where the system does not tell."""
+        try:
+            tasks = f"/proc/{self.process.pid}/task"
+            states = [open(f"{tasks}/{task}/schedstat").read().split() for task in os.listdir(tasks)]
+            return sum(int(state[1]) for state in states) / 1e9
+        except (OSError, IndexError, ValueError):
+            return None
 
     def close(self):
         self.process.stdin.close()
@@ -83,13 +93,18 @@ def warm(side, name, repetitions):
 
 
 def measure(sides, name, repetitions, rounds):
-    """Seconds of each side, `rounds` of each, in turn."""
-    times = {side.name: [] for side in sides}
+    """Seconds of each side, `rounds` of each, in turn; and of those requests the share that its threads stood ready and had no
+    processor, by which one sees whether other work slowed a side down: 1 is one thread waiting all the time."""
+    times, shares = {side.name: [] for side in sides}, {side.name: [] for side in sides}
     for turn in range(rounds):
         # Each goes first once in so many rounds.
         for side in sides[turn % len(sides):] + sides[:turn % len(sides)]:
+            waited, start = side.waited(), time.perf_counter()
             times[side.name].append(float(side.ask("time", name, repetitions)))
-    return times
+            took, after = time.perf_counter() - start, side.waited()
+            if waited is not None and after is not None:
+                shares[side.name].append((after - waited) / took)
+    return times, {name: middle(all) for name, all in shares.items() if all}
 
 
 def middle(times):

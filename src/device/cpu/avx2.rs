@@ -17,7 +17,14 @@ const WIDE: usize = 8;
 /// # Safety
 /// As `packed::block_f32`.
 #[target_feature(enable = "avx2,fma")]
-pub unsafe fn block_f32(left: usize, a: &[u32], panel: &[u32], c: *mut f32, place: Place, terms: Terms<f32>) {
+pub unsafe fn block_f32(
+    left: usize,
+    a: &[u32],
+    panel: &[u32],
+    c: *mut f32,
+    place: Place,
+    terms: &Terms<f32>,
+) {
     for first in (0..left.min(ROWS)).step_by(STRIP) {
         let (own, row) = (&a[first * place.pitch..], place.row + first);
         for half in 0..2 {
@@ -44,7 +51,7 @@ impl Strip<'_> {
     /// # Safety
     /// As [`block_f32`], for `count` rows.
     #[inline(always)]
-    unsafe fn rows(&self, count: usize, a: &[u32], c: *mut f32, terms: Terms<f32>) {
+    unsafe fn rows(&self, count: usize, a: &[u32], c: *mut f32, terms: &Terms<f32>) {
         // SAFETY: as the caller's.
         unsafe {
             match count {
@@ -61,7 +68,7 @@ impl Strip<'_> {
     /// # Safety
     /// As [`block_f32`], for R rows.
     #[inline(always)]
-    unsafe fn sums<const R: usize>(&self, a: &[u32], c: *mut f32, terms: Terms<f32>) {
+    unsafe fn sums<const R: usize>(&self, a: &[u32], c: *mut f32, terms: &Terms<f32>) {
         let Place { n, end, pitch, row, column } = self.place;
         let steps = self.panel.len() / COLUMNS;
         assert!(steps == 0 || a.len() > (R - 1) * pitch + steps - 1);
@@ -146,8 +153,8 @@ mod tests {
                 let mut found = [before.clone(), before];
                 // SAFETY: the features are there; c, residual and bias have these rows and columns.
                 unsafe {
-                    block_f32(left, &a, &panel, found[0].as_mut_ptr(), place, terms);
-                    packed::block_f32(left, &a, &panel, found[1].as_mut_ptr(), place, terms);
+                    block_f32(left, &a, &panel, found[0].as_mut_ptr(), place, &terms);
+                    packed::block_f32(left, &a, &panel, found[1].as_mut_ptr(), place, &terms);
                 }
                 let [found, want] = found.map(|c| c.into_iter().map(f32::to_bits).collect::<Vec<_>>());
                 assert!(found == want, "{left} rows, {end} columns, depth {depth}, terms {set}");

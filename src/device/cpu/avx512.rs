@@ -95,6 +95,45 @@ pub fn power_of_two(t: __m512) -> __m512 {
     _mm512_scalef_ps(p, t)
 }
 
+/// Puts e to the power of x less the largest of all in the place of x; that one, and the sum of the powers, NaN if an x is.
+/// The sum is of four vectors in turn.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub fn powers(x: &mut [f32]) -> (f32, f32) {
+    let mut most = [_mm512_set1_ps(f32::NEG_INFINITY); 4];
+    for_each_vector(x, |v, mask, place| {
+        // SAFETY: here and below the mask leaves what x has.
+        let words = unsafe { _mm512_maskz_loadu_ps(mask, place) };
+        most[v] = _mm512_mask_max_ps(most[v], mask, words, most[v]);
+    });
+    let most = _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
+    let top = _mm512_reduce_max_ps(most);
+    let mut sums = [_mm512_setzero_ps(); 4];
+    for_each_vector(x, |v, mask, place| {
+        // SAFETY: as above.
+        unsafe {
+            let power = exp(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, place), _mm512_set1_ps(top)));
+            sums[v] = _mm512_mask_add_ps(sums[v], mask, sums[v], power);
+            _mm512_mask_storeu_ps(place, mask, power);
+        }
+    });
+    let sum = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
+    (top, _mm512_reduce_add_ps(sum))
+}
+
+/// Vectors of x in their order, numbered in turn by four, with a mask of what x has of them.
+#[inline(always)]
+fn for_each_vector(x: &mut [f32], mut each: impl FnMut(usize, __mmask16, *mut f32)) {
+    let mut blocks = x.chunks_exact_mut(64);
+    for block in &mut blocks {
+        for (v, vector) in block.chunks_exact_mut(16).enumerate() {
+            each(v, u16::MAX, vector.as_mut_ptr());
+        }
+    }
+    for (v, vector) in blocks.into_remainder().chunks_mut(16).enumerate() {
+        each(v, first(vector.len()), vector.as_mut_ptr());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +177,30 @@ mod tests {
         assert_eq!([power_of(f32::NEG_INFINITY), power_of(-1e4), power_of(0.0)], [0.0, 0.0, 1.0]);
         assert_eq!([power_of(f32::INFINITY), power_of(1e4)], [f32::INFINITY; 2]);
         assert!(power_of(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn powers_of_any_number_of_scores_and_their_sum_agree_with_f64() {
+        if level() != Level::Avx512 {
+            return;
+        }
+        for len in [1, 15, 16, 63, 64, 65, 200, 1000] {
+            let scores: Vec<f32> = (0..len).map(|i| ((i * 37 + 11) % 101) as f32 / 7.0 - 40.0).collect();
+            let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let mut found = scores.clone();
+            // SAFETY: the features are there.
+            let (most, sum) = unsafe { powers(&mut found) };
+            let want: Vec<f64> = scores.iter().map(|&x| (f64::from(x) - f64::from(top)).exp()).collect();
+            assert_eq!(most, top);
+            let all: f64 = want.iter().sum();
+            assert!((f64::from(sum) - all).abs() <= 2e-6 * all, "{len}: {sum}, not {all}");
+            for (found, want) in found.iter().zip(&want) {
+                assert!((f64::from(*found) - want).abs() <= 1e-6 * want, "{len}: {found}, not {want}");
+            }
+        }
+        let mut spoilt = vec![1.0, f32::NAN, 2.0];
+        // SAFETY: as above.
+        assert!(unsafe { powers(&mut spoilt) }.1.is_nan());
     }
 
     #[test]

@@ -93,7 +93,7 @@ mod blocks {
                         // SAFETY: the features were found at run time by whoever chose this product; `to` has ROWS rows of
                         // COLUMNS.
                         unsafe {
-                            block_of(kind, left, own, factor.panel(number), to, place, Terms::default());
+                            block_of(kind, left, own, factor.panel(number), to, place, &Terms::default());
                         }
                     }
                     let gate = Gate {

@@ -6,12 +6,14 @@ use super::elementwise::add_assign;
 use super::matmul::{Factor, Matrix, Terms, Threads, matmul, matmul_prepared};
 use super::simd::{self, Kernel};
 use super::{Buffer, Float};
+#[cfg(target_arch = "x86_64")]
+use crate::device::DType;
 use rayon::prelude::*;
 
 /// Scores of a task, about: less than a core's own cache holds.
 const SCORES: usize = 1 << 17;
-/// Tasks of a block of rows, whose scores are kept for the gradient of the weight.
-const TASKS: usize = 24;
+/// Tasks of a block of rows, whose scores are kept for the gradient of the weight: few, so that they are still near then.
+const TASKS: usize = 16;
 
 /// A linear head over some rows, and the columns that they should score highest.
 #[derive(Clone, Copy)]
@@ -68,9 +70,9 @@ impl<'a, T: Float> Head<'a, T> {
     }
 }
 
-/// Rows of scores.
+/// Rows of scores, which are used up.
 struct Losses<'a, T> {
-    scores: &'a [T],
+    scores: &'a mut [T],
     targets: &'a [u32],
     losses: &'a mut [T],
 }
@@ -80,11 +82,10 @@ impl<T: Float> Kernel for Losses<'_, T> {
     #[inline(always)]
     fn run<const FMA: bool>(self) {
         let columns = self.scores.len() / self.targets.len().max(1);
-        let rows = self.scores.chunks_exact(columns.max(1)).zip(self.targets);
+        let rows = self.scores.chunks_exact_mut(columns.max(1)).zip(self.targets);
         for (loss, (scores, &target)) in self.losses.iter_mut().zip(rows) {
-            let top = simd::max(scores);
-            let sum = simd::sum_of(scores, |x| (x - top).exp::<FMA>());
-            *loss = top + sum.ln() - scores[target as usize];
+            let (own, (top, sum)) = (scores[target as usize], powers::<T, FMA>(scores));
+            *loss = top + sum.ln() - own;
         }
     }
 }
@@ -93,8 +94,9 @@ impl<T: Float> Kernel for Losses<'_, T> {
 pub fn forward<T: Float>(head: Head<T>, losses: &mut [T]) {
     let (together, columns, weight) = (head.together(), head.columns(), head.transposed_weight());
     let tasks = losses.par_chunks_mut(together).zip(head.targets.par_chunks(together));
-    tasks.enumerate().for_each_init(Vec::new, |scores, (task, (losses, targets))| {
-        scores.resize(targets.len() * columns, T::ZERO);
+    let room = || Buffer::scratch(T::DTYPE, together * columns);
+    tasks.enumerate().for_each_init(room, |scores, (task, (losses, targets))| {
+        let scores = &mut scores.as_mut_slice()[..targets.len() * columns];
         head.score(head.rows(task * together, targets.len()), &weight, scores);
         simd::dispatch(Losses { scores, targets, losses });
     });
@@ -117,11 +119,7 @@ impl<T: Float> Kernel for ScoreGradients<'_, T> {
         let rows = self.scores.chunks_exact_mut(self.sums.len().max(1)).zip(self.targets).zip(self.grad);
         self.sums.fill(T::ZERO);
         for (loss, ((scores, &target), &grad)) in self.losses.iter_mut().zip(rows) {
-            let (top, own) = (simd::max(scores), scores[target as usize]);
-            for x in scores.iter_mut() {
-                *x = (*x - top).exp::<FMA>();
-            }
-            let sum = simd::sum_of(scores, |x| x);
+            let (own, (top, sum)) = (scores[target as usize], powers::<T, FMA>(scores));
             *loss = top + sum.ln() - own;
             let factor = grad / sum;
             for (x, sum) in scores.iter_mut().zip(self.sums.iter_mut()) {
@@ -134,6 +132,20 @@ impl<T: Float> Kernel for ScoreGradients<'_, T> {
     }
 }
 
+/// Puts e to the power of x less the largest of all in the place of x; that one, and the sum of the powers.
+#[inline(always)]
+fn powers<T: Float, const FMA: bool>(x: &mut [T]) -> (T, T) {
+    #[cfg(target_arch = "x86_64")]
+    if T::DTYPE == DType::F32 && simd::level() == simd::Level::Avx512 {
+        // SAFETY: the features were just found.
+        let found = unsafe { super::avx512::powers(bytemuck::cast_slice_mut(x)) };
+        return (T::of(f64::from(found.0)), T::of(f64::from(found.1)));
+    }
+    let top = simd::max(x);
+    x.iter_mut().for_each(|x| *x = (*x - top).exp::<FMA>());
+    (top, simd::sum_of(x, |x| x))
+}
+
 /// What [`forward`] gives, and gradients, all written in full: `grad: [rows]` is that of the losses.
 pub fn with_gradients<T: Float>(head: Head<T>, grad: &[T], losses: &mut [T], gradients: Gradients<T>) {
     let (together, columns, d) = (head.together(), head.columns(), head.d());
@@ -141,7 +153,8 @@ pub fn with_gradients<T: Float>(head: Head<T>, grad: &[T], losses: &mut [T], gra
     let mut scores = Buffer::scratch(T::DTYPE, (tasks * together).min(grad.len()) * columns);
     let mut sums = vec![T::ZERO; tasks * columns];
     let (weight_t, weight) = (head.transposed_weight(), Factor::new(Matrix::new(head.weight, columns, d)));
-    let mut dweight_t = vec![T::ZERO; d * columns];
+    let mut dweight_t = Buffer::zeros(T::DTYPE, d * columns);
+    let dweight_t = dweight_t.as_mut_slice::<T>();
     gradients.bias.fill(T::ZERO);
     let block = (tasks * together).max(1);
     let outputs = losses.chunks_mut(block).zip(gradients.h.chunks_mut((block * d).max(1)));
@@ -161,12 +174,12 @@ pub fn with_gradients<T: Float>(head: Head<T>, grad: &[T], losses: &mut [T], gra
             },
         );
         let h_t = Matrix::transposed(head.rows(first, rows).data, d, rows);
-        matmul(h_t, Matrix::new(&*scores, rows, columns), &mut dweight_t, number > 0);
+        matmul(h_t, Matrix::new(&*scores, rows, columns), dweight_t, number > 0);
         for sums in sums.chunks_exact(columns.max(1)).take(rows.div_ceil(together)) {
             add_assign(gradients.bias, sums);
         }
     }
-    transpose(&dweight_t, columns, gradients.weight);
+    transpose(dweight_t, columns, gradients.weight);
 }
 
 /// `to: [columns, d]` of `from: [d, columns]`.

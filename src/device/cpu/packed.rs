@@ -176,17 +176,20 @@ unsafe fn part(
     for from in (0..depth.max(1)).step_by(of_pass) {
         let pass = from..depth.min(from + of_pass);
         let (words, pitch) = a.words(rows.clone(), pass.clone(), scratch);
+        // Made once: a copy for each block would wait for the results of the block before it to be written.
+        let terms = Terms {
+            residual: terms.residual.filter(|_| pass.start == 0),
+            bias: terms.bias.filter(|_| pass.end == depth),
+            accumulate: terms.accumulate || pass.start > 0,
+        };
         for number in panels.clone() {
             let panel = &b.panel(number)[pass.start * COLUMNS..pass.end * COLUMNS];
             for row in rows.clone().step_by(ROWS) {
                 let place = Place { n, end: n, pitch, row, column: number * COLUMNS };
-                let begin =
-                    if pass.start > 0 { Terms { accumulate: true, residual: None, ..terms } } else { terms };
-                let begin = if pass.end < depth { Terms { bias: None, ..begin } } else { begin };
                 let own = &words[(row - rows.start) * pitch..];
                 // SAFETY: the features were found at run time by whoever chose this product. The block's rows and columns are
                 // the caller's.
-                unsafe { block_of(kind, rows.end - row, own, panel, output, place, begin) };
+                unsafe { block_of(kind, rows.end - row, own, panel, output, place, &terms) };
             }
         }
     }
@@ -236,7 +239,7 @@ pub struct Place {
 /// `c` must have `place.row + min(left, ROWS)` rows of `place.n`, of which this call may write those and the panel's columns
 /// below `place.end`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-pub unsafe fn block_bf16(left: usize, a: &[u32], panel: &[u32], c: Output, place: Place, terms: Terms<f32>) {
+pub unsafe fn block_bf16(left: usize, a: &[u32], panel: &[u32], c: Output, place: Place, terms: &Terms<f32>) {
     let step = |sum, x: u32, w| {
         // SAFETY: both are 512 bits.
         let [x, w] = [_mm512_set1_epi32(x as i32), w]
@@ -253,7 +256,14 @@ pub unsafe fn block_bf16(left: usize, a: &[u32], panel: &[u32], c: Output, place
 /// # Safety
 /// As [`block_bf16`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-pub unsafe fn block_f32(left: usize, a: &[u32], panel: &[u32], c: *mut f32, place: Place, terms: Terms<f32>) {
+pub unsafe fn block_f32(
+    left: usize,
+    a: &[u32],
+    panel: &[u32],
+    c: *mut f32,
+    place: Place,
+    terms: &Terms<f32>,
+) {
     let step =
         |sum, x: u32, w| _mm512_fmadd_ps(_mm512_set1_ps(f32::from_bits(x)), _mm512_castsi512_ps(w), sum);
     let word = |r, i| r * place.pitch + i;
@@ -272,7 +282,7 @@ pub unsafe fn block_columns(
     panel: &[u32],
     c: Output,
     place: Place,
-    terms: Terms<f32>,
+    terms: &Terms<f32>,
 ) {
     let step =
         |sum, x: u32, w| _mm512_fmadd_ps(_mm512_set1_ps(f32::from_bits(x)), _mm512_castsi512_ps(w), sum);
@@ -290,7 +300,7 @@ pub unsafe fn block_of(
     panel: &[u32],
     c: Output,
     place: Place,
-    terms: Terms<f32>,
+    terms: &Terms<f32>,
 ) {
     // SAFETY: as the caller's.
     unsafe {
@@ -313,7 +323,7 @@ unsafe fn rows_of(
     panel: &[u32],
     c: Output,
     place: Place,
-    terms: Terms<f32>,
+    terms: &Terms<f32>,
     step: impl Fn(__m512, u32, __m512i) -> __m512 + Copy,
 ) {
     macro_rules! rows {
@@ -340,7 +350,7 @@ unsafe fn block<const R: usize, const V: usize>(
     panel: &[u32],
     c: Output,
     place: Place,
-    terms: Terms<f32>,
+    terms: &Terms<f32>,
     step: impl Fn(__m512, u32, __m512i) -> __m512,
 ) {
     let Place { n, end, row, column, .. } = place;

@@ -1,6 +1,7 @@
 //! The best k table rows by dot product for every row of x. A part of the table at a time is prepared for products; tiles of
 //! x meet it, each row keeping its best, so that scores exist one tile at a time. Bound by the arithmetic of the product.
 
+use super::Buffer;
 use super::best::{Best, Consider, Ranked};
 use super::matmul::{Factor, Matrix, Terms, Threads, matmul_prepared};
 use super::simd;
@@ -38,8 +39,9 @@ pub fn retrieve<T: Ranked>(search: Search<T>, values: &mut [T], ids: &mut [u32])
         let table = Matrix::transposed(&search.table[first * d..(first + columns) * d], d, columns);
         let table = Factor::new(table);
         let tiles = best.par_chunks_mut(X_ROWS).enumerate();
-        tiles.for_each_init(Vec::new, |scores, (i, best)| {
-            scores.resize(best.len() * columns, T::ZERO);
+        let room = || Buffer::scratch(T::DTYPE, X_ROWS * columns);
+        tiles.for_each_init(room, |scores, (i, best)| {
+            let scores = &mut scores.as_mut_slice()[..best.len() * columns];
             search.consider(i * X_ROWS, best, (first, &table), scores);
         });
     }

@@ -1,10 +1,10 @@
 //! How a target's score stands among the scores of all columns of a linear head: counted a tile at a time, so that the
 //! scores are never all there. Bound by the arithmetic of the product.
 
-use super::Float;
 use super::linear_cross_entropy::Head;
 use super::matmul::{Factor, Matrix, Terms, Threads, matmul, matmul_prepared};
 use super::simd::{self, Kernel};
+use super::{Buffer, Float};
 use rayon::prelude::*;
 
 /// Rows and columns in a tile of scores: 512 KiB of f32, about a core's own cache.
@@ -70,9 +70,10 @@ pub fn standings<T: Float>(head: Head<T>, standings: &mut [Standing]) {
         let columns = COLUMNS.min(bias.len() - first);
         let part = Factor::new(Matrix::transposed(&weight[first * d..(first + columns) * d], d, columns));
         let terms = Terms { bias: Some(&bias[first..first + columns]), ..Terms::default() };
-        standings.par_chunks_mut(ROWS).enumerate().for_each_init(Vec::new, |scores, (tile, standings)| {
+        let room = || Buffer::scratch(T::DTYPE, ROWS * columns);
+        standings.par_chunks_mut(ROWS).enumerate().for_each_init(room, |scores, (tile, standings)| {
             let rows = tile * ROWS..tile * ROWS + standings.len();
-            scores.resize(rows.len() * columns, T::ZERO);
+            let scores = &mut scores.as_mut_slice::<T>()[..rows.len() * columns];
             let x = Matrix::new(&h[rows.start * d..rows.end * d], rows.len(), d);
             matmul_prepared(x, &part, scores, terms, threads);
             for ((row, standing), scores) in rows.zip(standings).zip(scores.chunks_exact(columns)) {

@@ -198,7 +198,7 @@ impl Scratch {
                             panel,
                             Output::F32(sums.as_mut_ptr()),
                             place,
-                            terms,
+                            &terms,
                         )
                     };
                 }
@@ -224,7 +224,7 @@ fn products(
         let place = Place { n: stride, end: run.end, pitch: width, row: 0, column: number * COLUMNS };
         // SAFETY: `products` has these rows, and the run ends ahead of their end.
         unsafe {
-            block_f32(rows, bytemuck::cast_slice(x), panel, products.as_mut_ptr(), place, Terms::default());
+            block_f32(rows, bytemuck::cast_slice(x), panel, products.as_mut_ptr(), place, &Terms::default());
         }
     }
 }
@@ -246,7 +246,7 @@ fn weighted(
         let place = Place { n: width, end: columns.end, pitch: stride, row: 0, column };
         let weights: &[u32] = bytemuck::cast_slice(&weights[run.start..]);
         // SAFETY: `out` has these rows, and the columns below their end.
-        unsafe { block_f32(rows, weights, panel, out.as_mut_ptr(), place, Terms::default()) };
+        unsafe { block_f32(rows, weights, panel, out.as_mut_ptr(), place, &Terms::default()) };
     }
 }
 

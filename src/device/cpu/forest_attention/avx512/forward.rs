@@ -174,7 +174,7 @@ impl Scratch {
             let scores = self.scores.as_mut_ptr();
             // SAFETY: rows of scores as the caller's; a run ends ahead of their end.
             unsafe {
-                block_f32(keys.len(), bytemuck::cast_slice(queries), panel, scores, place, Terms::default());
+                block_f32(keys.len(), bytemuck::cast_slice(queries), panel, scores, place, &Terms::default());
             }
         }
         let kv_head = head / inputs.heads.group();
@@ -222,7 +222,7 @@ impl Scratch {
             let column = head * head_dim + number * COLUMNS;
             let place = Place { n: width, end, pitch: stride, row: 0, column };
             // SAFETY: `out` has a row for each of `keys`, and the head's columns.
-            unsafe { block_f32(keys.len(), weights, panel, out.as_mut_ptr(), place, Terms::default()) };
+            unsafe { block_f32(keys.len(), weights, panel, out.as_mut_ptr(), place, &Terms::default()) };
         }
         let kv_head = head / inputs.heads.group();
         for (r, keys) in keys.iter().enumerate() {

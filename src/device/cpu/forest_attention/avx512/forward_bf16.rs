@@ -170,7 +170,7 @@ impl Scratch {
             let scores = Output::F32(self.scores.as_mut_ptr());
             let queries = bytemuck::cast_slice(&queries[..words]);
             // SAFETY: rows of scores as the caller's; a run ends ahead of their end.
-            unsafe { block_bf16(keys.len(), queries, panel, scores, place, Terms::default()) };
+            unsafe { block_bf16(keys.len(), queries, panel, scores, place, &Terms::default()) };
         }
         let kv_head = head / inputs.heads.group();
         let mut inverse = [0.0; ROWS];
@@ -221,7 +221,7 @@ impl Scratch {
                 let (weights, sums) =
                     (&self.weights[row * stride / 2..], Output::F32(self.sums.as_mut_ptr()));
                 // SAFETY: as the caller's.
-                unsafe { block_bf16(height, weights, panel, sums, place, Terms::default()) };
+                unsafe { block_bf16(height, weights, panel, sums, place, &Terms::default()) };
             }
         }
     }
