@@ -1,10 +1,9 @@
 //! The `lea` program: parses the command line and hands over to [`lea::cli`].
 
-use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match lea::cli::run(lea::cli::Cli::parse()) {
+    match lea::cli::run(lea::cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e @ lea::Error::Interrupted { .. }) => {
             eprintln!("{e}");

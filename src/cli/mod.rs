@@ -25,7 +25,12 @@ pub mod train;
 
 use crate::device::{FrozenType, auto, cpu, cuda, webgpu};
 use crate::{Error, Result, interrupt};
-use clap::{Parser, Subcommand};
+use clap::{Command as Parsed, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// Heading of the flags that every command takes and that say how a device computes.
+const DEVICE_OPTIONS: &str = "Options of the device, with any command";
+/// Commands that have to do with devices though they take none.
+const OF_DEVICES: [&str; 2] = ["doctor", "inspect"];
 
 /// Offline environments from decoder-only language models, and lean recommenders trained on their labels.
 #[derive(Debug, Parser)]
@@ -39,27 +44,27 @@ use clap::{Parser, Subcommand};
 pub struct Cli {
     /// Kernels of WebGPU to use: plain, subgroups, f16, which stores frozen weights in half precision, or cooperative, which
     /// multiplies activations with them in half precision too; the best exact ones that the adapter has unless given
-    #[arg(long, global = true, value_name = "TIER")]
+    #[arg(long, global = true, help_heading = DEVICE_OPTIONS, value_name = "TIER")]
     pub webgpu_tier: Option<webgpu::Tier>,
     /// Type in which a CUDA device stores a decoder's frozen projections: bf16, multiplied on tensor cores, or f32; bf16
     /// unless given
-    #[arg(long, global = true, value_name = "TYPE")]
+    #[arg(long, global = true, help_heading = DEVICE_OPTIONS, value_name = "TYPE")]
     pub cuda_dtype: Option<FrozenType>,
     /// Products of frozen projections in bf16 on a CUDA device: those of lea, or of cublaslt, NVIDIA's library, where it is
     /// installed; lea unless given. With cublaslt the bits of a label may depend on --pack-tokens
-    #[arg(long, global = true, value_name = "WHOSE")]
+    #[arg(long, global = true, help_heading = DEVICE_OPTIONS, value_name = "WHOSE")]
     pub gemm: Option<cuda::Gemm>,
     /// Type in which the CPU computes with a decoder's frozen projections: f32, or bf16, several times as fast where the
     /// processor has AVX-512 BF16; f32 unless given
-    #[arg(long, global = true, value_name = "TYPE")]
+    #[arg(long, global = true, help_heading = DEVICE_OPTIONS, value_name = "TYPE")]
     pub cpu_dtype: Option<FrozenType>,
     /// Instruction set of the CPU's kernels: portable, avx2 or avx512; the best that the processor has unless given. The bits of
     /// labels depend on it: processors that differ make the same where all take the lowest
-    #[arg(long, global = true, value_name = "SET")]
+    #[arg(long, global = true, help_heading = DEVICE_OPTIONS, value_name = "SET")]
     pub cpu_set: Option<cpu::simd::Level>,
     /// Megabytes that tensors on a CUDA or WebGPU device may take; labelling then takes the largest packs that fit. As much as
     /// its driver gives unless given
-    #[arg(long, global = true, value_name = "MB", value_parser = bytes_of_megabytes)]
+    #[arg(long, global = true, help_heading = DEVICE_OPTIONS, value_name = "MB", value_parser = bytes_of_megabytes)]
     pub device_memory: Option<u64>,
     /// Lose the WebGPU device after so many launches, to see how a run goes on
     #[arg(long, global = true, value_name = "N", hide = true)]
@@ -116,6 +121,37 @@ fn bytes_of_megabytes(text: &str) -> std::result::Result<u64, String> {
     }
 }
 
+/// Parses the command line of this process; ends it where that is wrong, and where help or the version is asked for.
+pub fn parse() -> Cli {
+    let mut command = Cli::command();
+    command.build();
+    let matches = without_idle_options(command).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit())
+}
+
+/// The command, built, whose help leaves out the device's options where no part of it computes on a device. They are taken all the
+/// same: a script may set them for all of its commands.
+fn without_idle_options(command: Parsed) -> Parsed {
+    let takes_device = command.get_arguments().any(|arg| arg.get_id() == "device");
+    let parts: Vec<String> = command
+        .get_subcommands()
+        .map(|part| part.get_name().to_string())
+        .filter(|name| name != "help")
+        .collect();
+    if !parts.is_empty() {
+        return parts
+            .iter()
+            .fold(command, |command, part| command.mut_subcommand(part, without_idle_options));
+    }
+    if takes_device || OF_DEVICES.contains(&command.get_name()) {
+        return command;
+    }
+    command.mut_args(|arg| {
+        let idle = arg.get_help_heading() == Some(DEVICE_OPTIONS);
+        if idle { arg.hide(true) } else { arg }
+    })
+}
+
 /// Runs what the command line asks for.
 pub fn run(cli: Cli) -> Result<()> {
     cli.stall_after.into_iter().for_each(interrupt::stall_after);
@@ -170,10 +206,33 @@ pub fn run(cli: Cli) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn no_two_flags_of_a_command_collide() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_keeps_the_devices_options_apart_and_tells_them_where_there_is_a_device() {
+        let mut command = Cli::command();
+        command.build();
+        let command = without_idle_options(command);
+        let help = |path: &[&str]| {
+            let mut command = path.iter().fold(command.clone(), |command, part| {
+                command.find_subcommand(part).unwrap_or_else(|| panic!("no {part}")).clone()
+            });
+            command.render_long_help().to_string()
+        };
+        for path in [&["bench", "matmul"][..], &["label"], &["profile", "train"], &["doctor"]] {
+            let text = help(path);
+            let (own, of_device) = text.split_once(DEVICE_OPTIONS).unwrap_or_else(|| panic!("{text}"));
+            let flags = ["--gemm", "--webgpu-tier", "--cpu-set", "--device-memory"];
+            assert!(flags.iter().all(|flag| !own.contains(&format!("{flag} "))), "{text}");
+            assert!(flags.iter().all(|flag| of_device.contains(flag)), "{text}");
+        }
+        for path in [&["bench", "compare"][..], &["data", "synth"], &["data", "stats"], &["report"]] {
+            assert!(!help(path).contains("--gemm"), "{path:?}");
+        }
+        assert!(Cli::try_parse_from(["lea", "report", "d", "--cpu-dtype", "bf16"]).is_ok());
     }
 }

@@ -9,6 +9,9 @@ use clap::{Args, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Heading of the flags that are not the step's own.
+const HEADING: &str = "Options of the profile";
+
 /// `lea profile`.
 #[derive(Debug, Args)]
 pub struct ProfileCommand {
@@ -16,21 +19,21 @@ pub struct ProfileCommand {
     #[command(subcommand)]
     pub step: ProfiledStep,
     /// Write a trace for ui.perfetto.dev or chrome://tracing
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// Write a page with the roofline and the flame of stages
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Write all of it as data
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Stop the step at its first consistent point after so many seconds; the step itself goes on from there with --resume.
     /// What is recorded takes some 200 bytes of memory an op
-    #[arg(long, global = true, value_name = "SECONDS", allow_negative_numbers = true)]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "SECONDS", allow_negative_numbers = true)]
     pub limit_seconds: Option<f64>,
-    /// Extent N of the square product whose rate is the ceiling of compute; the copy that measures memory has 16 N² numbers at
+    /// Extent N of the square product, the ceiling of compute or on the CPU beside it; the copy that measures memory has 16 N² numbers at
     /// most [default: 2048, doubled until a product takes 10 ms]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "N")]
     pub ceiling: Option<usize>,
 }
 

@@ -26,7 +26,7 @@ pub struct Timing {
     /// Least milliseconds of a sample: shorter work runs several times within one
     #[arg(long, value_name = "MS", default_value_t = 10.0)]
     pub sample_ms: f64,
-    /// Extent N of the square product whose rate is the ceiling of compute; the copy that measures memory has 16 N² numbers at
+    /// Extent N of the square product, the ceiling of compute or on the CPU beside it; the copy that measures memory has 16 N² numbers at
     /// most [default: 2048, doubled until a product takes 10 ms]
     #[arg(long, value_name = "N")]
     pub ceiling: Option<usize>,
