@@ -53,7 +53,10 @@ fn the_whole_method_reaches_the_metrics_of_the_cpu_and_repeats_to_the_byte() {
     let settings = SETTINGS.replace("width = 16\nepochs = 2", "width = 16\nepochs = 1");
     assert_ne!(settings, SETTINGS);
     let (_, record) = expect_the_metrics_of_the_cpu(&settings, run);
-    assert_eq!(record["device"], "cuda CPU emulation sm_80 bf16, driver for CUDA 13.0");
+    let told = record["device"].as_str().unwrap();
+    let driver = told.strip_prefix("cuda CPU emulation sm_80 bf16, driver ");
+    // Where the machine has a driver of its own, its version stands before.
+    assert!(driver.is_some_and(|driver| driver.ends_with("for CUDA 13.0")), "{told}");
 }
 
 #[test]
@@ -155,7 +158,7 @@ fn the_doctor_lists_devices_with_what_the_kernels_use_of_them() {
     for line in [
         "cuda:0     CPU emulation (compute capability 8.0, 1000.0 MB, 2 multiprocessors)",
         "cuda:1     CPU emulation",
-        "driver for CUDA 13.0",
+        "for CUDA 13.0",
         "kernels as PTX for sm_80",
         "--device auto takes cuda:0",
     ] {

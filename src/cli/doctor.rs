@@ -65,14 +65,14 @@ fn choice(gpus: &[cuda::Description], adapters: &[adapter::Description]) -> Stri
 }
 
 fn describe_gpu(found: &cuda::Description) -> Result<()> {
-    let cuda::Description { index, name, capability, processors, driver, .. } = found;
+    let cuda::Description { index, name, capability, processors, .. } = found;
     output::line(format_args!(
         "cuda:{index}     {name} (compute capability {}.{}, {}, {processors} multiprocessors)",
         capability.0,
         capability.1,
         told_bytes(found.memory)
     ))?;
-    output::line(format_args!("           driver for CUDA {}.{}", driver.0, driver.1))?;
+    output::line(format_args!("           {}", found.driver_name()))?;
     match found.unusable() {
         None => {
             output::line(format_args!("           kernels as PTX for {}", found.generations().join(" and ")))
@@ -89,6 +89,7 @@ fn gpu_to_json(found: &cuda::Description) -> Value {
         "memory_bytes": found.memory,
         "multiprocessors": found.processors,
         "shared_memory_bytes": found.shared_memory,
+        "driver_version": cuda::driver_version(),
         "driver_cuda": format!("{}.{}", found.driver.0, found.driver.1),
         "ptx": found.generations(),
         "unusable": found.unusable(),

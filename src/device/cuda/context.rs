@@ -106,10 +106,11 @@ impl Cuda {
 
     /// What the bits of its results depend on: the GPU, and the driver that compiles the kernels for it.
     pub fn arithmetic(&self) -> String {
-        let Description { name, capability: (major, minor), driver, .. } = &self.0.description;
+        let Description { name, capability: (major, minor), .. } = &self.0.description;
+        let driver = self.0.description.driver_name();
         let frozen = self.frozen_type();
         let gemm = self.gemm_name();
-        format!("cuda {name} sm_{major}{minor} {frozen}{gemm}, driver for CUDA {}.{}", driver.0, driver.1)
+        format!("cuda {name} sm_{major}{minor} {frozen}{gemm}, {driver}")
     }
 
     /// The type in which it stores frozen weights of products that tensor cores take.

@@ -7,7 +7,7 @@ use crate::device::pool::REMEDY;
 use crate::{Error, Result};
 use cudarc::driver::sys::{self, CUresult};
 use std::ffi::CStr;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 /// Oldest driver that takes the kernels' PTX (version 9.0), as `cuDriverGetVersion` tells it: CUDA 13.0, driver 580.
 const LEAST_DRIVER: i32 = 13_000;
@@ -169,6 +169,33 @@ pub(super) fn describe(error: CUresult) -> String {
     text(sys::cuGetErrorString).map_or(name.clone(), |why| format!("{name} ({why})"))
 }
 
+/// Version of the driver's part in the system's kernel ("580.65.06"), which is also that of its library; none where the system does
+/// not tell, as Linux alone does.
+pub fn version() -> Option<&'static str> {
+    static VERSION: LazyLock<Option<String>> = LazyLock::new(|| {
+        std::fs::read_to_string("/proc/driver/nvidia/version").ok().and_then(|text| version_in(&text))
+    });
+    VERSION.as_deref()
+}
+
+/// The first word of numbers between points in the first line.
+fn version_in(text: &str) -> Option<String> {
+    let is_version = |word: &&str| {
+        let numbers: Vec<&str> = word.split('.').collect();
+        numbers.len() > 1
+            && numbers.iter().all(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+    };
+    text.lines().next()?.split_whitespace().find(is_version).map(str::to_string)
+}
+
+impl Description {
+    /// The driver in words: "driver 580.65.06 for CUDA 13.0", without its version where the system does not tell it.
+    pub fn driver_name(&self) -> String {
+        let version = version().map_or(String::new(), |version| format!("{version} "));
+        format!("driver {version}for CUDA {}.{}", self.driver.0, self.driver.1)
+    }
+}
+
 /// A driver's answer as a result in the name of `device`.
 pub(super) fn check(device: &impl std::fmt::Display, status: CUresult) -> Result<()> {
     use CUresult as C;
@@ -193,5 +220,28 @@ pub(super) fn check(device: &impl std::fmt::Display, status: CUresult) -> Result
         }
         // After anything else the context is lost: the driver answers every later call with the same error.
         _ => Err(Error::device_lost(device(), describe(status))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drivers_version_is_found_in_both_of_its_forms() {
+        for (line, version) in [
+            (
+                "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023",
+                "535.104.05",
+            ),
+            (
+                "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build",
+                "580.65.06",
+            ),
+        ] {
+            assert_eq!(version_in(&format!("{line}\nGCC version:  gcc 12.2.0")).as_deref(), Some(version));
+        }
+        assert_eq!(version_in("no driver\nGCC version: gcc 12.2.0"), None);
+        assert_eq!(version_in(""), None);
     }
 }

@@ -53,7 +53,7 @@ mod trace;
 pub use buffer::{Buffer, View, ViewMut};
 pub use context::Cuda;
 pub use cublaslt::Gemm;
-pub use driver::{Description, list};
+pub use driver::{Description, list, version as driver_version};
 pub use frozen::force_frozen_type;
 pub use launch::{Arg, Launch, PTX, Ptx};
 pub use open::{best, open, opened};
