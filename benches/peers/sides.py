@@ -11,6 +11,8 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 REMEDY = "ended; what it said stands above"
+# Seconds ahead of a timing in which the threads of the side before, which wait for work on their processors, go to sleep.
+PAUSE = 0.25
 
 
 class Side:
@@ -99,6 +101,7 @@ def measure(sides, name, repetitions, rounds):
     for turn in range(rounds):
         # Each goes first once in so many rounds.
         for side in sides[turn % len(sides):] + sides[:turn % len(sides)]:
+            time.sleep(PAUSE)
             waited, start = side.waited(), time.perf_counter()
             times[side.name].append(float(side.ask("time", name, repetitions)))
             took, after = time.perf_counter() - start, side.waited()
