@@ -230,6 +230,45 @@ fn compare_finds_a_slowdown_and_is_quiet_about_the_same_run() {
 }
 
 #[test]
+fn two_programs_are_measured_in_turn() {
+    let small = [
+        "matmul",
+        "--m",
+        "8",
+        "--n",
+        "8",
+        "--k",
+        "8",
+        "--samples",
+        "2",
+        "--sample-ms",
+        "0",
+        "--ceiling",
+        "16",
+    ];
+    let own = env!("CARGO_BIN_EXE_lea");
+    let against = |program: &str, bench: &[&str]| {
+        lea(&[&["bench", "against", "--rounds", "3", "--json", program][..], bench].concat())
+    };
+    let output = against(own, &small);
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&line["bench"], &line["settings"]["m"]), (&"matmul".into(), &8.into()));
+    assert_eq!(output.status.code(), Some(i32::from(line["verdict"] == "slower")));
+    assert!(["same", "slower", "faster", "uncertain"].contains(&line["verdict"].as_str().unwrap()), "{line}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr).matches("round ").count(), 3);
+    // Of two samples a run it takes all: of one run alone they would be too few.
+    let alone = lea(&[&["bench", "against", "--rounds", "1", "--json", own][..], &small].concat());
+    let line: Value = serde_json::from_slice(&alone.stdout).unwrap();
+    assert_eq!(line["verdict"], "too few samples");
+    for (program, bench, says) in
+        [("nowhere/lea", &small[..], "nowhere/lea cannot be run"), (own, &["matmul", "--m", "0"], "failed")]
+    {
+        let told = String::from_utf8_lossy(&against(program, bench).stderr).into_owned();
+        assert!(told.contains(says), "{says}: {told}");
+    }
+}
+
+#[test]
 fn what_is_no_record_is_refused_with_its_line() {
     let folder = tempfile::tempdir().unwrap();
     let good = folder.path().join("good.json");

@@ -134,7 +134,7 @@ fn limit(seconds: f64) -> Result<Duration> {
 }
 
 fn print(report: &ProfileReport) -> Result<()> {
-    output::line(format_args!("\nlea {} on {}, {} threads", report.step, report.device, report.threads))?;
+    output::line(format_args!("\nlea {} on {}", report.step, report.machine()))?;
     if let Some(place) = &report.stopped {
         output::line(format_args!("stopped before its end: {place}; lea {} --resume goes on", report.step))?;
     }

@@ -92,41 +92,54 @@ impl Pair<'_> {
 /// # Errors
 /// Files that are no records, and, last of all, that something got slower.
 pub fn run(args: &CompareCommand) -> Result<()> {
-    if !(args.threshold >= 0.0 && args.threshold.is_finite()) {
-        return Err(Error::setting(
-            format!("--threshold {} is no percentage", args.threshold),
-            "give 0 or more",
-        ));
-    }
+    check(args.threshold)?;
     let (before, after) = (read(&args.before)?, read(&args.after)?);
+    let names = [&args.before, &args.after].map(|path| path.display().to_string());
+    tell([&before, &after], names, args.threshold, args.json)
+}
+
+/// Refuses what is no percentage.
+pub fn check(threshold: f64) -> Result<()> {
+    match threshold >= 0.0 && threshold.is_finite() {
+        true => Ok(()),
+        false => Err(Error::setting(format!("--threshold {threshold} is no percentage"), "give 0 or more")),
+    }
+}
+
+/// Tells what became of each piece of work that is in both, `names` being what the records are of.
+///
+/// # Errors
+/// Nothing in both, and, last of all, that something got slower.
+pub fn tell([before, after]: [&[Record]; 2], names: [String; 2], threshold: f64, json: bool) -> Result<()> {
     let same = |a| after.iter().find(|b| is_same_work(a, b)).map(|b| (a, b));
     let in_both: Vec<(&Record, &Record)> = before.iter().filter_map(same).collect();
-    let pairs: Vec<Pair> = in_both.iter().map(|&(a, b)| judge(a, b, args.threshold, in_both.len())).collect();
+    let pairs: Vec<Pair> = in_both.iter().map(|&(a, b)| judge(a, b, threshold, in_both.len())).collect();
     if pairs.is_empty() {
         return Err(Error::setting(
-            format!("{} and {} have no work in common", args.before.display(), args.after.display()),
+            format!("{} and {} have no work in common", names[0], names[1]),
             "compare runs of the same bench with the same shapes",
         ));
     }
-    match args.json {
+    match json {
         true => pairs.iter().try_for_each(print_json)?,
         false => print_table(&pairs)?,
     }
-    for (records, others, path) in [(&before, &after, &args.before), (&after, &before, &args.after)] {
+    for (records, others, name) in [(before, after, &names[0]), (after, before, &names[1])] {
         for record in records.iter().filter(|r| !others.iter().any(|o| is_same_work(r, o))) {
-            eprintln!("only in {}: {}", path.display(), record.title());
+            eprintln!("only in {name}: {}", record.title());
         }
     }
     match pairs.iter().filter(|pair| pair.verdict == Verdict::Slower).count() {
         0 => Ok(()),
         slower => Err(Error::setting(
             format!("{slower} of {} got slower beyond noise", pairs.len()),
-            "measure both again in turn if the machine was busy; lea profile tells where the time goes",
+            "measure both in turn with lea bench against if the machine was busy; lea profile tells where the time goes",
         )),
     }
 }
 
-fn is_same_work(a: &Record, b: &Record) -> bool {
+/// Whether both are of the same bench and settings.
+pub fn is_same_work(a: &Record, b: &Record) -> bool {
     (&a.bench, &a.settings) == (&b.bench, &b.settings)
 }
 
@@ -211,10 +224,13 @@ fn print_table(pairs: &[Pair]) -> Result<()> {
     output::line(format_args!("\n{}", table.to_text().trim_end()))
 }
 
-/// The records of a file, one a line.
 fn read(path: &Path) -> Result<Vec<Record>> {
+    records_in(&files::read_text(path)?, path)
+}
+
+/// The records of a text that `path` gave, one a line.
+pub fn records_in(text: &str, path: &Path) -> Result<Vec<Record>> {
     const REMEDY: &str = "write it with lea bench … --json > FILE";
-    let text = files::read_text(path)?;
     let mut records: Vec<Record> = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let invalid = |problem: String| Error::invalid(path, format!("line {}", number + 1), problem, REMEDY);

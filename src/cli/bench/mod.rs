@@ -1,5 +1,6 @@
 //! `lea bench`: the speed of one piece of work beside the machine's own limits, and what got slower between two runs.
 
+mod against;
 mod all;
 mod attention;
 mod catalogue;
@@ -45,6 +46,8 @@ pub enum BenchStage {
     All(all::AllBench),
     /// What got slower from one run to another, beyond noise; ends with exit status 1 if anything did
     Compare(compare::CompareCommand),
+    /// This program beside another lea, in turn on the same machine; ends with exit status 1 if it is slower
+    Against(against::AgainstCommand),
     /// The labelling pass with the whole catalogue as candidates of a long history: memory and time, random weights
     Catalogue(catalogue::CatalogueBench),
 }
@@ -60,6 +63,7 @@ pub fn run(args: BenchCommand) -> Result<()> {
         BenchStage::Eval(bench) => (vec![eval::measure(&bench)?], bench.timing.json),
         BenchStage::All(bench) => return all::run(&bench),
         BenchStage::Compare(command) => return compare::run(&command),
+        BenchStage::Against(command) => return against::run(&command),
         BenchStage::Catalogue(bench) => return catalogue::run(&bench),
     };
     table::print(&records, json)

@@ -143,6 +143,19 @@ impl Record {
         }
     }
 
+    /// Takes the samples of another run of the same work as well, and the better of each ceiling.
+    pub fn take_in(&mut self, other: &Record) {
+        self.seconds.extend(&other.seconds);
+        self.median_seconds = median(&self.seconds);
+        self.p10_seconds = quantile(&self.seconds, 0.1);
+        self.p90_seconds = quantile(&self.seconds, 0.9);
+        let better = |a: Option<f64>, b: Option<f64>| a.zip(b).map(|(a, b)| a.max(b));
+        self.ceiling_gflops = self.ceiling_gflops.max(other.ceiling_gflops);
+        self.ceiling_product_gflops = better(self.ceiling_product_gflops, other.ceiling_product_gflops);
+        self.ceiling_f32_gflops = better(self.ceiling_f32_gflops, other.ceiling_f32_gflops);
+        self.ceiling_gb_per_s = self.ceiling_gb_per_s.max(other.ceiling_gb_per_s);
+    }
+
     /// The same record that tells `name` too.
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.more.insert(name.into(), value.into());

@@ -204,6 +204,16 @@ impl ProfileReport {
         table
     }
 
+    /// The device, and threads where it does not tell them itself.
+    pub fn machine(&self) -> String {
+        let threads = format!("{} threads", self.threads);
+        if self.device.contains(&threads) {
+            self.device.clone()
+        } else {
+            format!("{}, {threads}", self.device)
+        }
+    }
+
     /// The limits in words.
     pub fn ceiling_line(&self) -> String {
         format!("ceilings of the same run: {}", self.ceiling.line())

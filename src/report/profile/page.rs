@@ -32,8 +32,7 @@ fn head(report: &ProfileReport) -> String {
     }
     let mut told = vec![
         ("command", report.command_line.join(" ")),
-        ("device", report.device.clone()),
-        ("threads", report.threads.to_string()),
+        ("device", report.machine()),
         ("limits", report.ceiling.line()),
     ];
     told.extend(report.revision.iter().map(|revision| ("revision", revision.clone())));
