@@ -5,7 +5,9 @@ use lea::autograd::gradcheck;
 use lea::device::{DType, Device};
 use lea::ops::forest_attention::{AttentionIndex, ForestAttention};
 use lea::ops::matmul::{matmul, matmul_accumulate};
-use lea::ops::{ConcatRows, Embedding, GatedLinear, Linear, Op, RmsNorm, Rope, RopeTable, SwiGlu};
+use lea::ops::{
+    ConcatRows, Embedding, FeedForward, GatedLinear, Linear, Op, RmsNorm, Rope, RopeTable, SwiGlu,
+};
 use lea::tensor::Tensor;
 use std::sync::Arc;
 
@@ -95,6 +97,29 @@ fn a_gated_product_of_rows_in_bf16_is_the_rounded_one() {
                 "{what}: {found} {want}"
             );
         }
+    }
+}
+
+#[test]
+fn a_feed_forward_block_has_the_bits_of_its_parts() {
+    for [rows, f, d] in [[1, 1, 1], [37, 70, 48], [300, 96, 288], [131, 2300, 40], [5, 33, 1301], [0, 4, 6]] {
+        let (x, norm) = (random(&[rows, d], 1), random(&[d], 2));
+        let [gate, up, down] = [[f, d], [f, d], [d, f]].map(|shape| halves(&random(&shape, shape[0] as u64)));
+        if !FeedForward::takes([&x, &norm, &gate, &up, &down]) {
+            eprintln!("skipped: the processor does not multiply bf16");
+            return;
+        }
+        let normed = RmsNorm::new(1e-5).giving(DType::BF16).forward(&[&x, &norm], false).unwrap();
+        let gated = GatedLinear.forward(&[&normed, &gate, &up], false).unwrap();
+        let mut linear = Linear { residual: true, ..Linear::default() };
+        let want = linear.forward(&[&gated, &down, &x], false).unwrap();
+        let inputs = [&x, &norm, &gate, &up, &down];
+        let found = FeedForward::new(1e-5).forward(&inputs, false).unwrap();
+        expect_same(&format!("{rows} rows, {d} and {f} wide"), &found, &want);
+        assert!(FeedForward::new(1e-5).forward(&inputs, true).unwrap_err().to_string().contains("recorded"));
+        let wide = random(&[f, d], 3);
+        assert!(!FeedForward::takes([&x, &norm, &wide, &up, &down]));
+        assert!(FeedForward::new(1e-5).forward(&[&x, &norm, &gate, &up, &gate], false).is_err() || f == d);
     }
 }
 

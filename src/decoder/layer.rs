@@ -7,7 +7,9 @@ use crate::device::DType;
 use crate::nn::Linear;
 use crate::ops::forest_attention::AttentionIndex;
 use crate::ops::rope::RopeTable;
-use crate::ops::{ConcatRows, Embedding, ForestAttention, GatedLinear, Reshape, RmsNorm, Rope, SwiGlu};
+use crate::ops::{
+    ConcatRows, Embedding, FeedForward, ForestAttention, GatedLinear, Reshape, RmsNorm, Rope, SwiGlu,
+};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -109,7 +111,7 @@ impl Layer {
         let attention = attention.products_in(self.q.weight.value().dtype()).giving(factors);
         let mixed = apply(attention, &[&q, &keys, &values])?;
         let x = self.o.run(&mixed, Some(&x), step)?;
-        let hidden = self.feed_forward(&x, norm, step)?;
+        let hidden = self.feed_forward(&x, (*eps, norm), step)?;
         Ok(LayerOutput { hidden, keys, values })
     }
 
@@ -138,12 +140,17 @@ impl Layer {
         }
     }
 
-    fn feed_forward(&self, x: &Var, norm: RmsNorm, step: Option<u64>) -> Result<Var> {
-        let normed = apply(norm, &[x, &self.post_norm.var()])?;
+    fn feed_forward(&self, x: &Var, (eps, norm): (f64, RmsNorm), step: Option<u64>) -> Result<Var> {
         // A gate with a bias or an adapter is an op of its own, in f32.
         let plain = |linear: &Linear| linear.bias.is_none() && linear.lora.is_none();
-        let weights = [&self.gate, &self.up].map(|linear| linear.weight.var());
-        let factors = [&normed, &weights[0], &weights[1]];
+        let [gate, up, down] = [&self.gate, &self.up, &self.down].map(|linear| linear.weight.var());
+        let block = [x, &self.post_norm.var(), &gate, &up, &down];
+        let all_plain = [&self.gate, &self.up, &self.down].into_iter().all(plain);
+        if all_plain && !is_recorded(&block) && FeedForward::takes(block.map(Var::value)) {
+            return apply(FeedForward::new(eps), &block);
+        }
+        let normed = apply(norm, &[x, &self.post_norm.var()])?;
+        let factors = [&normed, &gate, &up];
         // One op where it can be, unless a gradient is asked for: that reads gate and up.
         let gated = if plain(&self.gate) && plain(&self.up) && !is_recorded(&factors) {
             apply(GatedLinear, &factors)?

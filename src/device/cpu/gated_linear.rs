@@ -44,7 +44,7 @@ pub fn forward<Y: Stores<f32>>(x: Left, weights: [Weight; 2], y: &mut [Y], [n, k
 }
 
 #[cfg(target_arch = "x86_64")]
-mod blocks {
+pub(super) mod blocks {
     use super::super::Stores;
     use super::super::avx512::{first, power_of_two};
     use super::super::map::Map;
@@ -79,38 +79,42 @@ mod blocks {
         let height = height.next_multiple_of(ROWS);
         y.par_chunks_mut(height * n).enumerate().for_each_init(Vec::new, |scratch, (task, y)| {
             let first = task * height;
-            let rows = y.len() / n;
-            let (words, pitch) = a.words(first..first + rows, 0..depth, scratch);
-            let (mut gates, mut ups): (Block, Block) = ([[0.0; COLUMNS]; ROWS], [[0.0; COLUMNS]; ROWS]);
-            for number in 0..n.div_ceil(COLUMNS) {
-                let column = number * COLUMNS;
-                let columns = COLUMNS.min(n - column);
-                let place = Place { n: COLUMNS, end: columns, pitch, row: 0, column: 0 };
-                for row in (0..rows).step_by(ROWS) {
-                    let (left, own) = (rows - row, &words[row * pitch..]);
-                    for (factor, to) in [(gate, &mut gates), (up, &mut ups)] {
-                        let to = Output::F32(to.as_flattened_mut().as_mut_ptr());
-                        // SAFETY: the features were found at run time by whoever chose this product; `to` has ROWS rows of
-                        // COLUMNS.
-                        unsafe {
-                            block_of(kind, left, own, factor.panel(number), to, place, &Terms::default());
-                        }
-                    }
-                    let gate = Gate {
-                        gates: &gates,
-                        ups: &ups,
-                        y: &mut y[row * n..],
-                        n,
-                        columns: column..column + columns,
-                    };
-                    match (kind, Y::DTYPE) {
-                        // SAFETY: as above; for pairs the processor rounds.
-                        (Words::Pair, DType::BF16) => unsafe { gate.halves() },
-                        _ => simd::dispatch(gate),
-                    }
+            gated_alone(kind, a, (first..first + y.len() / n, [gate, up]), y, scratch);
+        });
+    }
+
+    /// The same on this thread alone for some rows of a, which y has; `scratch` may hold anything.
+    pub fn gated_alone<Y: Stores<f32>>(
+        kind: Words,
+        a: &impl Rows,
+        (rows, factors): (Range<usize>, [&Panels; 2]),
+        y: &mut [Y],
+        scratch: &mut Vec<u32>,
+    ) {
+        let Panels { n, depth, .. } = *factors[0];
+        let count = rows.len();
+        let (words, pitch) = a.words(rows, 0..depth, scratch);
+        let mut products: [Block; 2] = [[[0.0; COLUMNS]; ROWS]; 2];
+        for number in 0..n.div_ceil(COLUMNS) {
+            let column = number * COLUMNS;
+            let columns = COLUMNS.min(n - column);
+            let place = Place { n: COLUMNS, end: columns, pitch, row: 0, column: 0 };
+            for row in (0..count).step_by(ROWS) {
+                let (left, own) = (count - row, &words[row * pitch..]);
+                for (factor, to) in factors.iter().zip(&mut products) {
+                    let to = Output::F32(to.as_flattened_mut().as_mut_ptr());
+                    // SAFETY: the features were found at run time by whoever chose this product; `to` has ROWS rows of COLUMNS.
+                    unsafe { block_of(kind, left, own, factor.panel(number), to, place, &Terms::default()) };
+                }
+                let (y, columns) = (&mut y[row * n..], column..column + columns);
+                let gate = Gate { gates: &products[0], ups: &products[1], y, n, columns };
+                match (kind, Y::DTYPE) {
+                    // SAFETY: as above; for pairs the processor rounds.
+                    (Words::Pair, DType::BF16) => unsafe { gate.halves() },
+                    _ => simd::dispatch(gate),
                 }
             }
-        });
+        }
     }
 
     /// silu(gate)·up of the rows that y has, `n` elements each, and of their columns `columns`.

@@ -17,6 +17,7 @@ pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
 pub mod embedding;
+pub mod feed_forward;
 mod float;
 pub mod forest_attention;
 mod frozen;

@@ -38,6 +38,11 @@ pub fn forward<T: Float, O: Stores<T>>(x: &[T], weight: &[T], eps: T, y: &mut [O
     tasks.for_each(|((x, y), inverse)| simd::dispatch(Forward { x, weight, eps, y, inverse }));
 }
 
+/// The same on this thread alone, for a task of something larger.
+pub fn forward_alone<T: Float, O: Stores<T>>(x: &[T], weight: &[T], eps: T, y: &mut [O], inverse: &mut [T]) {
+    simd::dispatch(Forward { x, weight, eps, y, inverse });
+}
+
 struct BackwardInput<'a, T> {
     x: &'a [T],
     weight: &'a [T],
