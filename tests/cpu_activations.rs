@@ -6,7 +6,8 @@ use lea::device::{DType, Device};
 use lea::ops::forest_attention::{AttentionIndex, ForestAttention};
 use lea::ops::matmul::{matmul, matmul_accumulate};
 use lea::ops::{
-    ConcatRows, Embedding, FeedForward, GatedLinear, Linear, Op, RmsNorm, Rope, RopeTable, SwiGlu,
+    AttentionInputs, ConcatRows, Embedding, FeedForward, GatedLinear, Linear, Op, RmsNorm, Rope, RopeTable,
+    SwiGlu,
 };
 use lea::tensor::Tensor;
 use std::sync::Arc;
@@ -120,6 +121,46 @@ fn a_feed_forward_block_has_the_bits_of_its_parts() {
         let wide = random(&[f, d], 3);
         assert!(!FeedForward::takes([&x, &norm, &wide, &up, &down]));
         assert!(FeedForward::new(1e-5).forward(&[&x, &norm, &gate, &up, &gate], false).is_err() || f == d);
+    }
+}
+
+#[test]
+fn what_attention_reads_has_the_bits_of_its_parts() {
+    let shapes = [(1, 2, 2, [1, 1]), (37, 70, 6, [4, 2]), (500, 288, 48, [6, 6]), (0, 4, 2, [1, 1])];
+    for (rows, d, head_dim, heads) in shapes {
+        let (x, norm) = (random(&[rows, d], 1), random(&[d], 2));
+        let widths = [heads[0] * head_dim, heads[1] * head_dim, heads[1] * head_dim];
+        let weights = widths.map(|width| halves(&random(&[width, d], width as u64)));
+        let biases = widths.map(|width| random(&[width], 3));
+        let table = Arc::new(RopeTable::plain(1e4, head_dim).unwrap());
+        let ids: Vec<u32> = (0..rows as u32).map(|i| i * 7 % 61).collect();
+        let positions = Tensor::from_ids(&Device::Cpu, &ids).unwrap();
+        for with_bias in [false, true] {
+            let projections = [0, 1, 2].map(|i| (&weights[i], with_bias.then_some(&biases[i])));
+            let (positions, rope) = (&positions, &*table);
+            let all = AttentionInputs { x: &x, norm: &norm, eps: 1e-5, projections, positions, rope };
+            if !all.are_taken() {
+                eprintln!("skipped: the processor does not multiply bf16");
+                return;
+            }
+            let found = all.run().unwrap();
+            let normed = RmsNorm::new(1e-5).giving(DType::BF16).forward(&[&x, &norm], false).unwrap();
+            for (i, (weight, bias)) in projections.into_iter().enumerate() {
+                let inputs: Vec<&Tensor> =
+                    [Some(&normed), Some(weight), bias].into_iter().flatten().collect();
+                let giving = (i == 2).then_some(DType::BF16);
+                let mut linear = Linear { bias: with_bias, residual: false, giving };
+                let mut want = linear.forward(&inputs, false).unwrap();
+                if i < 2 {
+                    let op = Rope::new(positions.clone(), table.clone(), heads[i]);
+                    want = op.giving(DType::BF16).forward(&[&want], false).unwrap();
+                }
+                expect_same(&format!("{i} of {rows} rows, {d} wide"), &found[i], &want);
+            }
+            let short = Tensor::from_ids(&Device::Cpu, &[1, 2]).unwrap();
+            assert!(AttentionInputs { positions: &short, ..all }.run().is_err());
+            assert!(!AttentionInputs { norm: &halves(&norm), ..all }.are_taken());
+        }
     }
 }
 

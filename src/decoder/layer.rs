@@ -8,7 +8,8 @@ use crate::nn::Linear;
 use crate::ops::forest_attention::AttentionIndex;
 use crate::ops::rope::RopeTable;
 use crate::ops::{
-    ConcatRows, Embedding, FeedForward, ForestAttention, GatedLinear, Reshape, RmsNorm, Rope, SwiGlu,
+    AttentionInputs, ConcatRows, Embedding, FeedForward, ForestAttention, GatedLinear, Reshape, RmsNorm,
+    Rope, SwiGlu,
 };
 use crate::tensor::Tensor;
 use std::sync::Arc;
@@ -79,21 +80,71 @@ pub(super) struct LayerOutput {
     pub values: Var,
 }
 
+/// What attention reads, and the rows of x that leave the layer.
+struct Inputs {
+    x: Var,
+    q: Var,
+    keys: Var,
+    values: Var,
+    index: Arc<AttentionIndex>,
+}
+
 impl Layer {
     pub(super) fn forward(&self, x: &Var, pass: &LayerPass) -> Result<LayerOutput> {
-        let Geometry { heads, kv_heads, head_dim, eps, rope } = &pass.geometry;
+        let Geometry { heads, kv_heads, head_dim, eps, .. } = &pass.geometry;
         let step = pass.dropout_step;
         let factors = self.factor_type(x);
+        let Inputs { x, q, keys, values, index } = match self.inputs_in_one(x, pass, factors)? {
+            Some(inputs) => inputs,
+            None => self.inputs(x, pass, factors)?,
+        };
+        let scale = (*head_dim as f64).sqrt().recip();
+        let attention = ForestAttention::new(index, *heads, *kv_heads, *head_dim, scale);
+        // Where projections are rounded, rounding what they give costs nothing that was there.
+        let attention = attention.products_in(self.q.weight.value().dtype()).giving(factors);
+        let mixed = apply(attention, &[&q, &keys, &values])?;
+        let x = self.o.run(&mixed, Some(&x), step)?;
         let norm = RmsNorm::new(*eps).giving(factors);
-        let normed = apply(norm.clone(), &[x, &self.input_norm.var()])?;
+        let hidden = self.feed_forward(&x, (*eps, norm), step)?;
+        Ok(LayerOutput { hidden, keys, values })
+    }
+
+    /// What attention reads by one op, where nothing stands between and no gradient is asked for.
+    fn inputs_in_one(&self, x: &Var, pass: &LayerPass, factors: DType) -> Result<Option<Inputs>> {
+        let (stays, Geometry { eps, rope, .. }) = (x.value().dtype(), &pass.geometry);
+        if factors == stays || pass.read.is_some() || self.head_norms.is_some() {
+            return Ok(None);
+        }
+        let value = |linear: &Linear| (linear.weight.value(), linear.bias.as_ref().map(Param::value));
+        let [q, k, v] = [value(&self.q), value(&self.k), value(&self.v)];
+        let norm = self.input_norm.value();
+        let all = AttentionInputs {
+            x: x.value(),
+            norm: &norm,
+            eps: *eps,
+            projections: [(&q.0, q.1.as_ref()), (&k.0, k.1.as_ref()), (&v.0, v.1.as_ref())],
+            positions: &pass.positions,
+            rope,
+        };
+        if !all.are_taken() {
+            return Ok(None);
+        }
+        let [q, k, v] = all.run()?.map(Var::constant);
+        let (keys, values) = behind_resident(pass, k, v)?;
+        Ok(Some(Inputs { x: x.clone(), q, keys, values, index: pass.index.clone() }))
+    }
+
+    /// The same by an op for each step.
+    fn inputs(&self, x: &Var, pass: &LayerPass, factors: DType) -> Result<Inputs> {
+        let Geometry { heads, kv_heads, eps, rope, .. } = &pass.geometry;
+        let step = pass.dropout_step;
+        let norm = RmsNorm::new(*eps).giving(factors);
+        let normed = apply(norm, &[x, &self.input_norm.var()])?;
         let k = self.k.run(&normed, None, step)?;
         let k = head_norm(&k, self.head_norms.as_ref().map(|n| &n.k), *eps)?;
         let k = apply(Rope::new(pass.positions.clone(), rope.clone(), *kv_heads).giving(factors), &[&k])?;
         let v = self.v.run_giving(Some(factors), &normed, None, step)?;
-        let (keys, values) = match &pass.resident {
-            Some((keys, values)) => (below(keys, &k)?, below(values, &v)?),
-            None => (k, v),
-        };
+        let (keys, values) = behind_resident(pass, k, v)?;
         // Rows that nobody reads end here: they were needed for their keys and values alone.
         let (x, normed, positions, index) = match &pass.read {
             Some(read) => {
@@ -105,14 +156,7 @@ impl Layer {
         let q = self.q.run(&normed, None, step)?;
         let q = head_norm(&q, self.head_norms.as_ref().map(|n| &n.q), *eps)?;
         let q = apply(Rope::new(positions.clone(), rope.clone(), *heads).giving(factors), &[&q])?;
-        let scale = (*head_dim as f64).sqrt().recip();
-        let attention = ForestAttention::new(index.clone(), *heads, *kv_heads, *head_dim, scale);
-        // Where projections are rounded, rounding what they give costs nothing that was there.
-        let attention = attention.products_in(self.q.weight.value().dtype()).giving(factors);
-        let mixed = apply(attention, &[&q, &keys, &values])?;
-        let x = self.o.run(&mixed, Some(&x), step)?;
-        let hidden = self.feed_forward(&x, (*eps, norm), step)?;
-        Ok(LayerOutput { hidden, keys, values })
+        Ok(Inputs { x, q, keys, values, index: index.clone() })
     }
 
     /// The type of what only the projections read.
@@ -197,6 +241,14 @@ fn head_norm(x: &Var, weight: Option<&Param>, eps: f64) -> Result<Var> {
     let head_dim = weight.value().len();
     let heads = apply(Reshape::new(&[x.value().len() / head_dim, head_dim]), &[x])?;
     apply(Reshape::new(&shape), &[&apply(RmsNorm::new(eps), &[&heads, &weight])?])
+}
+
+/// Keys and values of resident rows, then the pass's own.
+fn behind_resident(pass: &LayerPass, k: Var, v: Var) -> Result<(Var, Var)> {
+    Ok(match &pass.resident {
+        Some((keys, values)) => (below(keys, &k)?, below(values, &v)?),
+        None => (k, v),
+    })
 }
 
 fn below(resident: &Tensor, own: &Var) -> Result<Var> {

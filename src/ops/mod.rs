@@ -7,6 +7,7 @@
 pub mod activation;
 pub mod adamw;
 pub mod add;
+pub mod attention_inputs;
 pub mod clip_norm;
 pub mod concat_rows;
 pub mod cross_entropy;
@@ -43,6 +44,7 @@ pub mod td_targets;
 pub mod top_k;
 
 pub use activation::Activation;
+pub use attention_inputs::AttentionInputs;
 pub use concat_rows::ConcatRows;
 pub use cross_entropy::CrossEntropy;
 pub use dropout::Dropout;

@@ -9,7 +9,7 @@ use half::bf16;
 use std::sync::{Arc, Mutex};
 
 /// Positions beyond this are an error: no decoder has such a context, and the table would fill the memory.
-const MAX_POSITIONS: usize = 1 << 22;
+pub(super) const MAX_POSITIONS: usize = 1 << 22;
 
 /// Angles per position, and the cosines and sines of those positions met so far.
 #[derive(Debug)]
@@ -46,6 +46,17 @@ impl RopeTable {
     /// Width of a head: two elements a frequency.
     pub fn head_dim(&self) -> usize {
         2 * self.inverse_frequencies.len()
+    }
+
+    /// Cosines and sines `[positions or more, head_dim / 2]`.
+    pub(super) fn cos_and_sin(
+        &self,
+        device: &Device,
+        dtype: DType,
+        positions: usize,
+    ) -> Result<(Tensor, Tensor)> {
+        let CosSin { cos, sin } = self.cos_sin(device, dtype, positions)?;
+        Ok((cos, sin))
     }
 
     /// Cosines and sines of at least `positions` positions.

@@ -29,29 +29,24 @@ pub fn forward(x: &[f32], of: Weights, y: &mut [f32], f: usize) {
     use super::matmul::Terms;
     use super::matmul_bf16::Left;
     use super::matmul_bf16::native::{Pairs, panels};
-    use super::packed::{ROWS, Words, product_alone};
+    use super::packed::{HEIGHT_ALONE as HEIGHT, Words, height_of, product_alone};
     use super::rms_norm;
     use half::bf16;
     use rayon::prelude::*;
-
-    /// Most rows of a task: with what they become they take a quarter of a core's own cache, for widths of some hundreds.
-    const HEIGHT: usize = 5 * ROWS;
 
     let d = of.norm.len();
     assert!(is_there(d, f) && x.len() == y.len() && y.len().is_multiple_of(d));
     let [gate, up] = of.gate.map(|w| panels(w, [f, d]));
     let down = panels(of.down, [d, f]);
-    let (rows, threads) = (y.len() / d, rayon::current_num_threads());
-    // As many tasks as all threads do in a number of turns.
-    let turns = rows.div_ceil(HEIGHT * threads).max(1);
-    let height = rows.div_ceil(turns * threads).max(1).next_multiple_of(ROWS);
-    let tasks = y.par_chunks_mut(height * d).zip(x.par_chunks(height * d)).with_max_len(1);
+    let rows = y.len() / d;
+    let height = height_of(rows);
+    let tasks = y.par_chunks_mut(height * d).zip(x.par_chunks(height * d)).with_max_len(4);
     tasks.for_each_init(
         || (vec![bf16::ZERO; height * d], vec![bf16::ZERO; height * f], Vec::new()),
         |(normed, gated, scratch), (y, x)| {
             let rows = y.len() / d;
             let (normed, gated) = (&mut normed[..rows * d], &mut gated[..rows * f]);
-            rms_norm::forward_alone(x, of.norm, of.eps, normed, &mut [0.0; HEIGHT + ROWS][..rows]);
+            rms_norm::forward_alone(x, of.norm, of.eps, normed, &mut [0.0; HEIGHT][..rows]);
             let factor = Pairs { x: Left::Bf16(normed), k: d };
             gated_alone(Words::Pair, &factor, (0..rows, [&gate, &up]), gated, scratch);
             let factor = Pairs { x: Left::Bf16(gated), k: f };

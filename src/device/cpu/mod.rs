@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod adamw;
+pub mod attention_inputs;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

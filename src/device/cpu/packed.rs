@@ -137,12 +137,20 @@ pub fn product<C: Stores<f32>>(kind: Words, a: &impl Rows, b: &Panels, c: &mut [
     });
 }
 
+/// Most rows of a task that is more than one product: with what they become they stay in a core's own cache.
+pub const HEIGHT_ALONE: usize = 4 * ROWS;
+
+/// Rows of such a task, of `rows` in all: each thread has many, so that none waits long for the last.
+pub fn height_of(rows: usize) -> usize {
+    (rows / (16 * rayon::current_num_threads())).clamp(1, HEIGHT_ALONE).next_multiple_of(ROWS)
+}
+
 /// The same on this thread alone, for a task of something larger; `scratch` may hold anything.
-pub fn product_alone(
+pub fn product_alone<C: Stores<f32>>(
     kind: Words,
     a: &impl Rows,
     b: &Panels,
-    c: &mut [f32],
+    c: &mut [C],
     terms: Terms<f32>,
     scratch: &mut Vec<u32>,
 ) {

@@ -47,6 +47,13 @@ impl<T: Float, O: Stores<T>> Kernel for Rotate<'_, T, O> {
     }
 }
 
+/// [`rotate`] on this thread alone, for a task of something larger.
+pub fn rotate_alone<T: Float, O: Stores<T>>(x: &[T], positions: &[u32], angles: Angles<'_, T>, y: &mut [O]) {
+    if !x.is_empty() {
+        simd::dispatch(Rotate { x, positions, angles, y });
+    }
+}
+
 /// Rotates the pairs (i, i + half) of every head of `x: [positions, heads · 2 · half]` by the row's angles.
 pub fn rotate<T: Float, O: Stores<T>>(x: &[T], positions: &[u32], angles: Angles<'_, T>, y: &mut [O]) {
     if x.is_empty() {
