@@ -47,7 +47,8 @@ impl AttentionInputs<'_> {
         expect_shape(name, "the norm's weight", self.norm, &[d])?;
         expect_shape(name, "the positions", self.positions, &[rows])?;
         expect_ids(name, self.positions, x, super::rope::MAX_POSITIONS)?;
-        let _range = profile::op(x.device(), name, || self.cost(rows, d));
+        let _range =
+            profile::products(x.device(), name, || (self.cost(rows, d), self.projections[0].0.dtype()));
         let mut to = Vec::with_capacity(3);
         for (i, (weight, bias)) in self.projections.into_iter().enumerate() {
             let (width, _) = weight.dims2(name)?;

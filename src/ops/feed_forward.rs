@@ -65,6 +65,10 @@ impl Op for FeedForward {
         Err(Error::Unsupported { op: "feed_forward", device: grad.device().to_string(), detail })
     }
 
+    fn factors(&self, inputs: &[&Tensor]) -> DType {
+        inputs[2].dtype()
+    }
+
     fn cost(&self, inputs: &[&Tensor]) -> Cost {
         let (x, gate) = (inputs[0].len() as u64, inputs[2]);
         let f = gate.shape().first().copied().unwrap_or(0) as u64;
