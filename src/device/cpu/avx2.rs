@@ -31,8 +31,14 @@ pub unsafe fn block_f32(
             let column = place.column + half * HALF;
             if column < place.end {
                 let strip = Strip { panel, half, place: Place { row, column, ..place } };
+                let count = (left - first).min(STRIP);
                 // SAFETY: as the caller's.
-                unsafe { strip.rows((left - first).min(STRIP), own, c, terms) };
+                unsafe {
+                    match place.end - column >= HALF {
+                        true => strip.rows::<true>(count, own, c, terms),
+                        false => strip.rows::<false>(count, own, c, terms),
+                    }
+                }
             }
         }
     }
@@ -46,21 +52,22 @@ struct Strip<'a> {
 }
 
 impl Strip<'_> {
-    /// One copy for each number of rows, so that sums stay in registers.
+    /// One copy for each number of rows, so that sums stay in registers; and one for all columns, since masked stores take dozens
+    /// of cycles on some processors.
     ///
     /// # Safety
     /// As [`block_f32`], for `count` rows.
     #[inline(always)]
-    unsafe fn rows(&self, count: usize, a: &[u32], c: *mut f32, terms: &Terms<f32>) {
+    unsafe fn rows<const WHOLE: bool>(&self, count: usize, a: &[u32], c: *mut f32, terms: &Terms<f32>) {
         // SAFETY: as the caller's.
         unsafe {
             match count {
-                1 => self.sums::<1>(a, c, terms),
-                2 => self.sums::<2>(a, c, terms),
-                3 => self.sums::<3>(a, c, terms),
-                4 => self.sums::<4>(a, c, terms),
-                5 => self.sums::<5>(a, c, terms),
-                _ => self.sums::<STRIP>(a, c, terms),
+                1 => self.sums::<1, WHOLE>(a, c, terms),
+                2 => self.sums::<2, WHOLE>(a, c, terms),
+                3 => self.sums::<3, WHOLE>(a, c, terms),
+                4 => self.sums::<4, WHOLE>(a, c, terms),
+                5 => self.sums::<5, WHOLE>(a, c, terms),
+                _ => self.sums::<STRIP, WHOLE>(a, c, terms),
             }
         }
     }
@@ -68,7 +75,7 @@ impl Strip<'_> {
     /// # Safety
     /// As [`block_f32`], for R rows.
     #[inline(always)]
-    unsafe fn sums<const R: usize>(&self, a: &[u32], c: *mut f32, terms: &Terms<f32>) {
+    unsafe fn sums<const R: usize, const WHOLE: bool>(&self, a: &[u32], c: *mut f32, terms: &Terms<f32>) {
         let Place { n, end, pitch, row, column } = self.place;
         let steps = self.panel.len() / COLUMNS;
         assert!(steps == 0 || a.len() > (R - 1) * pitch + steps - 1);
@@ -81,10 +88,10 @@ impl Strip<'_> {
             for (r, sums) in sums.iter_mut().enumerate() {
                 for (v, sum) in sums.iter_mut().enumerate() {
                     if terms.accumulate {
-                        *sum = _mm256_maskload_ps(c.add(at(r, v)), masks[v]);
+                        *sum = load::<WHOLE>(c.add(at(r, v)), masks[v]);
                     }
                     if let Some(residual) = terms.residual {
-                        let begin = _mm256_maskload_ps(residual.as_ptr().wrapping_add(at(r, v)), masks[v]);
+                        let begin = load::<WHOLE>(residual.as_ptr().wrapping_add(at(r, v)), masks[v]);
                         *sum = _mm256_add_ps(*sum, begin);
                     }
                 }
@@ -103,13 +110,76 @@ impl Strip<'_> {
                 for (v, mut sum) in sums.into_iter().enumerate() {
                     if let Some(bias) = terms.bias {
                         let bias = bias.as_ptr().wrapping_add(column + v * WIDE);
-                        sum = _mm256_add_ps(sum, _mm256_maskload_ps(bias, masks[v]));
+                        sum = _mm256_add_ps(sum, load::<WHOLE>(bias, masks[v]));
                     }
-                    _mm256_maskstore_ps(c.wrapping_add(at(r, v)), masks[v], sum);
+                    match WHOLE {
+                        true => _mm256_storeu_ps(c.add(at(r, v)), sum),
+                        false => _mm256_maskstore_ps(c.wrapping_add(at(r, v)), masks[v], sum),
+                    }
                 }
             }
         }
     }
+}
+
+/// Eight floats, or those of the mask and zeros.
+#[inline(always)]
+unsafe fn load<const WHOLE: bool>(from: *const f32, mask: __m256i) -> __m256 {
+    // SAFETY: as the caller's.
+    unsafe { if WHOLE { _mm256_loadu_ps(from) } else { _mm256_maskload_ps(from, mask) } }
+}
+
+/// `to[i][j] = rows[j][i]` as [`avx512::transpose`](super::avx512::transpose) does it.
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx2,fma")]
+pub unsafe fn transpose(rows: &[*const u32], depth: usize, to: *mut u32, pitch: usize) {
+    for (group, rows) in rows.chunks(WIDE).enumerate() {
+        let to = to.wrapping_add(group * WIDE);
+        let whole = if rows.len() == WIDE { depth / WIDE * WIDE } else { 0 };
+        for from in (0..whole).step_by(WIDE) {
+            let mut words = [_mm256_setzero_ps(); WIDE];
+            for (words, row) in words.iter_mut().zip(rows) {
+                // SAFETY: the row has eight words from there on.
+                *words = unsafe { _mm256_loadu_ps(row.add(from).cast()) };
+            }
+            for (i, words) in transpose_square(words).into_iter().enumerate() {
+                // SAFETY: row from + i of `to` has these columns.
+                unsafe { _mm256_storeu_ps(to.add((from + i) * pitch).cast(), words) };
+            }
+        }
+        for i in whole..depth {
+            for (j, row) in rows.iter().enumerate() {
+                // SAFETY: as above, word by word.
+                unsafe { *to.add(i * pitch + j) = *row.add(i) };
+            }
+        }
+    }
+}
+
+/// Eight rows of eight words.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn transpose_square(rows: [__m256; WIDE]) -> [__m256; WIDE] {
+    let zero = _mm256_setzero_ps();
+    // Lane l of quads[4g + c]: column 4l + c of rows 4g to 4g + 3.
+    let mut quads = [zero; WIDE];
+    for g in 0..2 {
+        let [a, b, c, d] = [rows[4 * g], rows[4 * g + 1], rows[4 * g + 2], rows[4 * g + 3]];
+        let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+        quads[4 * g] = _mm256_shuffle_ps::<0x44>(ab, cd);
+        quads[4 * g + 1] = _mm256_shuffle_ps::<0xee>(ab, cd);
+        let (ab, cd) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+        quads[4 * g + 2] = _mm256_shuffle_ps::<0x44>(ab, cd);
+        quads[4 * g + 3] = _mm256_shuffle_ps::<0xee>(ab, cd);
+    }
+    let mut columns = [zero; WIDE];
+    for c in 0..4 {
+        columns[c] = _mm256_permute2f128_ps::<0x20>(quads[c], quads[4 + c]);
+        columns[4 + c] = _mm256_permute2f128_ps::<0x31>(quads[c], quads[4 + c]);
+    }
+    columns
 }
 
 /// A mask of the first `count` of eight lanes.
@@ -127,6 +197,25 @@ mod tests {
     use super::super::packed;
     use super::super::simd::{Level, best};
     use super::*;
+
+    #[test]
+    fn words_of_any_number_of_rows_are_transposed_and_nothing_else_is_written() {
+        if best() < Level::Avx2 {
+            return;
+        }
+        for (count, depth) in [(1, 1), (8, 8), (8, 21), (32, 17), (31, 33), (3, 0), (0, 4)] {
+            let words: Vec<u32> = (0..count * depth).map(|i| i as u32).collect();
+            let rows: Vec<*const u32> = (0..count).map(|j| words[j * depth..].as_ptr()).collect();
+            let pitch = count + 3;
+            let mut to = vec![u32::MAX; depth * pitch];
+            // SAFETY: the features are there, and the lengths are as told.
+            unsafe { transpose(&rows, depth, to.as_mut_ptr(), pitch) };
+            for (place, &word) in to.iter().enumerate() {
+                let (i, j) = (place / pitch, place % pitch);
+                assert_eq!(word, if j < count { words[j * depth + i] } else { u32::MAX }, "{count}x{depth}");
+            }
+        }
+    }
 
     #[test]
     fn blocks_have_the_bits_of_avx_512_and_write_nothing_beside() {

@@ -210,18 +210,9 @@ unsafe fn part(
 pub unsafe fn transpose(rows: &[*const u32], depth: usize, to: *mut u32, pitch: usize) {
     // SAFETY: as the caller's.
     unsafe {
-        if level() == Level::Avx512 {
-            return avx512::transpose(rows, depth, to, pitch);
-        }
-        // Squares of sixteen words: a line of the cache each way.
-        for (group, rows) in rows.chunks(16).enumerate() {
-            for from in (0..depth).step_by(16) {
-                for i in from..depth.min(from + 16) {
-                    for (j, row) in rows.iter().enumerate() {
-                        *to.add(i * pitch + 16 * group + j) = *row.add(i);
-                    }
-                }
-            }
+        match level() {
+            Level::Avx512 => avx512::transpose(rows, depth, to, pitch),
+            _ => avx2::transpose(rows, depth, to, pitch),
         }
     }
 }
