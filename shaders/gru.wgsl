@@ -164,7 +164,7 @@ fn backward(
 @group(0) @binding(3) var<storage, read> of_n: array<f32>; // dn, [visits, h]
 @group(0) @binding(4) var<storage, read_write> dgates: array<f32>; // [rows, 3h]
 
-// params.running counts all visits.
+// params.running counts the visits of this launch, the first of which is row 0 of what is read.
 @compute @workgroup_size(64)
 fn input_gradient(
     @builtin(workgroup_id) group: vec3u,

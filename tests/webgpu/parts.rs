@@ -2,18 +2,20 @@
 //! their own, on bindings of 1 MiB with tensors of more.
 
 use super::{parity_on, random, skip, to};
-use lea::device::webgpu::Gpu;
 use lea::device::webgpu::adapter::{self, Pretence};
+use lea::device::webgpu::{Gpu, Traced};
 use lea::device::{DType, Device};
 use lea::ops::adamw::{AdamWStep, adamw_step, squared_norms};
 use lea::ops::add::{Add, sum_rows};
 use lea::ops::clip_norm::GradScale;
+use lea::ops::forest_attention::AttentionIndex;
 use lea::ops::{
-    Activation, ConcatRows, CrossEntropy, DotWeights, Dropout, Embedding, GatherDot, Gru, InfoNce,
-    L2Normalize, LayerNorm, Mean, MeanRows, Mul, NormScore, Op, PairLogSigmoid, RmsNorm, Rope, RopeTable,
-    Scale, SequenceLayout, SubRow, Sum, SwiGlu, TdLoss, retrieve, top_k,
+    Activation, ConcatRows, CrossEntropy, DotWeights, Dropout, Embedding, ForestAttention, GatherDot, Gru,
+    InfoNce, L2Normalize, LayerNorm, Mean, MeanRows, Mul, NormScore, Op, PairLogSigmoid, RmsNorm, Rope,
+    RopeTable, Scale, SequenceLayout, SubRow, Sum, SwiGlu, TdLoss, retrieve, top_k,
 };
 use lea::tensor::Tensor;
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 /// Bytes of a binding.
@@ -208,46 +210,112 @@ fn losses_over_rows_of_scores() {
     parity("info_nce", make, &[x]);
 }
 
-/// Work is bounded too, where everything fits a binding: more dispatches, and the same bits. Ids are few, so that each has places in
-/// many parts.
-#[test]
-fn a_dispatch_of_bounded_work_changes_no_bit() {
+/// Results of ops and the launches that made them; ids are few, so that each has places in many parts.
+fn traced(gpu: &Gpu) -> (Vec<Vec<u32>>, Vec<Traced>) {
     const ROWS: usize = 1_500;
-    let [x, dy] = [random(&[ROWS, 33], 1), random(&[ROWS, 4], 2)];
-    let made = |gpu: &Gpu| {
-        let device = Device::WebGpu(gpu.clone());
-        let before = gpu.counters().dispatches;
-        let put = |x: &Tensor| to(&device, DType::F32, x);
-        let mut found = Vec::new();
+    let device = &Device::WebGpu(gpu.clone());
+    let put = |shape: &[usize], seed| to(device, DType::F32, &random(shape, seed));
+    let lists = |shape: &[usize], below| ids(device, shape, below);
+    let mut found = Vec::new();
+    let work = || {
         let mut keep = |op: &mut dyn Op, inputs: &[Tensor]| {
             let (y, grads) = super::run(op, inputs, &vec![true; inputs.len()]);
             found.extend([y].into_iter().chain(grads.into_iter().flatten()));
         };
-        let table = put(&random(&[70, 33], 3));
-        keep(&mut Embedding::new(ids(&device, &[ROWS], 7)), std::slice::from_ref(&table));
-        let choice = &mut GatherDot::new(ids(&device, &[ROWS, 5], 9));
-        keep(choice, &[put(&x), table, put(&random(&[70], 4))]);
-        keep(&mut CrossEntropy::new(ids(&device, &[ROWS], 33)), &[put(&x)]);
-        keep(&mut LayerNorm::new(1e-5), &[put(&x), put(&random(&[33], 5)), put(&random(&[33], 6))]);
-        keep(&mut Mul, &[put(&dy), put(&dy)]);
-        let (values, _) = top_k(&put(&x), 4).unwrap();
-        found.push(values);
-        let bits: Vec<Vec<u32>> = found
-            .iter()
-            .map(|t| t.to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect())
-            .collect();
-        (bits, gpu.counters().dispatches - before)
+        let (x, table, row) = (put(&[ROWS, 33], 1), put(&[70, 33], 3), |seed| put(&[33], seed));
+        let one = std::slice::from_ref(&x);
+        keep(&mut Embedding::new(lists(&[ROWS], 7)), std::slice::from_ref(&table));
+        keep(&mut GatherDot::new(lists(&[ROWS, 5], 9)), &[x.clone(), table, put(&[70], 4)]);
+        keep(&mut CrossEntropy::new(lists(&[ROWS], 33)), one);
+        keep(&mut LayerNorm::new(1e-5), &[x.clone(), row(5), row(6)]);
+        keep(&mut RmsNorm::new(1e-5), &[x.clone(), row(5)]);
+        keep(&mut NormScore::new(1e-5), &[x.clone(), row(5), row(6)]);
+        keep(&mut L2Normalize::new(1e-8), one);
+        keep(&mut SubRow, &[x.clone(), row(5)]);
+        keep(&mut MeanRows::new(), one);
+        keep(&mut Mul, &[x.clone(), x.clone()]);
+        keep(&mut SwiGlu, &[x.clone(), x.clone()]);
+        keep(&mut Scale(-0.3), one);
+        keep(&mut Activation::Tanh, one);
+        keep(&mut Dropout { p: 0.3, seed: 5, counter: 7 }, one);
+        keep(&mut PairLogSigmoid { margin: 0.3 }, &[put(&[5 * ROWS], 1), put(&[5 * ROWS, 9], 2)]);
+        // More than 64 blocks of the kernels that add all elements up.
+        let [long, given] = [1, 2].map(|seed| put(&[300_000], seed));
+        keep(&mut TdLoss { targets: given.clone() }, std::slice::from_ref(&long));
+        keep(&mut Sum::new(), std::slice::from_ref(&long));
+        keep(&mut DotWeights { weights: given }, &[long]);
+        let angles = Arc::new(RopeTable::plain(10_000.0, 20).unwrap());
+        keep(&mut Rope::new(lists(&[ROWS], 300), angles, 2), &[put(&[ROWS, 40], 1)]);
+        let lengths: Vec<usize> = (0..400).map(|i| i * 7 % 12).collect();
+        let layout = Arc::new(SequenceLayout::new(&lengths).unwrap());
+        let gates = put(&[layout.rows(), 60], 1);
+        keep(&mut Gru::new(layout), &[gates, put(&[60, 20], 2), put(&[60], 3)]);
+        let index = Arc::new(AttentionIndex::causal(&[700, 800]).unwrap());
+        let heads = [(4, 1), (2, 2), (2, 3)].map(|(heads, seed)| put(&[ROWS, heads * 7], seed));
+        keep(&mut ForestAttention::new(index, 4, 2, 7, 0.4), &heads);
+        found.push(sum_rows(&x)?);
+        found.push(top_k(&x, 4)?.0);
+        Ok(())
+    };
+    let ((), launches) = gpu.traced(work).unwrap();
+    let bits = |t: &Tensor| t.to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect();
+    (found.iter().map(bits).collect(), launches)
+}
+
+/// Kernels that are not cut by the elements that they visit. `docs/devices.md` tells of them.
+fn is_cut_otherwise(shader: &str, entry: &str) -> bool {
+    let inner = !["backward_stats", "set_width"].contains(&entry);
+    shader.starts_with("matmul")
+        || (shader.starts_with("forest_attention") && inner)
+        || (shader, entry) == ("gru", "forward")
+        || (shader, entry) == ("gru", "backward")
+}
+
+/// Work is bounded too, where everything fits a binding: more dispatches of every kernel, and the same bits.
+#[test]
+fn a_dispatch_of_bounded_work_changes_no_bit() {
+    let count = |launches: &[Traced]| {
+        let mut counts = BTreeMap::new();
+        for launch in launches.iter().filter(|launch| !is_cut_otherwise(launch.shader, launch.entry)) {
+            *counts.entry((launch.shader, launch.entry)).or_insert(0) += 1;
+        }
+        counts
     };
     for found in adapter::list() {
         let open = |dispatch_elements| {
             let pretence = Pretence { dispatch_elements, nan_scratch: true, ..Pretence::default() };
             adapter::open_as(found.index, found.tier(), pretence).unwrap()
         };
-        let (whole, few) = made(&open(None));
-        for elements in [20_000, 1] {
-            let (cut, many) = made(&open(Some(elements)));
-            assert!(many > 2 * few, "{}: {many} dispatches, {few} where all fit", found.info.name);
+        let (whole, launches) = traced(&open(None));
+        let few = count(&launches);
+        assert!(few.len() > 40, "{} kernels ran", few.len());
+        for elements in [20_000, 3_000] {
+            let (cut, launches) = traced(&open(Some(elements)));
+            let many = count(&launches);
+            let uncut: Vec<_> = few.iter().filter(|(kernel, count)| many[kernel] <= **count).collect();
+            assert!(uncut.is_empty(), "{}: not cut to {elements} elements: {uncut:?}", found.info.name);
             assert!(cut == whole, "{}: other bits by {elements} elements a dispatch", found.info.name);
+        }
+    }
+}
+
+/// What is handed over at once is bounded by the bytes that it moves too: sums of two vectors compute next to nothing.
+#[test]
+fn launches_that_move_much_are_handed_over_early() {
+    const LEN: usize = 1 << 23;
+    for found in adapter::list() {
+        for (hardware, want) in [(false, 0), (true, 1)] {
+            let pretence = Pretence { hardware, ..Pretence::default() };
+            let gpu = adapter::open_as(found.index, found.tier(), pretence).unwrap();
+            let device = Device::WebGpu(gpu.clone());
+            let x = Tensor::zeros(&device, DType::F32, &[LEN]).unwrap();
+            let before = gpu.counters();
+            // 96 MiB each.
+            for _ in 0..12 {
+                Add.forward(&[&x, &x], false).unwrap();
+            }
+            let since = gpu.counters().since(before);
+            assert_eq!((since.dispatches, since.submits), (12, want), "{}, as hardware: {hardware}", gpu);
         }
     }
 }

@@ -47,12 +47,15 @@ pub(super) fn column_sums(
 ) -> Result<()> {
     let (gpu, block) = (sums.gpu(), ROW_BLOCK.1 as usize);
     let part = gpu.rows_per_buffer(rows, width)?;
+    // What a binding shows may cut a block; work alone must not, for the cut would change the order of the sums.
+    let bounded = gpu.rows_at_once(width).max(block);
     if part < block.min(rows) {
         return wide_column_sums(rows, part, sums, partial);
     }
     if rows <= block {
         return partial(&Part { rows: 0..rows, sums: sums.0, block: 0 });
     }
+    let part = part.min(bounded);
     let part = if part < rows { part / block * block } else { rows };
     let blocks = rows.div_ceil(block);
     let partials = Buffer::scratch(gpu, DType::F32, blocks * sums.len())?;

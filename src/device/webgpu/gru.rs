@@ -123,17 +123,27 @@ impl<'a> Recurrence<'a> {
 
     /// Gradient of the input's part, `dgates: [rows, 3h]`, from what [`Self::backward`] gave.
     pub fn input_gradient(&self, dhidden: View, dn: View, dgates: ViewMut) -> Result<()> {
-        let visits = self.rows.len();
-        self.gpu.launch(&Launch {
-            shader: &SHADER,
-            entry: "input_gradient",
-            defines: &[],
-            params: &[self.h, 0, visits, 0, 0, 0, 0].map(|word| word as u32),
-            reads: &[self.rows(), dhidden, dn],
-            writes: &[dgates],
-            groups: grid((3 * visits * self.h).div_ceil(64)),
-            work: (3 * visits * self.h) as u64,
-        })
+        let (visits, h) = (self.rows.len(), self.h);
+        let part = self.gpu.rows_per_part(visits, 3 * h)?;
+        for first in (0..visits).step_by(part) {
+            let visits = part.min(visits - first);
+            self.gpu.launch(&Launch {
+                shader: &SHADER,
+                entry: "input_gradient",
+                defines: &[],
+                params: &[h, 0, visits, 0, 0, 0, 0].map(|word| word as u32),
+                reads: &[
+                    self.rows().part(first, visits),
+                    dhidden.part(first * 3 * h, visits * 3 * h),
+                    dn.part(first * h, visits * h),
+                ],
+                // Rows lie anywhere among those of all sequences.
+                writes: &[dgates.part(0, dgates.len())],
+                groups: grid((3 * visits * h).div_ceil(64)),
+                work: (3 * visits * h) as u64,
+            })?;
+        }
+        Ok(())
     }
 
     /// dW = Σ dhiddenᵀ·previous over all visits but the first step's, whose previous state is 0; `dw: [3h, h]`.

@@ -9,11 +9,18 @@ use std::sync::atomic::Ordering;
 
 /// Most dispatches of a recording.
 const MOST_DISPATCHES: usize = 256;
-/// A recording is handed over once its dispatches do so many floating-point operations: the adapter gets work early. Its last
-/// dispatch may do more by itself: only products and attention are cut by work, see there.
-const MOST_WORK: u64 = 1 << 32;
-/// The same of hardware.
-const MOST_WORK_OF_HARDWARE: u64 = 1 << 34;
+/// When a recording is handed over: the adapter gets work early, and none of it lasts long.
+struct Most {
+    /// Floating-point operations of its dispatches together, about. The last may do more by itself: only products and
+    /// attention are cut by work, see there.
+    work: u64,
+    /// What a byte of a dispatch's bindings counts as, in such operations: about as many as are done while one is moved.
+    of_a_byte: u64,
+}
+
+const MOST: Most = Most { work: 1 << 32, of_a_byte: 1 };
+/// The same of hardware: 1 GiB where all is moved and nothing computed.
+const MOST_OF_HARDWARE: Most = Most { work: 1 << 34, of_a_byte: 16 };
 /// Most workgroups in one direction of a grid that every adapter takes.
 const MOST_GROUPS: u32 = 65_535;
 /// Bind groups kept before all are made anew.
@@ -39,6 +46,13 @@ pub struct Launch<'a> {
     pub groups: [u32; 3],
     /// Floating-point operations, about.
     pub work: u64,
+}
+
+impl Launch<'_> {
+    /// Bytes of all bindings: no fewer than are moved once.
+    fn bytes(&self) -> u64 {
+        self.reads.iter().chain(self.writes.iter().map(|w| &w.0)).map(|view| view.bytes().1).sum()
+    }
 }
 
 /// A grid of at least `groups` workgroups along one line, folded where a direction has too few: a kernel finds its number
@@ -258,7 +272,8 @@ impl Gpu {
         let offset = recorder.params.len();
         recorder.params.extend_from_slice(bytemuck::cast_slice(launch.params));
         recorder.params.resize(offset + SLOT, 0);
-        recorder.work += launch.work;
+        let most = if self.description().is_software() { &MOST } else { &MOST_OF_HARDWARE };
+        recorder.work += launch.work.max(launch.bytes() * most.of_a_byte);
         recorder.counters.dispatches += 1;
         let [x, y, z] = launch.groups;
         let pass = recorder.pass(self);
@@ -266,8 +281,7 @@ impl Gpu {
         pass.set_bind_group(0, &group, &[offset as u32]);
         pass.dispatch_workgroups(x, y, z);
         self.lose_in_time(recorder.counters.dispatches);
-        let most = if self.description().is_software() { MOST_WORK } else { MOST_WORK_OF_HARDWARE };
-        if recorder.is_full(most) {
+        if recorder.is_full(most.work) {
             recorder.submit(self);
         }
         Ok(())

@@ -19,7 +19,7 @@ fn counted_bytes(limit: u64, alignment: u64) -> u64 {
 /// visit `most` elements together. All `rows`, or a multiple of `step`, one step at least; `None` where not even that many
 /// rows fit a binding.
 fn rows_at_a_time(rows: u64, [row, visited]: [u64; 2], [binding, most]: [u64; 2], step: u64) -> Option<u64> {
-    if rows * row <= binding && rows.saturating_mul(visited) <= most {
+    if rows * row <= binding && (rows <= step || rows.saturating_mul(visited) <= most) {
         return Some(rows.max(1));
     }
     let fitting = binding / row / step * step;
@@ -126,6 +126,7 @@ mod tests {
         assert_eq!(at_a_time(5000, [300, 75], [1 << 20, 1 << 30]), Some(3456), "a multiple of 64 rows");
         assert_eq!(at_a_time(5000, [256, 64], [1 << 30, 130_000]), Some(1984), "what a dispatch visits");
         assert_eq!(at_a_time(5000, [256, 64], [1 << 30, 100]), Some(64), "no less than one step");
+        assert_eq!(at_a_time(50, [1 << 15, 1 << 13], [1 << 21, 1 << 10]), Some(50), "fewer than a step");
         assert_eq!(at_a_time(5000, [1 << 15, 8], [1 << 20, 1 << 30]), None, "64 rows are too many");
         assert_eq!(at_a_time(u64::MAX / 8, [4, 1 << 40], [1 << 30, 1 << 26]), Some(64), "no overflow");
     }

@@ -147,17 +147,21 @@ fn runs(work: impl Iterator<Item = u64>, most_work: u64, most: usize) -> Vec<(Ra
 /// Copies heads of width `from` to width `to`.
 fn set_width(call: Call, x: View, y: ViewMut, from: usize, to: usize) -> Result<()> {
     let heads = y.len() / to;
-    let params = [from as u32, heads as u32, 0, 0, 0, 0, to as u32, 0];
-    call.gpu.launch(&Launch {
-        shader: &SHADER,
-        entry: "set_width",
-        defines: &[],
-        params: &params,
-        reads: &[x],
-        writes: &[y],
-        groups: grid((heads * to).div_ceil(ROWS)),
-        work: (heads * to) as u64,
-    })
+    let part = call.gpu.rows_per_part(heads, from.max(to))?;
+    for first in (0..heads).step_by(part) {
+        let heads = part.min(heads - first);
+        call.gpu.launch(&Launch {
+            shader: &SHADER,
+            entry: "set_width",
+            defines: &[],
+            params: &[from as u32, heads as u32, 0, 0, 0, 0, to as u32, 0],
+            reads: &[x.part(first * from, heads * from)],
+            writes: &[y.part(first * to, heads * to)],
+            groups: grid((heads * to).div_ceil(ROWS)),
+            work: (heads * to) as u64,
+        })?;
+    }
+    Ok(())
 }
 
 /// Heads of a width that is no multiple of four, with zeros behind.
@@ -252,19 +256,10 @@ fn backward_whole(
     grads: Grads,
 ) -> Result<()> {
     let Inputs { q, k, v, heads, .. } = inputs;
-    let Outputs { out, lse, dout } = outputs;
+    let Outputs { lse, dout, .. } = outputs;
     let uploaded = index.on_webgpu(call.gpu);
     let stats = Buffer::scratch(call.gpu, DType::F32, 2 * lse.len())?;
-    call.gpu.launch(&Launch {
-        shader: &SHADER,
-        entry: "backward_stats",
-        defines: &[("VECS", call.vecs() as u32)],
-        params: &[0, lse.len() as u32, 0, 0, 0, 0, 0, 0],
-        reads: &[out, dout, lse],
-        writes: &[ViewMut(all(&stats))],
-        groups: grid(lse.len().div_ceil(ROWS)),
-        work: 2 * out.len() as u64,
-    })?;
+    fill_stats(call, outputs, ViewMut(all(&stats)))?;
     let tiles = uploaded.queries(index, call.gpu)?;
     let per_pair = 6 * (heads.heads * heads.head_dim) as u64;
     for (jobs, work) in runs(tiles.pairs.iter().map(|pairs| pairs * per_pair), call.most_work(), usize::MAX) {
@@ -273,6 +268,27 @@ fn backward_whole(
         call.launch("backward_queries", jobs, heads.heads, [0, tiles.rows_at, 0], (&reads, &writes), work)?;
     }
     key_grads(call, inputs, (dout, all(&stats)), uploaded.keys(index, call.gpu)?, grads)
+}
+
+/// `stats: [rows, heads, 2]`: of every row and head its log-sum-exp and dout·out.
+fn fill_stats(call: Call, of: Outputs, stats: ViewMut) -> Result<()> {
+    let (rows, width) = (of.lse.len(), 4 * call.vecs());
+    let part = call.gpu.rows_per_part(rows, width)?;
+    for first in (0..rows).step_by(part) {
+        let rows = part.min(rows - first);
+        let [out, dout] = [of.out, of.dout].map(|x| x.part(first * width, rows * width));
+        call.gpu.launch(&Launch {
+            shader: &SHADER,
+            entry: "backward_stats",
+            defines: &[("VECS", call.vecs() as u32)],
+            params: &[0, rows as u32, 0, 0, 0, 0, 0, 0],
+            reads: &[out, dout, of.lse.part(first, rows)],
+            writes: &[stats.part(2 * first, 2 * rows)],
+            groups: grid(rows.div_ceil(ROWS)),
+            work: 2 * (rows * width) as u64,
+        })?;
+    }
+    Ok(())
 }
 
 /// dk and dv. `of` is the gradient of the output and the statistics of its rows.
