@@ -153,6 +153,17 @@ impl Error {
         }
     }
 
+    /// The same error; of one that tells of too little memory and of nothing better to do, with the setting that makes batches
+    /// smaller: a flag, or a key of the configuration.
+    pub fn with_batch_setting(self, setting: &str) -> Self {
+        match &self {
+            Error::DeviceMemory { remedy, .. } if remedy == MEMORY_REMEDY => {
+                self.with_memory_remedy(&format!("take smaller batches with {setting}, or another --device"))
+            }
+            _ => self,
+        }
+    }
+
     /// The same error; of one that tells of too little memory on a device, with what to do instead.
     pub fn with_memory_remedy(mut self, instead: &str) -> Self {
         if let Error::DeviceMemory { remedy, .. } = &mut self {
@@ -162,13 +173,23 @@ impl Error {
     }
 }
 
-/// Bytes as messages tell them.
+/// Bytes as messages tell them: three significant digits, so that what is needed can be told from what there is.
 pub(crate) fn told_bytes(bytes: u64) -> String {
-    match bytes as f64 {
-        few if few < 1e5 => format!("{:.1} kB", few / 1e3),
-        many => format!("{:.1} MB", many / 1e6),
-    }
+    let (unit, name) = match bytes {
+        0..1_000 => return format!("{bytes} bytes"),
+        // What would round to 1000 is 1.00 of the next.
+        ..999_500 => (1e3, "kB"),
+        ..999_500_000 => (1e6, "MB"),
+        _ => (1e9, "GB"),
+    };
+    let many = bytes as f64 / unit;
+    let digits = if many < 9.995 { 2 } else { usize::from(many < 99.95) };
+    format!("{many:.digits$} {name}")
 }
+
+/// What to do about too little memory where nothing is known of the work.
+pub(crate) const MEMORY_REMEDY: &str =
+    "take smaller packs or batches (the command's --help names the flag) or another --device";
 
 fn io_remedy(kind: ErrorKind) -> &'static str {
     match kind {
@@ -251,6 +272,42 @@ mod tests {
             assert!(message.contains(room) && message.contains("same command with --resume"), "{message}");
         }
         assert!(!told(ErrorKind::NotFound).contains("--resume"));
+    }
+
+    #[test]
+    fn bytes_are_told_by_three_significant_digits() {
+        for (bytes, want) in [
+            (0, "0 bytes"),
+            (999, "999 bytes"),
+            (1_000, "1.00 kB"),
+            (9_994, "9.99 kB"),
+            (9_996, "10.0 kB"),
+            (22_460, "22.5 kB"),
+            (277_600, "278 kB"),
+            (999_499, "999 kB"),
+            (999_500, "1.00 MB"),
+            (2_147_483_648, "2.15 GB"),
+            (85_899_345_920, "85.9 GB"),
+            (u64::MAX, "18446744074 GB"),
+        ] {
+            assert_eq!(told_bytes(bytes), want);
+        }
+    }
+
+    #[test]
+    fn too_little_memory_names_the_setting_unless_something_better_is_known() {
+        let short = |remedy: &str| Error::DeviceMemory {
+            device: "webgpu:0".into(),
+            problem: "none left".into(),
+            needed: None,
+            limit: None,
+            remedy: remedy.into(),
+        };
+        let told = |remedy: &str| short(remedy).with_batch_setting("--batch-steps").to_string();
+        assert!(
+            told(MEMORY_REMEDY).ends_with("; take smaller batches with --batch-steps, or another --device")
+        );
+        assert!(told("take a smaller decoder").ends_with("; take a smaller decoder"));
     }
 
     #[test]

@@ -111,13 +111,13 @@ fn labelling_takes_smaller_packs_where_memory_is_short() {
     let told = expect_smaller_packs(&workshop, &on, prepare, |command| {
         command.env("CUDA_HOST_MEMORY", "300000");
     });
-    assert!(told.contains("of the device's 0.3 MB are free"), "{told}");
+    assert!(told.contains("of the device's 300 kB are free"), "{told}");
     std::fs::remove_dir_all(workshop.path("roomy")).unwrap();
     std::fs::remove_dir_all(workshop.path("tight")).unwrap();
     let told = expect_smaller_packs(&workshop, &on, prepare, |command| {
         command.args(["--device-memory", "0.3"]);
     });
-    assert!(told.contains("0.3 MB are allowed"), "{told}");
+    assert!(told.contains("300 kB are allowed"), "{told}");
 
     let none = workshop.label("none", &[&on[..], &["--device-memory", "0.01"]].concat());
     let told = refused(with_driver(&driver, &none).current_dir(workshop.path("")));
@@ -250,6 +250,7 @@ fn auto_takes_cuda_before_the_others() {
     printed(with_driver(&driver, &args).current_dir(workshop.path("")));
     let record = tiny_run::json(workshop.path("labels/run.json"));
     assert!(record["device"].as_str().unwrap().starts_with("cuda "), "{record}");
+    assert!(record["driver"].as_str().unwrap().starts_with("NVIDIA driver for CUDA 1"), "{record}");
     let inspected = printed(with_driver(&driver, &["inspect", "labels"]).current_dir(workshop.path("")));
     for row in ["made by            cuda CPU emulation", "device             cuda CPU emulation"] {
         assert!(inspected.contains(row), "{inspected}");

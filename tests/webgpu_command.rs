@@ -19,6 +19,7 @@ fn the_whole_method_reaches_the_metrics_of_the_cpu_and_repeats_to_the_byte() {
     });
     assert_eq!(told.contains("is a software adapter"), adapter.is_software(), "{told}");
     assert!(record["device"].as_str().unwrap().starts_with("webgpu "), "{}", record["device"]);
+    assert_eq!(record["driver"], adapter.driver_told(), "{record}");
 }
 
 #[test]
@@ -73,16 +74,30 @@ fn the_doctor_lists_adapters_and_has_a_clear_line_where_there_is_none() {
     {
         assert_eq!(found["auto"], "cpu", "software is never taken by itself");
     }
+    let best = adapter::best(&adapters).map(|found| format!("webgpu:{}", found.index));
+    assert_eq!(found["best_webgpu"].as_str().map(str::to_owned), best, "{found}");
+    let text = String::from_utf8(lea(folder.path(), &["doctor"]).stdout).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("--device webgpu takes "));
+    assert_eq!(line.map(str::to_owned), best, "{text}");
     if cfg!(target_os = "linux") {
-        let doctor = |args: &[&str]| {
+        let doctor_with = |files: &str, args: &[&str]| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_lea"));
             for name in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
-                command.env(name, "/nowhere.json");
+                command.env(name, files);
             }
             let output = command.arg("doctor").args(args).output().unwrap();
             assert!(output.status.success(), "{output:?}");
             String::from_utf8(output.stdout).unwrap()
         };
+        // Some loaders take an empty list for none at all.
+        let empty = doctor_with("", &[]);
+        if let Some(line) = empty.lines().find(|line| line.starts_with("webgpu     no adapter: ")) {
+            assert!(
+                line.contains("no adapter: VK_DRIVER_FILES is empty, so that Vulkan loads nothing"),
+                "{line}"
+            );
+        }
+        let doctor = |args: &[&str]| doctor_with("/nowhere.json", args);
         let text = doctor(&[]);
         let line = text.lines().find_map(|line| line.strip_prefix("webgpu     no adapter: ")).unwrap();
         assert!(line.contains("/nowhere.json"), "{text}");
@@ -118,8 +133,29 @@ fn a_tier_that_an_adapter_lacks_is_refused_with_what_it_lacks() {
             let told: Value = serde_json::from_str(&told).unwrap();
             assert!(told["device"].as_str().unwrap().ends_with(&format!(" {tier}")), "{told}");
             assert_eq!(told["settings"]["dtype"], "f16");
+            // One that is in use is not told to be there for the asking.
+            let (told, _) = succeed(folder.path(), &["doctor", "--webgpu-tier", &tier]);
+            assert!(told.contains(&format!("tier {tier}\n")), "{told}");
+            assert!(!told.contains(&format!("--webgpu-tier {tier} asks for it")), "{told}");
         }
     }
+}
+
+#[test]
+fn a_tier_is_told_to_have_no_effect_where_no_adapter_computes() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = |device: &str| {
+        let matmul = ["bench", "matmul", "--json", "--m", "3", "--n", "5", "--k", "7", "--device", device];
+        let (_, told) = succeed(folder.path(), &[&matmul[..], &["--webgpu-tier", "f16"]].concat());
+        told.lines().filter(|line| *line == "--webgpu-tier f16 has no effect on cpu").count()
+    };
+    assert_eq!(told("cpu"), 1);
+    let found: Value = serde_json::from_slice(&lea(folder.path(), &["doctor", "--json"]).stdout).unwrap();
+    if found["auto"] == "cpu" {
+        assert_eq!(told("auto"), 1);
+    }
+    let (_, told) = succeed(folder.path(), &["doctor", "--webgpu-tier", "plain"]);
+    assert!(!told.contains("no effect"), "{told}");
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn labelling_takes_smaller_packs_where_memory_is_short_and_refuses_what_cannot_f
         command.args(["--device-memory", "0.4"]);
     };
     let line = expect_smaller_packs(&workshop, &on, |_| {}, tighten);
-    assert!(line.contains("0.4 MB are allowed"), "{line}");
+    assert!(line.contains("400 kB are allowed"), "{line}");
 
     let with = |out: &'static str, megabytes: &'static str| {
         let more = [&on[..], &["--device-memory", megabytes]].concat();
@@ -114,5 +114,26 @@ fn text_that_loses_its_device_ends_its_line_and_is_not_told_to_resume() {
         assert!(message.contains("was lost") && !message.contains("--resume"), "{message}");
         assert!(!message.contains("()"), "{message}");
         assert!(output.stdout.last().is_none_or(|&last| last == b'\n'), "{:?}", output.stdout);
+    }
+}
+
+#[test]
+fn training_that_lacks_memory_names_the_setting_of_smaller_batches() {
+    let Some(device) = device("training with little memory") else { return };
+    let workshop = Workshop::new(60);
+    workshop.run(&workshop.label("labels", &[]));
+    let common = ["--config", "c.toml", "--data", "data", "--device", &device, "--device-memory"];
+    let fit = ["fit", "--decoder", "decoder", "--item-tokens", "items", "--out", "none"];
+    let train = ["train", "--labels", "labels", "--variant", "lea", "--negatives", "3", "--out", "none"];
+    for (step, megabytes, flag) in [(&fit[..], "0.5", "--batch-tokens"), (&train[..], "0.3", "--batch-steps")]
+    {
+        let args = [step, &common, &[megabytes]].concat();
+        let output = lea(&args).current_dir(workshop.path("")).output().unwrap();
+        let line = told(&output);
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        assert!(line.contains(&format!("take smaller batches with {flag}, or another --device")), "{line}");
+        let help = lea(&[step[0], "--help"]).output().unwrap();
+        assert!(String::from_utf8_lossy(&help.stdout).contains(flag), "{flag}");
+        let _ = std::fs::remove_dir_all(workshop.path("none"));
     }
 }

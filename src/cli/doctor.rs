@@ -24,6 +24,7 @@ pub fn run(args: DoctorCommand) -> Result<()> {
         false => Ok(found),
     });
     let chosen = choice(gpus.as_deref().unwrap_or_default(), &adapters);
+    let best = adapter::best(&adapters).filter(|found| found.unusable().is_none());
     let no_webgpu = adapters
         .is_empty()
         .then(|| format!("{} (mesa-vulkan-drivers has a driver that needs no GPU)", adapter::why_none()));
@@ -37,6 +38,7 @@ pub fn run(args: DoctorCommand) -> Result<()> {
             "no_cuda": why,
             "webgpu": adapters,
             "no_webgpu": no_webgpu,
+            "best_webgpu": best.map(|found| format!("webgpu:{}", found.index)),
             "auto": chosen,
         }));
     }
@@ -50,6 +52,9 @@ pub fn run(args: DoctorCommand) -> Result<()> {
     }
     if let Some(why) = no_webgpu {
         output::line(format_args!("webgpu     no adapter: {why}"))?;
+    }
+    if let Some(found) = best {
+        output::line(format_args!("--device webgpu takes webgpu:{}", found.index))?;
     }
     output::line(format_args!("--device auto takes {chosen}"))
 }
@@ -144,8 +149,7 @@ fn describe(found: &adapter::Description) -> Result<()> {
         Some(bytes) => told_bytes(bytes),
         None => "it does not tell how much memory there is".into(),
     };
-    let driver = format!("{} {}", info.driver, info.driver_info);
-    output::line(format_args!("           driver {}, {memory}", driver.trim_end()))?;
+    output::line(format_args!("           driver {}, {memory}", found.driver_told()))?;
     let limits: Vec<String> = limits(found).iter().map(|(name, value)| format!("{name} {value}")).collect();
     output::line(format_args!("           {}", limits.join(", ")))?;
     let features: Vec<String> = features(found)
@@ -160,11 +164,12 @@ fn describe(found: &adapter::Description) -> Result<()> {
     if let Some(why) = found.unusable() {
         return output::line(format_args!("           cannot be used: {why}"));
     }
-    match tier(found) {
+    let in_use = tier(found);
+    match &in_use {
         Ok(tier) => output::line(format_args!("           tier {tier}"))?,
         Err(why) => output::line(format_args!("           the forced tier cannot run: {why}"))?,
     }
-    for tier in found.tiers_on_request() {
+    for tier in found.tiers_on_request().into_iter().filter(|tier| in_use.as_ref() != Ok(tier)) {
         output::line(format_args!(
             "           tier {tier} where --webgpu-tier {tier} asks for it: it rounds {}",
             rounded(tier)
@@ -187,7 +192,7 @@ fn to_json(found: &adapter::Description) -> Value {
         "name": found.info.name,
         "software": found.is_software(),
         "backend": format!("{:?}", found.info.backend),
-        "driver": format!("{} {}", found.info.driver, found.info.driver_info),
+        "driver": found.driver_told(),
         "memory_bytes": found.memory,
         "limits": limits(found).into_iter().map(|(name, value)| (name.into(), value.into())).collect::<serde_json::Map<_, _>>(),
         "features": features(found).into_iter().map(|(name, has)| (name.into(), has.into())).collect::<serde_json::Map<_, _>>(),

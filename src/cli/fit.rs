@@ -233,8 +233,7 @@ pub fn run(args: FitCommand) -> Result<()> {
         ..args.resume.opening(&args.le.out, args.le.overwrite, fingerprint)?
     };
     let Some(folder) = resume::open(opening)? else { return Ok(()) };
-    let mut record =
-        RunRecord::start(args.le.device.describe(), settings(&config)?, vec![config.seed, split.seed]);
+    let mut record = RunRecord::start(&args.le.device, settings(&config)?, vec![config.seed, split.seed]);
     record.data_hash = Some(read.hash().to_string());
     let mut log = folder.log("metrics.jsonl")?;
     let mut keep = Checkpoints::new(&folder, "fit", &args.le.device, 0)?;

@@ -89,7 +89,7 @@ pub fn run(args: ItemsCommand) -> Result<()> {
         ..args.resume.opening(&args.le.out, args.le.overwrite, fingerprint)?
     };
     let Some(folder) = resume::open(opening)? else { return Ok(()) };
-    let mut record = RunRecord::start(args.le.device.describe(), settings(&config)?, vec![config.seed]);
+    let mut record = RunRecord::start(&args.le.device, settings(&config)?, vec![config.seed]);
     record.data_hash = Some(dataset.hash());
     let mut log = folder.log("metrics.jsonl")?;
     let mut keep = Checkpoints::new(&folder, "items", &args.le.device, 0)?;

@@ -81,7 +81,7 @@ pub fn run(args: LabelCommand) -> Result<()> {
     let header = job.label_header(&loaded.env, &loaded.hash)?;
     drop(reading);
     let Some(folder) = args.open(&part, &header)? else { return Ok(()) };
-    let mut record = RunRecord::start(common.device.describe(), settings(&le)?, vec![seed]);
+    let mut record = RunRecord::start(&common.device, settings(&le)?, vec![seed]);
     record.data_hash = Some(header.data_hash.clone());
     // The record of the first file tells the quality, for the whole labelling.
     let quality = match part.own().contains(&0) {

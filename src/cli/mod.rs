@@ -183,7 +183,37 @@ pub fn run(cli: Cli) -> Result<()> {
             );
         }
     }
-    match cli.command {
+    if let (Some(tier), false) = (cli.webgpu_tier, matches!(cli.command, Command::Doctor(_)))
+        && webgpu::adapter::opened().is_empty()
+    {
+        let cuda: Vec<String> = cuda::opened().iter().map(ToString::to_string).collect();
+        let device = cuda.first().map_or("cpu", String::as_str);
+        eprintln!("--webgpu-tier {tier} has no effect on {device}");
+    }
+    // What makes the batches of a command smaller is told where they need more memory than there is.
+    let batches = cli.command.batch_setting();
+    run_command(cli.command).map_err(|error| match batches {
+        Some(setting) => error.with_batch_setting(setting),
+        None => error,
+    })
+}
+
+impl Command {
+    /// The flag that makes its batches smaller, or where else that is set.
+    fn batch_setting(&self) -> Option<&'static str> {
+        match self {
+            Command::Demo(_) => Some("batch_tokens and batch_steps in a configuration for lea run"),
+            Command::Run(_) => Some("batch_tokens and batch_steps in the file of --config"),
+            Command::Pretrain(_) | Command::Fit(_) => Some("--batch-tokens"),
+            Command::Items(_) => Some("batch_tokens under [le.items] in the file of --config"),
+            Command::Train(_) => Some("--batch-steps"),
+            _ => None,
+        }
+    }
+}
+
+fn run_command(command: Command) -> Result<()> {
+    match command {
         Command::Demo(args) => demo::run(args).map_err(Error::of_resumable),
         Command::Doctor(args) => doctor::run(args),
         Command::Run(args) => run::run(args).map_err(Error::of_resumable),

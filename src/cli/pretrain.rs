@@ -128,7 +128,7 @@ pub fn run(args: PretrainCommand) -> Result<()> {
         ..args.resume.opening(&args.out, args.overwrite, fingerprint)?
     };
     let Some(folder) = resume::open(opening)? else { return Ok(()) };
-    let mut record = RunRecord::start(args.device.describe(), settings, vec![seed]);
+    let mut record = RunRecord::start(&args.device, settings, vec![seed]);
     record.data_hash = Some(data.hash().to_string());
     let start = Instant::now();
     let mut log = folder.log("metrics.jsonl")?;

@@ -245,8 +245,7 @@ pub fn run(args: TrainCommand) -> Result<()> {
         ..args.resume.opening(&args.out, args.overwrite, fingerprint)?
     };
     let Some(folder) = resume::open(opening)? else { return Ok(()) };
-    let mut record =
-        RunRecord::start(args.device.describe(), settings(&config)?, vec![config.seed, split.seed]);
+    let mut record = RunRecord::start(&args.device, settings(&config)?, vec![config.seed, split.seed]);
     record.data_hash = Some(data.hash());
     let mut log = folder.log("metrics.jsonl")?;
     let mut keep = Checkpoints::new(&folder, "train", &args.device, 0)?;

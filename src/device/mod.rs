@@ -172,6 +172,15 @@ impl Device {
             Device::WebGpu(gpu) => gpu.arithmetic(),
         }
     }
+
+    /// Its driver with the version, as that names itself, for run records; `None` for the CPU.
+    pub fn driver(&self) -> Option<String> {
+        match self {
+            Device::Cpu => None,
+            Device::Cuda(cuda) => Some(cuda.description().driver_told()),
+            Device::WebGpu(gpu) => Some(gpu.description().driver_told()),
+        }
+    }
 }
 
 /// A device's memory behind a tensor.

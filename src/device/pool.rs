@@ -1,12 +1,9 @@
 //! Memory of a device: what waits for reuse, by size, and how much all of it may be.
 
 use crate::Error;
+pub(super) use crate::error::MEMORY_REMEDY as REMEDY;
 use crate::error::told_bytes;
 use std::collections::BTreeMap;
-
-/// What to do where an op finds no memory.
-pub(super) const REMEDY: &str =
-    "take smaller packs or batches (the command's --help names the flag) or another --device";
 
 /// Free memory by size and number, as handles `M`, and a count of all that was made.
 #[derive(Debug)]

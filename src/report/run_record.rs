@@ -2,6 +2,7 @@
 
 use super::{Metrics, json};
 use crate::Result;
+use crate::device::Device;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -46,15 +47,15 @@ pub struct RunRecord {
 
 impl RunRecord {
     /// A record of a run that starts now on `device`, with version, revision, command line and threads filled in.
-    pub fn start(device: impl Into<String>, configuration: serde_json::Value, seeds: Vec<u64>) -> Self {
+    pub fn start(device: &Device, configuration: serde_json::Value, seeds: Vec<u64>) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         RunRecord {
             version: env!("CARGO_PKG_VERSION").into(),
             git_revision: git_revision(),
             command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
             started: utc(now),
-            device: device.into(),
-            driver: None,
+            device: device.describe(),
+            driver: device.driver(),
             threads: rayon::current_num_threads(),
             data_hash: None,
             seeds,
@@ -125,7 +126,8 @@ mod tests {
     fn a_record_reads_back_as_it_was_written() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run.json");
-        let mut record = RunRecord::start("cpu", serde_json::json!({"b": 1, "a": {"rate": 0.1}}), vec![1, 2]);
+        let mut record =
+            RunRecord::start(&Device::Cpu, serde_json::json!({"b": 1, "a": {"rate": 0.1}}), vec![1, 2]);
         record.add_stage("label", 12.25);
         record.data_hash = Some("ab".into());
         record.write(&path).unwrap();
@@ -139,7 +141,7 @@ mod tests {
     fn a_truncated_record_is_an_error_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run.json");
-        RunRecord::start("cpu", serde_json::Value::Null, vec![]).write(&path).unwrap();
+        RunRecord::start(&Device::Cpu, serde_json::Value::Null, vec![]).write(&path).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, &text[..text.len() / 2]).unwrap();
         let message = RunRecord::read(&path).unwrap_err().to_string();

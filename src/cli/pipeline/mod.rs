@@ -55,7 +55,7 @@ impl Pipeline<'_> {
         let given = self.labels.take();
         let recorded = recorded_settings(config, given.as_ref())?;
         let Some(folder) = self.open(&recorded, given.as_ref())? else { return Ok(()) };
-        let mut record = RunRecord::start(self.device.describe(), recorded, config.plan.seeds.clone());
+        let mut record = RunRecord::start(&self.device, recorded, config.plan.seeds.clone());
         record.data_hash = Some(self.loaded.hash().to_string());
         self.save_data(&folder)?;
         let decoder = self.decoder.take();

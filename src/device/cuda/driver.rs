@@ -72,6 +72,11 @@ pub struct Description {
 }
 
 impl Description {
+    /// The driver by the newest CUDA that it runs: "NVIDIA driver for CUDA 13.0".
+    pub fn driver_told(&self) -> String {
+        format!("NVIDIA driver for CUDA {}.{}", self.driver.0, self.driver.1)
+    }
+
     /// Why the kernels do not run on it, if they do not.
     pub fn unusable(&self) -> Option<String> {
         let (major, minor) = self.capability;

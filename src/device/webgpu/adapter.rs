@@ -42,6 +42,11 @@ impl Description {
         self.info.device_type == wgpu::DeviceType::Cpu
     }
 
+    /// The driver and its version, as it names them: "llvmpipe Mesa 22.3.6 (LLVM 15.0.6)".
+    pub fn driver_told(&self) -> String {
+        format!("{} {}", self.info.driver, self.info.driver_info).trim().to_string()
+    }
+
     /// Why no kernel may be run on it: it allows less than some of them need.
     pub fn unusable(&self) -> Option<String> {
         let limits = &self.limits;
@@ -211,6 +216,11 @@ pub fn hardware(adapters: &[Description]) -> Vec<&Description> {
     best_first(adapters.iter().filter(|found| !found.is_software()))
 }
 
+/// The one of `adapters` that is taken where none is named.
+pub fn best(adapters: &[Description]) -> Option<&Description> {
+    best_first(adapters.iter()).into_iter().next()
+}
+
 /// The adapters that this process has opened.
 pub fn opened() -> Vec<Gpu> {
     let open = OPEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -221,7 +231,10 @@ pub fn opened() -> Vec<Gpu> {
 pub fn why_none() -> String {
     let only = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].into_iter().find_map(|name| {
         let files = std::env::var(name).ok()?;
-        Some(format!("Vulkan is told by {name} to load nothing but {files}"))
+        Some(match files.trim() {
+            "" => format!("{name} is empty, so that Vulkan loads nothing: unset it, or name a driver's file"),
+            files => format!("Vulkan is told by {name} to load nothing but {files}"),
+        })
     });
     only.unwrap_or_else(|| "no Vulkan, Metal or Direct3D 12 driver is installed".into())
 }
@@ -235,7 +248,7 @@ fn choose(adapters: &[Description], which: Option<&str>) -> Result<usize> {
     }
     let which = which.map(str::trim);
     let found = match which {
-        None => best_first(adapters.iter()).first().map(|found| found.index),
+        None => best(adapters).map(|found| found.index),
         // Names hold digits too: digits alone are never taken for a part of one.
         Some(which) if !which.is_empty() && which.bytes().all(|byte| byte.is_ascii_digit()) => {
             which.parse().ok().filter(|&number: &usize| number < adapters.len())
