@@ -7,7 +7,9 @@
 // backward_shared_keys, backward_own_keys: an invocation is a key row of one key head. Keys that many rows see take the
 //   rows one after another, all invocations the same, in parts whose sums sum_parts adds; keys of few rows take their own.
 // A row's sums run over its own keys in their order, in steps counted from its first: what else the pack holds does not
-// matter. Bound by arithmetic from about 16 rows a tile on.
+// matter. Bound by arithmetic from about 16 rows a tile on, on processors: on hardware it is not measured. An invocation keeps
+// whole heads in private arrays, of 128 elements 256 floats in forward and 512 in the gradients of keys: what does not fit
+// a GPU's registers goes through its memory, and may bound the kernel there.
 // Where a software adapter has subgroups of 8, forward is that of forest_attention_subgroups.wgsl.
 
 @group(0) @binding(5) var<storage, read_write> out: array<vec4f>; // [rows, heads, VECS]

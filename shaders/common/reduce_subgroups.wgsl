@@ -1,6 +1,8 @@
 // Sums and maxima over the LANES invocations of a workgroup: within each subgroup by its own instructions, then over the
-// subgroups in their order through workgroup memory. All lanes must call, and all get the result. Subgroups hold
-// consecutive lanes, as every adapter lays them out in a workgroup of one dimension.
+// subgroups in their order through workgroup memory. All lanes must call, and all get the result. Two things are
+// taken for granted that WGSL does not promise. Subgroups hold consecutive lanes, as every adapter lays them out in a workgroup
+// of one dimension. And lanes that left a loop before the call after different rounds are together again at it, as compilers
+// for GPUs have it: the size is counted from the lanes that take part.
 
 var<workgroup> reduce_slots: array<f32, LANES>;
 

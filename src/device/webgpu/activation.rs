@@ -11,7 +11,8 @@ const FUNCTION: (&str, u32) = ("FUNCTION", 0);
 pub(super) static SHADER: Shader =
     Shader::new("activation", include_str!("../../../shaders/activation.wgsl"))
         .with(&[Part::Each, Part::Math])
-        .defining(&[LANES, FUNCTION]);
+        .defining(&[LANES, FUNCTION])
+        .set_together(&[&[(FUNCTION.0, 2)], &[(FUNCTION.0, 3)], &[(FUNCTION.0, 4)], &[(FUNCTION.0, 5)]]);
 
 /// y = f(x); `function` is the number of f in the file.
 pub fn forward(function: u32, x: View, y: ViewMut) -> Result<()> {

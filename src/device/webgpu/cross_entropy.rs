@@ -1,13 +1,18 @@
 //! Softmax cross-entropy of rows, see `shaders/cross_entropy.wgsl`.
 
-use super::shader::{LANES, Part, Shader};
+use super::shader::{LANES, Part, SUBGROUP, Shader};
 use super::{Launch, View, ViewMut, grid};
 use crate::Result;
 
 pub(super) static SHADER: Shader =
     Shader::new("cross_entropy", include_str!("../../../shaders/cross_entropy.wgsl"))
         .with(&[Part::Reduce])
-        .defining(&[LANES, ("MASKED", 0)]);
+        .defining(&[LANES, ("MASKED", 0)])
+        .set_together(&[
+            &[(LANES.0, SUBGROUP as u32), ("MASKED", 1)],
+            &[(LANES.0, 256)],
+            &[(LANES.0, 256), ("MASKED", 1)],
+        ]);
 
 /// Logits of rows: `scale · x` where `mask` is not 0, −∞ elsewhere; and a target column for each.
 #[derive(Clone, Copy)]

@@ -1,13 +1,14 @@
 //! Rows of length 1, see `shaders/l2_normalize.wgsl`.
 
-use super::shader::{LANES, Part, Shader};
+use super::shader::{LANES, Part, ROW_LANES, Shader};
 use super::{Launch, View, ViewMut, grid};
 use crate::Result;
 
 pub(super) static SHADER: Shader =
     Shader::new("l2_normalize", include_str!("../../../shaders/l2_normalize.wgsl"))
         .with(&[Part::Reduce])
-        .defining(&[LANES]);
+        .defining(&[LANES])
+        .set_together(ROW_LANES);
 
 /// y = x / max(‖x‖, eps); `x, y: [rows, d]`, `inverse: [rows]` the reciprocal of the divisor.
 pub fn forward(x: View, eps: f32, y: ViewMut, inverse: ViewMut) -> Result<()> {

@@ -1,14 +1,15 @@
 //! Layer norm of rows, see `shaders/layer_norm.wgsl`.
 
 use super::column_sums::{ROW_BLOCK, column_sums};
-use super::shader::{LANES, Part, Shader};
+use super::shader::{LANES, Part, ROW_LANES, Shader};
 use super::{Launch, View, ViewMut, grid};
 use crate::Result;
 
 pub(super) static SHADER: Shader =
     Shader::new("layer_norm", include_str!("../../../shaders/layer_norm.wgsl"))
         .with(&[Part::Reduce, Part::Columns])
-        .defining(&[LANES, ROW_BLOCK]);
+        .defining(&[LANES, ROW_BLOCK])
+        .set_together(ROW_LANES);
 
 /// y = (x − mean) / √(variance + eps) · weight + bias; `x, y: [rows, d]`, `weight, bias: [d]`, `moments: [rows, 2]`
 /// mean and reciprocal root of every row.

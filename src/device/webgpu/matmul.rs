@@ -1,7 +1,7 @@
 //! Products of matrices, see `shaders/matmul.wgsl`.
 
 use super::cooperative::Fragments;
-use super::shader::{EIGHT, Part, Shader};
+use super::shader::{Defines, EIGHT, Part, Shader};
 use super::tier::Tier;
 use super::{Gpu, Launch, View, ViewMut};
 use crate::Result;
@@ -18,21 +18,52 @@ const DEFINES: &[(&str, u32)] = &[
     ("GATE", 0),
 ];
 
+/// What products of projections, forward and backward, set together. Parts of a sum that is cut accumulate.
+const SETS: &[&Defines] = &[
+    &[("TRANSPOSE_B", 1), ("BIAS", 1)],
+    &[("TRANSPOSE_B", 1), ("BIAS", 1), ("RESIDUAL", 1)],
+    &[("TRANSPOSE_B", 1), ("GATE", 1)],
+    &[("TRANSPOSE_B", 1), ("GATE", 1), ("ACCUMULATE", 1)],
+    &[("TRANSPOSE_B", 1), ("BIAS", 1), ("RESIDUAL", 1), ("ACCUMULATE", 1)],
+    &[("TRANSPOSE_B", 1), ("HALF_B", 1)],
+    &[("TRANSPOSE_B", 1), ("HALF_B", 1), ("BIAS", 1), ("RESIDUAL", 1), ("ACCUMULATE", 1)],
+    &[("TRANSPOSE_B", 1), ("HALF_B", 1), ("GATE", 1), ("ACCUMULATE", 1)],
+    &[("HALF_B", 1), ("ACCUMULATE", 1)],
+    &[("TRANSPOSE_A", 1), ("ACCUMULATE", 1)],
+];
+
+/// The same of products by cooperative matrices, with every extent of a matrix and of a workgroup.
+const COOPERATIVE_SETS: &[&Defines] = &[
+    &[("BIAS", 1), ("RESIDUAL", 1), ("ACCUMULATE", 1)],
+    &[("GATE", 1), ("ACCUMULATE", 1)],
+    &[("INVOCATIONS", 16)],
+    &[("INVOCATIONS", 32)],
+    &[("INVOCATIONS", 256)],
+    &[(EIGHT, 1), ("INVOCATIONS", 16)],
+    &[(EIGHT, 1), ("INVOCATIONS", 32)],
+    &[(EIGHT, 1), ("INVOCATIONS", 256)],
+    &[(EIGHT, 1), ("INVOCATIONS", 32), ("BIAS", 1), ("RESIDUAL", 1), ("ACCUMULATE", 1)],
+    &[(EIGHT, 1), ("INVOCATIONS", 256), ("GATE", 1), ("ACCUMULATE", 1)],
+];
+
 pub(super) static SHADER: Shader = Shader::new("matmul", include_str!("../../../shaders/matmul.wgsl"))
     .with(&[Part::Math, Part::Product])
     .defining(DEFINES)
+    .set_together(SETS)
     .storing(&[("StoredB", "HALF_B")]);
 
 pub(super) static LARGE_SHADER: Shader =
     Shader::new("matmul_large", include_str!("../../../shaders/matmul_large.wgsl"))
         .with(&[Part::Math, Part::Product])
         .defining(DEFINES)
+        .set_together(SETS)
         .storing(&[("StoredB", "HALF_B")]);
 
 pub(super) static SUBGROUP_SHADER: Shader =
     Shader::new("matmul_subgroups", include_str!("../../../shaders/matmul_subgroups.wgsl"))
         .with(&[Part::Math, Part::Product])
         .defining(DEFINES)
+        .set_together(SETS)
         .storing(&[("StoredB", "HALF_B")])
         .from(Tier::Subgroups);
 
@@ -47,6 +78,7 @@ pub(super) static COOPERATIVE_SHADER: Shader =
             ("RESIDUAL", 0),
             ("GATE", 0),
         ])
+        .set_together(COOPERATIVE_SETS)
         .from(Tier::Cooperative);
 
 /// Most floating-point operations of one dispatch, whatever the shape: some tenths of a second on the slowest software

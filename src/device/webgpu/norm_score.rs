@@ -1,14 +1,15 @@
 //! Root-mean-square norm and score head in one, see `shaders/norm_score.wgsl`.
 
 use super::column_sums::{ROW_BLOCK, column_sums};
-use super::shader::{LANES, Part, Shader};
+use super::shader::{LANES, Part, ROW_LANES, Shader};
 use super::{Launch, View, ViewMut, grid};
 use crate::Result;
 
 pub(super) static SHADER: Shader =
     Shader::new("norm_score", include_str!("../../../shaders/norm_score.wgsl"))
         .with(&[Part::Reduce, Part::Columns])
-        .defining(&[LANES, ROW_BLOCK]);
+        .defining(&[LANES, ROW_BLOCK])
+        .set_together(ROW_LANES);
 
 /// score = x·head / √(mean(x²) + eps); `x: [rows, d]`, `head: [d]` the norm's weight times the head,
 /// `scores, inverse: [rows]`, inverse the reciprocal roots.

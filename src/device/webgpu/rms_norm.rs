@@ -1,13 +1,14 @@
 //! Root-mean-square norm of rows, see `shaders/rms_norm.wgsl`.
 
 use super::column_sums::{ROW_BLOCK, column_sums};
-use super::shader::{LANES, Part, Shader};
+use super::shader::{LANES, Part, ROW_LANES, Shader};
 use super::{Launch, View, ViewMut, grid};
 use crate::Result;
 
 pub(super) static SHADER: Shader = Shader::new("rms_norm", include_str!("../../../shaders/rms_norm.wgsl"))
     .with(&[Part::Reduce, Part::Columns])
-    .defining(&[LANES, ROW_BLOCK]);
+    .defining(&[LANES, ROW_BLOCK])
+    .set_together(ROW_LANES);
 
 /// y = x / √(mean(x²) + eps) · weight; `x, y: [rows, d]`, `weight: [d]`, `inverse: [rows]` the reciprocal roots.
 pub fn forward(x: View, weight: View, eps: f32, y: ViewMut, inverse: ViewMut) -> Result<()> {

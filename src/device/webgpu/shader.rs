@@ -7,6 +7,12 @@ pub(super) const LANES: (&str, u32) = ("LANES", 64);
 /// Invocations of a subgroup where kernels work by subgroups, see `Gpu::works_by_subgroups`.
 pub(super) const SUBGROUP: usize = 8;
 
+/// Values of constants that a launch sets together.
+pub type Defines = [(&'static str, u32)];
+
+/// One subgroup a row, and rows so long that a workgroup is as large as may be, see `Gpu::row_lanes`.
+pub(super) const ROW_LANES: &[&Defines] = &[&[(LANES.0, SUBGROUP as u32)], &[(LANES.0, 256)]];
+
 /// A WGSL file with what it needs before its own text.
 #[derive(Debug)]
 pub struct Shader {
@@ -18,6 +24,8 @@ pub struct Shader {
     pub parts: &'static [Part],
     /// Constants that a launch may set, with the values they have otherwise.
     pub defines: &'static [(&'static str, u32)],
+    /// What launches set together, beside each switch by itself: all kinds, where there are few, else the extremes.
+    pub sets: &'static [&'static Defines],
     /// The lowest tier that has it.
     pub lowest: Tier,
     /// Names of element types that are f32, or f16 where the constant beside it is set to 1.
@@ -83,7 +91,7 @@ pub enum Dialect {
 impl Shader {
     /// A file without common parts or constants.
     pub const fn new(name: &'static str, source: &'static str) -> Self {
-        Shader { name, source, parts: &[], defines: &[], stored: &[], lowest: Tier::Plain }
+        Shader { name, source, parts: &[], defines: &[], sets: &[], stored: &[], lowest: Tier::Plain }
     }
 
     /// With common parts before its text.
@@ -96,6 +104,11 @@ impl Shader {
         Shader { defines, ..self }
     }
 
+    /// With constants that launches set together, see [`Shader::sets`].
+    pub const fn set_together(self, sets: &'static [&'static Defines]) -> Self {
+        Shader { sets, ..self }
+    }
+
     /// Where only this tier and those above can run it.
     pub const fn from(self, lowest: Tier) -> Self {
         Shader { lowest, ..self }
@@ -106,14 +119,14 @@ impl Shader {
         Shader { stored, ..self }
     }
 
-    /// Constants for the texts that `tier` may compile: as they are, and each switch, 0 otherwise, set to 1 by itself.
+    /// Constants for the texts that `tier` may compile: as they are, each switch, 0 otherwise, set to 1 by itself, and
+    /// [`Shader::sets`].
     pub fn variants(&self, tier: Tier) -> Vec<Vec<(&'static str, u32)>> {
         let is_stored = |name: &str| self.stored.iter().any(|&(_, constant)| constant == name);
-        let switches = self
-            .defines
-            .iter()
-            .filter(|&&(name, value)| value == 0 && (tier >= Tier::F16 || !is_stored(name)));
-        std::iter::once(Vec::new()).chain(switches.map(|&(name, _)| vec![(name, 1)])).collect()
+        let switches = self.defines.iter().filter(|(_, value)| *value == 0).map(|&(name, _)| vec![(name, 1)]);
+        let sets = self.sets.iter().map(|set| set.to_vec());
+        let all = std::iter::once(Vec::new()).chain(switches).chain(sets);
+        all.filter(|set| tier >= Tier::F16 || !set.iter().any(|(name, _)| is_stored(name))).collect()
     }
 
     /// What is compiled: `enable` lines, constants, common parts, the file.

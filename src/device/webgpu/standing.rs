@@ -1,11 +1,12 @@
 //! How targets stand among scores, see `shaders/standing.wgsl`.
 
-use super::shader::{LANES, Shader};
+use super::shader::{LANES, ROW_LANES, Shader};
 use super::{Launch, View, ViewMut, grid};
 use crate::Result;
 
-pub(super) static SHADER: Shader =
-    Shader::new("standing", include_str!("../../../shaders/standing.wgsl")).defining(&[LANES]);
+pub(super) static SHADER: Shader = Shader::new("standing", include_str!("../../../shaders/standing.wgsl"))
+    .defining(&[LANES])
+    .set_together(ROW_LANES);
 
 /// Pairs from number `first` on of `standings`: columns that score higher than the row's target, and others that score the
 /// same; `scores: [rows, columns]` of those rows, `targets` of all, below `columns`.

@@ -4,7 +4,7 @@ mod index;
 
 pub use index::DeviceIndex;
 
-use super::shader::{Part, SUBGROUP, Shader};
+use super::shader::{Defines, Part, SUBGROUP, Shader};
 use super::tier::Tier;
 use super::{Buffer, Gpu, Launch, View, ViewMut, grid};
 use crate::Result;
@@ -24,10 +24,15 @@ const MOST_WORK_OF_HARDWARE: u64 = 1 << 33;
 /// Most blocks of keys whose parts stand in memory at a time.
 const MOST_PARTS: usize = 4096;
 
+/// Heads of 4, 32, 64, 128 and 256 elements.
+const WIDTHS: &[&Defines] =
+    &[&[("VECS", 1)], &[("VECS", 8)], &[("VECS", 16)], &[("VECS", 32)], &[("VECS", 64)]];
+
 pub(super) static SHADER: Shader =
     Shader::new("forest_attention", include_str!("../../../../shaders/forest_attention.wgsl"))
         .with(&[Part::Forest])
-        .defining(&[("ROWS", ROWS as u32), ("VECS", 12)]);
+        .defining(&[("ROWS", ROWS as u32), ("VECS", 12)])
+        .set_together(WIDTHS);
 
 pub(super) static SUBGROUP_SHADER: Shader = Shader::new(
     "forest_attention_subgroups",
@@ -35,6 +40,7 @@ pub(super) static SUBGROUP_SHADER: Shader = Shader::new(
 )
 .with(&[Part::Forest])
 .defining(&[("SUBGROUP", SUBGROUP as u32), ("VECS", 12)])
+.set_together(WIDTHS)
 .from(Tier::Subgroups);
 
 /// Inputs of one call: q `[rows, heads·head_dim]`, k and v `[keys, kv_heads·head_dim]`.
