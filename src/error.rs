@@ -178,8 +178,8 @@ pub(crate) fn told_bytes(bytes: u64) -> String {
     let (unit, name) = match bytes {
         0..1_000 => return format!("{bytes} bytes"),
         // What would round to 1000 is 1.00 of the next.
-        ..999_500 => (1e3, "kB"),
-        ..999_500_000 => (1e6, "MB"),
+        1_000..999_500 => (1e3, "kB"),
+        999_500..999_500_000 => (1e6, "MB"),
         _ => (1e9, "GB"),
     };
     let many = bytes as f64 / unit;
