@@ -156,7 +156,7 @@ fn the_doctor_lists_devices_with_what_the_kernels_use_of_them() {
     let Some(driver) = stand_in("the doctor on CUDA") else { return };
     let (text, json) = doctor(&driver, &[("CUDA_HOST_DEVICES", "2"), ("CUDA_HOST_MEMORY", "1000000000")]);
     for line in [
-        "cuda:0     CPU emulation (compute capability 8.0, 1000.0 MB, 2 multiprocessors)",
+        "cuda:0     CPU emulation (compute capability 8.0, 1.00 GB, 2 multiprocessors)",
         "cuda:1     CPU emulation",
         "for CUDA 13.0",
         "kernels as PTX for sm_80",

@@ -138,7 +138,7 @@ mod tests {
         assert!(!pool.reserve(41) && !pool.forbids(100) && pool.forbids(101));
         let message = pool.shortage(&"cuda:0", "a tensor", 101, "unused").to_string();
         assert!(
-            message.contains("a tensor needs 0.1 kB beside the 0.0 kB in use, and 0.1 kB are allowed"),
+            message.contains("a tensor needs 101 bytes beside the 0 bytes in use, and 100 bytes are allowed"),
             "{message}"
         );
         let message = pool.shortage(&"cuda:0", "a tensor", 99, "there is no more").to_string();
