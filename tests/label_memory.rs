@@ -21,6 +21,7 @@ use lea::tensor::Tensor;
 use lea::tensor::checkpoint::Checkpoints;
 use mutate::allocation;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
 
 const ITEMS: usize = 600;
 
@@ -73,6 +74,7 @@ fn peak(env: &Environment, events: usize) -> usize {
 
 #[test]
 fn candidates_of_the_whole_catalogue_are_held_for_one_step_at_a_time() {
+    let _alone = alone();
     // All on this thread, whose allocations are counted.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
     pool.install(|| {
@@ -87,6 +89,13 @@ fn candidates_of_the_whole_catalogue_are_held_for_one_step_at_a_time() {
             assert!(long < 80 * ITEMS * size_of::<(usize, u32)>() / 3, "{long} bytes");
         }
     });
+}
+
+/// The pool of buffers is the process's: what one test gave back another would take, and this one would count as held. So they run one
+/// after another.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// `users` users of six events each.
@@ -118,6 +127,7 @@ fn judging_peak(env: &Environment, users: usize) -> usize {
 
 #[test]
 fn judging_holds_one_pack_whatever_the_number_of_held_out_users() {
+    let _alone = alone();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
     pool.install(|| {
         let env = environment(16);
@@ -171,6 +181,7 @@ fn label_folder(env: &Environment, dir: &Path) -> usize {
 
 #[test]
 fn labelling_an_imported_folder_takes_the_memory_of_one_pack_whatever_the_number_of_users() {
+    let _alone = alone();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
     pool.install(|| {
         let env = environment(16);

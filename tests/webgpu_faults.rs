@@ -77,10 +77,10 @@ fn labelling_takes_smaller_packs_where_memory_is_short_and_refuses_what_cannot_f
     let workshop = Workshop::new(60);
     let on = ["--device", &device];
     let tighten = |command: &mut Command| {
-        command.args(["--device-memory", "0.4"]);
+        command.args(["--device-memory", "0.36"]);
     };
     let line = expect_smaller_packs(&workshop, &on, |_| {}, tighten);
-    assert!(line.contains("400 kB are allowed"), "{line}");
+    assert!(line.contains("360 kB are allowed"), "{line}");
 
     let with = |out: &'static str, megabytes: &'static str| {
         let more = [&on[..], &["--device-memory", megabytes]].concat();
