@@ -135,26 +135,31 @@ fn for_each_vector(x: &mut [f32], mut each: impl FnMut(usize, __mmask16, *mut f3
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::device::cpu::simd::{Level, level};
 
-    #[test]
-    fn words_of_any_number_of_rows_are_transposed_and_nothing_else_is_written() {
-        if level() != Level::Avx512 {
-            return;
-        }
-        for (count, depth) in [(1, 1), (16, 16), (5, 40), (32, 17), (31, 33), (3, 0), (0, 4)] {
+    /// `transpose` takes words of any number of rows, and writes nothing else.
+    pub fn expect_transposed(transpose: impl Fn(&[*const u32], usize, *mut u32, usize)) {
+        for (count, depth) in [(1, 1), (8, 8), (8, 21), (16, 16), (5, 40), (32, 17), (31, 33), (3, 0), (0, 4)]
+        {
             let words: Vec<u32> = (0..count * depth).map(|i| i as u32).collect();
             let rows: Vec<*const u32> = (0..count).map(|j| words[j * depth..].as_ptr()).collect();
             let pitch = count + 3;
             let mut to = vec![u32::MAX; depth * pitch];
-            // SAFETY: the features are there, and the lengths are as told.
-            unsafe { transpose(&rows, depth, to.as_mut_ptr(), pitch) };
+            transpose(&rows, depth, to.as_mut_ptr(), pitch);
             for (place, &word) in to.iter().enumerate() {
                 let (i, j) = (place / pitch, place % pitch);
                 assert_eq!(word, if j < count { words[j * depth + i] } else { u32::MAX }, "{count}x{depth}");
             }
+        }
+    }
+
+    #[test]
+    fn words_are_transposed() {
+        if level() == Level::Avx512 {
+            // SAFETY: the features are there, and the lengths are as told.
+            expect_transposed(|rows, depth, to, pitch| unsafe { transpose(rows, depth, to, pitch) });
         }
     }
 

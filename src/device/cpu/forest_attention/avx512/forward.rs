@@ -3,7 +3,9 @@
 //!
 //! The time of it is in benches/results/label-cpu.md.
 
-use super::{Shares, TileTask, add_scaled, dot, heads_together, load_columns, load_rows, run_of, shares};
+use super::{
+    At, Shares, TileTask, add_scaled, ahead, dot, heads_together, load_columns, load_rows, run_of, shares,
+};
 use crate::device::AttentionIndex;
 use crate::device::cpu::avx512::{exp, first};
 use crate::device::cpu::forest_attention::tile::RowKeys;
@@ -76,7 +78,13 @@ impl Task<'_> {
                 for head in kv_heads.start * group..kv_heads.end * group {
                     let at = At { head, panel: head / group - first, stride };
                     if rows.contains(&block.end) {
-                        ahead(&inputs, index, block.end..rows.end.min(block.end + ROWS), head);
+                        ahead(
+                            inputs.heads,
+                            [inputs.q, inputs.k, inputs.v],
+                            index,
+                            block.end..rows.end.min(block.end + ROWS),
+                            head,
+                        );
                     }
                     // SAFETY: as the caller's.
                     let log_sums = unsafe { scratch.weights(&inputs, block.start, keys, at) };
@@ -91,34 +99,6 @@ impl Task<'_> {
                     unsafe { scratch.weighted_sums(&inputs, out, keys, at) };
                 }
             }
-        }
-    }
-}
-
-/// A query head, the place of its key head among those that were loaded, and the length of a row of scores.
-#[derive(Clone, Copy)]
-struct At {
-    head: usize,
-    panel: usize,
-    stride: usize,
-}
-
-/// Has head `head` of the rows that come next on its way from memory, with their leaves: what a row reads of its own is
-/// too little at a place for the processor to see it coming.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn ahead(inputs: &Inputs<f32>, index: &AttentionIndex, rows: Range<usize>, head: usize) {
-    let fetch = |x: &[f32], row: usize, width: usize, head: usize| {
-        let head_dim = inputs.heads.head_dim;
-        for part in x[row * width + head * head_dim..][..head_dim].chunks(16) {
-            _mm_prefetch::<_MM_HINT_T1>(part.as_ptr().cast());
-        }
-    };
-    let group = inputs.heads.group();
-    for row in rows {
-        fetch(inputs.q, row, inputs.heads.q_width(), head);
-        if let Some(leaf) = index.ranges()[row].range(3).last().filter(|_| head.is_multiple_of(group)) {
-            fetch(inputs.k, leaf, inputs.heads.kv_width(), head / group);
-            fetch(inputs.v, leaf, inputs.heads.kv_width(), head / group);
         }
     }
 }

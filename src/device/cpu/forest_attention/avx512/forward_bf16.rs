@@ -4,7 +4,7 @@
 //!
 //! Pairs of keys begin with a row's first, so that they are the same whatever else its tile sees.
 
-use super::{Shares, TileTask, load_columns, load_pairs, run_of, shares};
+use super::{At, Shares, TileTask, ahead, load_columns, load_pairs, run_of, shares};
 use crate::device::cpu::Stores;
 use crate::device::cpu::avx512::{first, power_of_two};
 use crate::device::cpu::forest_attention::tile::RowKeys;
@@ -76,7 +76,13 @@ unsafe fn run<O: Stores<f32>>(
             let out = &mut task.out[(block.start - rows.start) * q_width..][..keys.len() * q_width];
             for head in kv_heads.start * group..kv_heads.end * group {
                 let at = At { head, panel: head / group - first, stride };
-                ahead(&inputs, index, block.end..rows.end.min(block.end + ROWS), head);
+                ahead(
+                    inputs.heads,
+                    [inputs.q, inputs.k, inputs.v],
+                    index,
+                    block.end..rows.end.min(block.end + ROWS),
+                    head,
+                );
                 // SAFETY: as the caller's.
                 unsafe {
                     let inverse = scratch.weights(&inputs, block.start, keys, at);
@@ -84,33 +90,6 @@ unsafe fn run<O: Stores<f32>>(
                     scratch.finish(&inputs, keys, at, inverse, out);
                 }
             }
-        }
-    }
-}
-
-/// A query head, the place of its key head among those that were loaded, and the length of a row of scores.
-#[derive(Clone, Copy)]
-struct At {
-    head: usize,
-    panel: usize,
-    stride: usize,
-}
-
-/// As in f32: what a row of those that come next reads of its own, on its way from memory.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn ahead(inputs: &HalfInputs, index: &AttentionIndex, rows: Range<usize>, head: usize) {
-    let Heads { head_dim, .. } = inputs.heads;
-    let fetch = |x: &[bf16], row: usize, width: usize, head: usize| {
-        for part in x[row * width + head * head_dim..][..head_dim].chunks(32) {
-            _mm_prefetch::<_MM_HINT_T1>(part.as_ptr().cast());
-        }
-    };
-    let group = inputs.heads.group();
-    for row in rows {
-        fetch(inputs.q, row, inputs.heads.q_width(), head);
-        if let Some(leaf) = index.ranges()[row].range(3).last().filter(|_| head.is_multiple_of(group)) {
-            fetch(inputs.k, leaf, inputs.heads.kv_width(), head / group);
-            fetch(inputs.v, leaf, inputs.heads.kv_width(), head / group);
         }
     }
 }

@@ -40,6 +40,34 @@ struct Shares<'a> {
     stride: usize,
 }
 
+/// A query head, the place of its key head among those that were loaded, and the length of a row of scores.
+#[derive(Clone, Copy)]
+struct At {
+    head: usize,
+    panel: usize,
+    stride: usize,
+}
+
+/// Has head `head` of the rows of q that come next on its way from memory, with their leaves' keys and values: what a row reads
+/// of its own is too little at a place for the processor to see it coming.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn ahead<T>(heads: Heads, [q, k, v]: [&[T]; 3], index: &AttentionIndex, rows: Range<usize>, head: usize) {
+    let fetch = |x: &[T], row: usize, width: usize, head: usize| {
+        // A line of the cache at a time.
+        for part in x[row * width + head * heads.head_dim..][..heads.head_dim].chunks(64 / size_of::<T>()) {
+            _mm_prefetch::<_MM_HINT_T1>(part.as_ptr().cast());
+        }
+    };
+    for row in rows {
+        fetch(q, row, heads.q_width(), head);
+        if let Some(leaf) = index.ranges()[row].range(3).last().filter(|_| head.is_multiple_of(heads.group()))
+        {
+            fetch(k, leaf, heads.kv_width(), head / heads.group());
+            fetch(v, leaf, heads.kv_width(), head / heads.group());
+        }
+    }
+}
+
 /// All tiles in tasks.
 fn shares<'a, O>(index: &'a AttentionIndex, heads: Heads, mut out: &'a mut [O]) -> Vec<TileTask<'a, O>> {
     let alike = index.tiles().chunk_by(|a, b| a.shared == b.shared).flat_map(|alike| alike.chunks(TILES));
