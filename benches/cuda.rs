@@ -122,13 +122,12 @@ impl Bench {
         };
         let block: Vec<f32> = (0..65_521).map(|_| next()).collect();
         let len = shape.iter().product();
-        let data: Vec<f32> = block.iter().copied().cycle().take(len).collect();
         match dtype {
             DType::BF16 => {
-                let data: Vec<bf16> = data.into_iter().map(bf16::from_f32).collect();
-                Tensor::from_slice(&self.device, &data, shape)
+                let block: Vec<bf16> = block.into_iter().map(bf16::from_f32).collect();
+                Tensor::from_slice(&self.device, &repeated(&block, len), shape)
             }
-            _ => Tensor::from_slice(&self.device, &data, shape),
+            _ => Tensor::from_slice(&self.device, &repeated(&block, len), shape),
         }
     }
 
@@ -313,6 +312,15 @@ impl Bench {
         let work = op.cost(&[&q, &k, &v]);
         Ok((work, self.median(|| op.forward(&[&q, &k, &v], false))?))
     }
+}
+
+/// So many numbers, the block's again and again.
+fn repeated<T: Copy>(block: &[T], len: usize) -> Vec<T> {
+    let mut data = Vec::with_capacity(len);
+    while data.len() < len {
+        data.extend_from_slice(&block[..block.len().min(len - data.len())]);
+    }
+    data
 }
 
 /// Work of a product of rows `[m, k]` in one type with weights `[n, k]` in another, with a result in f32.

@@ -1,13 +1,15 @@
-"""Times of PyTorch beside those of bench-cuda: python3 torch_rows.py ROWS.jsonl > TORCH.jsonl
+"""Times of PyTorch beside those of bench-cuda: python3 torch_rows.py [--flex] ROWS.jsonl > TORCH.jsonl
 
 Reads the rows that bench-cuda wrote and does the same work: products in the same type by torch.matmul, attention in bf16 under the
-same forest mask by scaled_dot_product_attention (dense mask) and by FlexAttention (block mask). One JSON line a row, or a line
-with "note" where one cannot be done. Exits with 3 where there is no PyTorch with CUDA.
+same forest mask by scaled_dot_product_attention (dense mask); with --flex, attention by FlexAttention (block mask) alone, which is
+compiled for each shape, the longest history first. One JSON line a row, or a line with "note" where one cannot be done. Exits with
+3 where there is no PyTorch with CUDA.
 """
 
 import json
 import re
 import sys
+import time
 
 try:
     import torch
@@ -40,44 +42,70 @@ def visible(history, candidates, q, kv):
     return ((kv < history) & (kv <= step)) | (kv == q)
 
 
-def attention(name, heads, kv_heads, history, candidates):
+def factors(heads, kv_heads, rows):
+    return (torch.rand(1, n, rows, HEAD_DIM, device="cuda", dtype=torch.bfloat16) for n in (heads, kv_heads, kv_heads))
+
+
+def dense(name, heads, kv_heads, history, candidates):
     rows = history * (1 + candidates)
-    q, k, v = (
-        torch.rand(1, n, rows, HEAD_DIM, device="cuda", dtype=torch.bfloat16) for n in (heads, kv_heads, kv_heads)
-    )
-    grouped = heads != kv_heads
-    if rows <= 16384:
-        at = torch.arange(rows, device="cuda")
-        mask = visible(history, candidates, at[:, None], at[None, :])
-        sdpa = lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
-        tell(name, "SDPA", "bf16", median_ms(sdpa))
-    else:
-        tell(name, "SDPA", "bf16", note=f"a dense mask of {rows} x {rows} was left out")
+    if rows > 16384:
+        return tell(name, "SDPA", "bf16", note=f"a dense mask of {rows} x {rows} was left out")
+    q, k, v = factors(heads, kv_heads, rows)
+    at = torch.arange(rows, device="cuda")
+    mask = visible(history, candidates, at[:, None], at[None, :])
+    sdpa = lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=heads != kv_heads)
+    tell(name, "SDPA", "bf16", median_ms(sdpa))
+
+
+def flex(name, heads, kv_heads, history, candidates):
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+    rows = history * (1 + candidates)
+    q, k, v = factors(heads, kv_heads, rows)
     seen = lambda b, h, q, kv: visible(history, candidates, q, kv)
+    # One shape's kernel is no other's: nothing is compiled for any shape.
+    torch._dynamo.reset()
+    start = time.monotonic()
     blocks = create_block_mask(seen, None, None, rows, rows, device="cuda", _compile=True)
-    flex = torch.compile(flex_attention)
-    tell(name, "FlexAttention", "bf16", median_ms(lambda: flex(q, k, v, block_mask=blocks, enable_gqa=grouped)))
+    compiled = torch.compile(flex_attention, dynamic=False)
+    work = lambda: compiled(q, k, v, block_mask=blocks, enable_gqa=heads != kv_heads)
+    work()
+    torch.cuda.synchronize()
+    took = f"{time.monotonic() - start:.0f} s to compile"
+    tell(name, "FlexAttention", "bf16", median_ms(work), note=took)
+
+
+def work(row):
+    """What a row is: a kind and its extents, or nothing that PyTorch has."""
+    name = row["name"]
+    if found := re.search(r": (\d+) x (\d+) x (\d+)(?: ([nt][nt]))?$", name):
+        *extents, layout = found.groups()
+        return "product", (row["dtype"], *map(int, extents), layout or "nt")
+    if row["dtype"] == "bf16" and (
+        found := re.match(r"forest, (\d+) heads(?: over (\d+))?, history (\d+), (\d+) candidates$", name)
+    ):
+        heads, kv_heads, history, candidates = found.groups()
+        return "attention", (int(heads), int(kv_heads or heads), int(history), int(candidates))
+    return None, ()
 
 
 def main():
     torch.backends.cuda.matmul.allow_tf32 = False
-    with open(sys.argv[1]) as rows:
-        for row in map(json.loads, rows):
-            name = row["name"]
-            try:
-                if found := re.search(r": (\d+) x (\d+) x (\d+)(?: ([nt][nt]))?$", name):
-                    *extents, layout = found.groups()
-                    product(name, row["dtype"], *map(int, extents), layout or "nt")
-                elif row["dtype"] == "bf16" and (
-                    found := re.match(r"forest, (\d+) heads(?: over (\d+))?, history (\d+), (\d+) candidates$", name)
-                ):
-                    heads, kv_heads, history, candidates = found.groups()
-                    attention(name, int(heads), int(kv_heads or heads), int(history), int(candidates))
-            except Exception as error:  # one row that fails must not take the others with it
-                tell(name, "torch", row["dtype"], note=said(error))
-            torch.cuda.empty_cache()
+    with open(sys.argv[-1]) as file:
+        rows = [(row, *work(row)) for row in map(json.loads, file)]
+    does = {"product": product, "attention": dense}
+    if "--flex" in sys.argv:
+        does = {"attention": flex}
+        # Sorted by history and candidates, both falling; of one shape the heads as they stood.
+        rows = sorted((row for row in rows if row[1] == "attention"), key=lambda row: row[2][2:], reverse=True)
+    for row, kind, extents in rows:
+        if kind not in does:
+            continue
+        try:
+            does[kind](row["name"], *extents)
+        except Exception as error:  # one row that fails must not take the others with it
+            tell(row["name"], "torch", row["dtype"], note=said(error))
+        torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

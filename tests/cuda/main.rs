@@ -16,6 +16,7 @@ mod activations;
 mod attention_bf16;
 mod attention_sm90;
 mod attention_stored;
+mod checked;
 mod cublaslt;
 mod faults;
 mod files;

@@ -4,8 +4,8 @@ use super::harness::{Timing, defaults};
 use super::record::Record;
 use super::table;
 use super::{attention, eval, fit, label, matmul, train};
-use crate::Result;
 use crate::rec::EncoderKind;
+use crate::{Error, Result};
 use clap::Args;
 
 /// `lea bench all`.
@@ -21,6 +21,12 @@ pub struct AllBench {
 
 /// Runs `lea bench all`; with JSON each line comes as soon as it is measured.
 pub fn run(args: &AllBench) -> Result<()> {
+    if args.timing.trace.is_some() {
+        return Err(Error::setting(
+            "--trace traces one piece of work, and bench all runs many",
+            "give it to the bench of that work, as in lea bench label --trace FILE",
+        ));
+    }
     let mut records = Vec::new();
     let mut add = |record: Record| {
         if args.timing.json {

@@ -4,9 +4,11 @@ use super::record::{Record, Samples};
 use crate::cli::measure::ceilings::{self, Ceilings};
 use crate::cli::measure::peak_rss_mb;
 use crate::device::{Device, profile};
+use crate::report::{ProfileReport, write_trace};
 use crate::{Error, Result};
 use clap::Args;
 use serde_json::Value;
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Measurements of the ceilings, spread over the samples.
@@ -33,6 +35,9 @@ pub struct Timing {
     /// Device to compute on: cpu, cuda, webgpu, one of them by its number (cuda:1), or auto for the fastest kind there is
     #[arg(long, default_value = "cpu")]
     pub device: Device,
+    /// Run once more with every kernel timed: a table of them goes to standard error, a trace for ui.perfetto.dev into this file
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Print one line of JSON a measured piece of work, as lea bench compare reads
     #[arg(long)]
     pub json: bool,
@@ -103,12 +108,20 @@ impl Timing {
             seconds.push(runs(repetitions)?);
         }
         ceilings.measure()?;
+        let ceiling = ceilings.told();
+        if let Some(path) = &self.trace {
+            let (_, recorded) = profile::record(device, || runs(1))?;
+            let name = format!("bench {}", case.bench);
+            let report = ProfileReport::new(&name, device.describe(), &recorded, ceiling.clone());
+            eprint!("{}", report.kernel_table().to_text());
+            write_trace(path, &device.describe(), &recorded)?;
+        }
         let samples = Samples {
             seconds,
             work: counted.kernels().iter().map(|row| row.work).sum(),
             warm_up: self.warm_up + 1 + usize::from(self.sample_ms > 0.0),
             repetitions,
-            ceiling: ceilings.told(),
+            ceiling,
             peak_rss_mb,
         };
         let record = Record::new(case.bench, (case.settings, case.inputs, case.unit), device, samples);

@@ -3,20 +3,16 @@
 use super::decoder::{CATALOGUE, EnvironmentArgs};
 use super::harness::{Case, Timing};
 use super::record::Record;
-use crate::cli::measure::ceilings::measured;
-use crate::device::profile;
 use crate::le::score::rewards;
 use crate::le::separate::separate_rewards;
 use crate::le::trunk::Trunks;
 use crate::le::{Environment, LabelConfig, Work};
-use crate::report::{ProfileReport, write_trace};
 use crate::{Error, Result};
 use clap::Args;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use std::cell::Cell;
-use std::path::PathBuf;
 
 /// `lea bench label`.
 #[derive(Clone, Debug, Args)]
@@ -36,10 +32,6 @@ pub struct LabelBench {
     /// Run every prompt by itself, packed into passes of the same number of rows
     #[arg(long)]
     pub no_forest: bool,
-    /// Run one more pack with every kernel timed: a table of them goes to standard error, a trace for ui.perfetto.dev into
-    /// this file
-    #[arg(long, value_name = "FILE")]
-    pub trace: Option<PathBuf>,
     /// How it is timed; a sample is a pack
     #[command(flatten)]
     pub timing: Timing,
@@ -88,13 +80,6 @@ pub fn measure(args: &LabelBench) -> Result<Record> {
             Ok(())
         }),
     })?;
-    if let Some(path) = &args.trace {
-        let ((), profile) = profile::record(device, || packs.label(0).map(drop))?;
-        let ceiling = measured(device, true, timing.ceiling)?;
-        let report = ProfileReport::new("bench label", device.describe(), &profile, ceiling);
-        eprint!("{}", report.kernel_table().to_text());
-        write_trace(path, &device.describe(), &profile)?;
-    }
     let labels = (users * args.of.history * args.actions) as f64;
     let tokens = rows.get() as f64 / labels;
     let record = record.rate("labels_per_s", labels).with("tokens_per_label", tokens);
