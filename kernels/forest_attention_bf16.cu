@@ -14,28 +14,13 @@
 // A row's bits depend on its own keys alone: chunks are counted from its first key, which is that of all rows of its tile; keys that it
 // does not see weigh exactly 0; products of 16 keys are added up in the order of keys.
 // Bound by arithmetic: 128 CHUNK hd multiply-adds for 4 CHUNK hd bytes of keys and values. See NOTES.md.
-#include "common/attention_rows.cuh"
+#include "common/attention_products.cuh"
 
 namespace lea {
 
 constexpr int WARPS = 4;
-constexpr int WARP_ROWS = 16;
 constexpr int TILE = WARPS * WARP_ROWS;
 constexpr int CHUNK = 64;
-constexpr int STEP = 16;  // Depth of one product of tensor cores.
-constexpr int PAD = 8;    // Elements behind a row in shared memory: eight rows then lie in different banks.
-
-struct SharedKeys {
-    unsigned start[3], length[3];
-
-    __device__ __forceinline__ unsigned count() const { return length[0] + length[1] + length[2]; }
-    __device__ __forceinline__ size_t key(unsigned place) const {
-        if (place < length[0]) return start[0] + place;
-        place -= length[0];
-        if (place < length[1]) return start[1] + place;
-        return start[2] + (place - length[1]);
-    }
-};
 
 struct RoundedShape {
     unsigned heads, group, hd, stored;
@@ -80,50 +65,6 @@ __device__ __forceinline__ void copy_chunk(const bf16* x, const SharedKeys& keys
     }
 }
 
-// Scores of the warp's rows for the chunk's keys, 16 at a time up to `limit`; the rest is left at 0.
-template <int WIDTH, class QueryAt>
-__device__ __forceinline__ void score_chunk(const bf16* keys, unsigned limit, QueryAt query_at, float (&scores)[CHUNK / 8][4]) {
-    const unsigned lane = threadIdx.x % WARP;
-    const bf16* mine = keys + (lane / 16 * 8 + lane % 8) * (WIDTH + PAD) + lane / 8 % 2 * 8;
-#pragma unroll
-    for (int j = 0; j < CHUNK / 8; j++)
-        for (int i = 0; i < 4; i++) scores[j][i] = 0.0f;
-#pragma unroll
-    for (int step = 0; step < WIDTH / STEP; step++) {
-        unsigned query[4];
-        query_at(step, query);
-#pragma unroll
-        for (int block = 0; block < CHUNK / STEP; block++) {
-            if (block * STEP >= limit) break;
-            unsigned key[4];
-            ldmatrix_x4(key, mine + block * STEP * (WIDTH + PAD) + step * STEP);
-            mma_m16n8k16(scores[2 * block], query, {key[0], key[1]});
-            mma_m16n8k16(scores[2 * block + 1], query, {key[2], key[3]});
-        }
-    }
-}
-
-// Adds the chunk's values by their weights.
-template <int WIDTH>
-__device__ __forceinline__ void add_values(const bf16* values, unsigned limit, const float (&weights)[CHUNK / 8][4],
-                                           Rows<WIDTH>& rows) {
-    const unsigned lane = threadIdx.x % WARP;
-    const bf16* mine = values + lane % 16 * (WIDTH + PAD) + lane / 16 * 8;
-#pragma unroll
-    for (int block = 0; block < CHUNK / STEP; block++) {
-        if (block * STEP >= limit) break;
-        unsigned weight[4];
-        pack_weights(weights, block, weight);
-#pragma unroll
-        for (int j = 0; j < WIDTH / STEP; j++) {
-            unsigned value[4];
-            ldmatrix_x4_trans(value, mine + block * STEP * (WIDTH + PAD) + j * STEP);
-            mma_m16n8k16(rows.out[2 * j], weight, {value[0], value[1]});
-            mma_m16n8k16(rows.out[2 * j + 1], weight, {value[2], value[3]});
-        }
-    }
-}
-
 template <int WIDTH, class T>
 __device__ __forceinline__ void attention_forward(RoundedShape shape, const uint4* tiles, const uint4* rows_of, const T* q, const T* leaf_k,
                                                   const T* leaf_v, const bf16* k, const bf16* v, void* out, bool rounds_out, float* lse,
@@ -159,7 +100,7 @@ __device__ __forceinline__ void attention_forward(RoundedShape shape, const uint
     Rows<WIDTH> state;
     state.begin();
     __syncthreads();
-    const bf16* fragment = queries + (of_warp + lane % 16) * (WIDTH + PAD) + lane / 16 * 8;
+    const bf16* fragment = left_fragment<WIDTH>(queries + of_warp * (WIDTH + PAD));
     unsigned held[HELD ? WIDTH / STEP : 1][4];
     if (HELD)
 #pragma unroll
@@ -177,14 +118,14 @@ __device__ __forceinline__ void attention_forward(RoundedShape shape, const uint
         cp_async_commit();
         cp_async_wait<1>();
         __syncthreads();  // The keys are there.
-        if (limit > 0) score_chunk<WIDTH>(key_rows, limit, query_at, scores);
+        if (limit > 0) multiply_rows<WIDTH>(key_rows, limit, query_at, scores);
         __syncthreads();  // They are done with.
         if (start + CHUNK < count) copy_chunk<WIDTH>(k, keys, start + CHUNK, pitch, shape.stored, key_rows);
         cp_async_commit();
         if (limit > 0) weigh(scores, factor, state, [&](unsigned column, int r) { return start + column < seen[r]; });
         cp_async_wait<1>();
         __syncthreads();  // The values are there.
-        if (limit > 0) add_values<WIDTH>(value_rows, limit, scores, state);
+        if (limit > 0) add_weighted<WIDTH>(value_rows, limit, scores, state.out);
         __syncthreads();  // They are done with.
     }
     for (int r = 0; r < 2; r++) state.total[r] = quad_sum(state.total[r]);

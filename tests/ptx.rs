@@ -15,11 +15,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// What PTX for compute capability 8.0 must assemble for.
 const ARCHITECTURES: [&str; 4] = ["sm_80", "sm_86", "sm_89", "sm_90"];
 /// Files whose kernels must not spill a byte, and the instruction that does their work.
-const HOT: [(&str, &str); 5] = [
+const HOT: [(&str, &str); 6] = [
     ("matmul", "FFMA"),
     ("matmul_bf16", "HMMA"),
     ("matmul_bf16_sm90", "HGMMA"),
     ("forest_attention_bf16", "HMMA"),
+    ("forest_attention_bf16_backward", "HMMA"),
     ("forest_attention_bf16_sm90", "HGMMA"),
 ];
 /// What the assembler says where it does not do as the kernel asks: products of wgmma one after the other, registers not handed over.

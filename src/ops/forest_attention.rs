@@ -180,12 +180,16 @@ impl Op for ForestAttention {
             Device::Cuda(_) => {
                 let [q, k, v] = [inputs[0].cuda(), inputs[1].cuda(), inputs[2].cuda()];
                 let [out, lse, dout] = [saved.output().cuda(), lse.cuda(), grad.cuda()];
-                let (out, lse, dout) = (out, lse, dout);
                 let outputs = cuda::forest_attention::Outputs { out, lse, dout };
                 let (dq, dk, dv) = (dq.cuda_mut()?, dk.cuda_mut()?, dv.cuda_mut()?);
                 let grads = cuda::forest_attention::Grads { dq, dk, dv };
                 let inputs = cuda_inputs(self, [q, k, v]);
-                cuda::forest_attention::backward(inputs, outputs, &self.index, grads)?;
+                match self.products {
+                    DType::BF16 => {
+                        cuda::forest_attention::backward::backward(inputs, outputs, &self.index, grads)?;
+                    }
+                    _ => cuda::forest_attention::backward(inputs, outputs, &self.index, grads)?,
+                }
             }
             Device::WebGpu(_) => {
                 let [q, k, v] = [inputs[0].gpu()?, inputs[1].gpu()?, inputs[2].gpu()?];

@@ -1,6 +1,8 @@
 //! Forest attention, see `kernels/forest_attention.cu`.
 
+pub mod backward;
 mod index;
+mod parts;
 pub mod tensor_cores;
 mod tiles;
 
@@ -61,6 +63,12 @@ struct Variant {
     head_dim: usize,
 }
 
+/// That no kernel takes heads so wide.
+fn too_wide(head_dim: usize) -> Error {
+    let problem = format!("heads {head_dim} wide: CUDA's kernels take at most 256");
+    Error::shape("forest_attention", problem)
+}
+
 impl Variant {
     fn of(head_dim: usize) -> Result<Self> {
         let names = match head_dim {
@@ -84,10 +92,7 @@ impl Variant {
                 "lea_forest_attention_backward_q_256",
                 "lea_forest_attention_backward_kv_256",
             ],
-            _ => {
-                let problem = format!("heads {head_dim} wide: CUDA's kernels take at most 256");
-                return Err(Error::shape("forest_attention", problem));
-            }
+            _ => return Err(too_wide(head_dim)),
         };
         Ok(Variant { names, head_dim })
     }

@@ -1,17 +1,17 @@
 //! Forward in bf16 on tensor cores, see `kernels/forest_attention_bf16.cu`, and on Hopper `kernels/forest_attention_bf16_sm90.cu`.
 
 use super::tiles::{Numbers, Tiles};
-use super::{Inputs, all};
+use super::{Inputs, all, too_wide};
+use crate::Result;
 use crate::device::cpu::forest_attention::Heads;
 use crate::device::cuda::tensor_map::{self, TensorMap};
 use crate::device::cuda::{Arg, Buffer, Launch, View, ViewMut, each::each};
 use crate::device::{AttentionIndex, DType};
-use crate::{Error, Result};
 
 const FILE: &str = "forest_attention_bf16";
 
 /// Elements behind a row in shared memory; `PAD` of the file.
-const PAD: usize = 8;
+pub(super) const PAD: usize = 8;
 
 macro_rules! name {
     ($kernel:literal, $types:literal) => {
@@ -78,10 +78,7 @@ impl Kernel {
         }
         match OTHERS.into_iter().find(|(_, width)| head_dim <= *width) {
             Some((names, width)) => Ok(Kernel { name: names[taken], width, rows: 64, hopper: false }),
-            None => {
-                let problem = format!("heads {head_dim} wide: CUDA's kernels take at most 256");
-                Err(Error::shape("forest_attention", problem))
-            }
+            None => Err(too_wide(head_dim)),
         }
     }
 }
@@ -115,7 +112,12 @@ fn is_direct(x: View, head_dim: usize) -> bool {
 }
 
 /// Shared keys or values as bf16, each head `width` wide.
-fn rounded(x: View, tiles: &Tiles, Heads { kv_heads, head_dim, .. }: Heads, width: usize) -> Result<Buffer> {
+pub(super) fn rounded(
+    x: View,
+    tiles: &Tiles,
+    Heads { kv_heads, head_dim, .. }: Heads,
+    width: usize,
+) -> Result<Buffer> {
     let to = Buffer::scratch(x.cuda(), DType::BF16, tiles.shared.len() * kv_heads * width)?;
     let extents: [Arg; 3] = [kv_heads, head_dim, width].map(|extent| (extent as u32).into());
     let tensors = [all(&tiles.shared), x.into(), all(&to)];

@@ -28,6 +28,8 @@ pub(super) struct Tiles {
     pub rows: Buffer,
     /// The keys that tiles share, ascending; one at least where there are keys. With numbers among all keys, none.
     pub shared: Buffer,
+    /// The same.
+    pub listed: Vec<u32>,
 }
 
 impl ByRows {
@@ -145,6 +147,7 @@ impl Tiles {
             count: cut.len(),
             rows: Buffer::copy_of(cuda, &rows)?,
             shared: Buffer::copy_of(cuda, &shared)?,
+            listed: shared,
         })
     }
 }

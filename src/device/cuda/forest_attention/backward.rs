@@ -1,0 +1,136 @@
+//! Gradients in bf16 on tensor cores, see `kernels/forest_attention_bf16_backward.cu`.
+
+use super::parts::{BLOCK, Parts};
+use super::tensor_cores::{PAD, rounded};
+use super::tiles::Numbers;
+use super::{Grads, Inputs, Outputs, all, too_wide};
+use crate::Result;
+use crate::device::cpu::forest_attention::Heads;
+use crate::device::cuda::each::each_by_warp;
+use crate::device::cuda::{Arg, Buffer, Launch, View};
+use crate::device::{AttentionIndex, DType};
+
+/// The kernels of a width of heads.
+struct Kernels {
+    q: &'static str,
+    kv: &'static str,
+    keys: &'static str,
+    /// Elements of a head in bf16.
+    width: usize,
+}
+
+macro_rules! kernels {
+    ($width:literal) => {
+        Kernels {
+            q: concat!("lea_forest_attention_bf16_backward_q_", $width),
+            kv: concat!("lea_forest_attention_bf16_backward_kv_", $width),
+            keys: concat!("lea_forest_attention_bf16_backward_keys_", $width),
+            width: $width,
+        }
+    };
+}
+
+const KERNELS: [Kernels; 5] = [kernels!(32), kernels!(64), kernels!(96), kernels!(128), kernels!(256)];
+
+/// What stands around the products.
+const AROUND: &str = "forest_attention_bf16_keys";
+/// The products.
+const PRODUCTS: &str = "forest_attention_bf16_backward";
+
+impl Kernels {
+    fn of(head_dim: usize) -> Result<&'static Self> {
+        KERNELS.iter().find(|kernels| head_dim <= kernels.width).ok_or_else(|| too_wide(head_dim))
+    }
+
+    /// Columns of sums that a block makes; `SUMS` of the file.
+    fn sums(&self) -> usize {
+        self.width.min(128)
+    }
+
+    /// Rows that a block takes at a time, and how many such there is room for; `COLUMNS` and `STAGES` of the file.
+    fn stages(&self) -> (usize, usize) {
+        if self.width <= 128 { (32, 2) } else { (16, 1) }
+    }
+
+    /// Bytes of shared memory: two matrices of 64 rows, and as many of each stage, with `bytes` beside each of its rows.
+    fn shared(&self, bytes: usize) -> u32 {
+        let ((columns, stages), row) = (self.stages(), 2 * (self.width + PAD) * DType::BF16.size());
+        (BLOCK * row + stages * columns * (row + bytes)) as u32
+    }
+}
+
+/// Queries and gradients of outputs `[rows, heads, width]` in bf16, and delta `[rows, heads]`.
+struct Prepared {
+    q: Buffer,
+    dout: Buffer,
+    delta: Buffer,
+}
+
+impl Prepared {
+    fn of(q: View, outputs: Outputs, head_dim: usize, width: usize) -> Result<Self> {
+        let (cuda, len) = (q.cuda(), outputs.lse.len());
+        let half = || Buffer::scratch(cuda, DType::BF16, len * width);
+        let made = Prepared { q: half()?, dout: half()?, delta: Buffer::scratch(cuda, DType::F32, len)? };
+        let extents: [Arg; 2] = [(head_dim as u32).into(), (width as u32).into()];
+        let taken: [Arg; 3] = [q.into(), outputs.out.into(), outputs.dout.into()];
+        let given = [all(&made.q), all(&made.dout), all(&made.delta)];
+        let args = [&extents[..], &taken, &given].concat();
+        each_by_warp(cuda, AROUND, "lea_forest_attention_bf16_backward_prepare", len, &args)?;
+        Ok(made)
+    }
+}
+
+/// Gradients of [`super::tensor_cores::forward`] from and into f32: products of q, k, v, dout, weights and slopes rounded to bf16, sums and
+/// exponentials in f32.
+pub fn backward(inputs: Inputs, outputs: Outputs, index: &AttentionIndex, grads: Grads) -> Result<()> {
+    let cuda = inputs.q.cuda();
+    let Heads { kv_heads, head_dim, .. } = inputs.heads;
+    let group = inputs.heads.group();
+    let kernels = Kernels::of(head_dim)?;
+    let width = kernels.width;
+    let on_device = index.on_cuda(cuda);
+    let tiles = on_device.tiles.get(index, cuda, (BLOCK / group).max(1), Numbers::Shared)?;
+    let parts: &Parts = on_device.parts(index, cuda, &tiles)?;
+    let [k, v] = [inputs.k, inputs.v].map(|x| rounded(x, &tiles, inputs.heads, width));
+    let (k, v) = (k?, v?);
+    let prepared = Prepared::of(inputs.q, outputs, head_dim, width)?;
+    let of_rows = [all(&prepared.q), all(&prepared.dout)];
+    let as_they_are: [Arg; 2] = [inputs.k.into(), inputs.v.into()];
+    let of_keys = [all(&k), all(&v)];
+    let statistics: [Arg; 2] = [outputs.lse.into(), all(&prepared.delta)];
+    let of_tiles = [all(&tiles.tiles), all(&tiles.rows)];
+    cuda.launch(&Launch {
+        file: PRODUCTS,
+        kernel: kernels.q,
+        grid: [tiles.count, kv_heads, group.div_ceil(BLOCK)],
+        threads: 128,
+        shared: kernels.shared(0),
+        args: &[
+            &inputs.shape()[..],
+            &of_tiles,
+            &of_rows,
+            &as_they_are,
+            &of_keys,
+            &statistics,
+            &[(&grads.dq).into()],
+        ]
+        .concat(),
+    })?;
+    let sums = || Buffer::scratch(cuda, DType::F32, parts.count * BLOCK * kv_heads * width);
+    let (part_k, part_v) = (sums()?, sums()?);
+    let sums = [all(&part_k), all(&part_v)];
+    let lists = [all(&parts.parts), all(&parts.seen)];
+    cuda.launch(&Launch {
+        file: PRODUCTS,
+        kernel: kernels.kv,
+        grid: [parts.count, kv_heads, width / kernels.sums()],
+        threads: 128,
+        // The bits of a row, its log-sum-exp and delta.
+        shared: kernels.shared(16 + 2 * DType::F32.size()),
+        args: &[&inputs.shape()[..], &lists, &of_rows, &of_keys, &statistics, &sums].concat(),
+    })?;
+    let lists = [all(&parts.of_keys), all(&parts.leaf_rows)];
+    let into: [Arg; 2] = [(&grads.dk).into(), (&grads.dv).into()];
+    let args = [&inputs.shape()[..], &lists, &of_rows, &as_they_are, &statistics, &sums, &into].concat();
+    each_by_warp(cuda, AROUND, kernels.keys, index.keys() * kv_heads, &args)
+}
