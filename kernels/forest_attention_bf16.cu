@@ -1,5 +1,5 @@
 // Forest attention forward on tensor cores: out = softmax(scale q k^T) v with q, k, v and the weights rounded to bf16, sums and the
-// softmax in f32. For sm_80 and later; gradients are those of forest_attention.cu.
+// softmax in f32. For sm_80 and later; its gradients are those of forest_attention_bf16_backward.cu.
 //   q [rows, heads hd], leaf_k, leaf_v [keys, kv_heads hd], all f32 or all bf16; out like q, f32 or bf16;
 //   k, v [shared keys, kv_heads, stored] bf16: those of them that tiles share, as `round` leaves them, zeros from hd to `stored`, the width
 //   of the kernel; or all keys as they came, `stored` the hd elements, where that is a multiple of 8 and they begin at one of 16 bytes;

@@ -4,17 +4,17 @@
 //   q, out, dout, dq [rows, heads hd], leaf_k, leaf_v, dk, dv [keys, kv_heads hd] f32; lse, delta [rows, heads] f32;
 //   rounded_q, rounded_dout [rows, heads, WIDTH], shared_k, shared_v [shared keys, kv_heads, WIDTH] bf16, zeros from hd on;
 //   tiles, rows_of: as there. Query head h reads key head h / group.
-// Four launches after keys and values that tiles share are rounded (`round` there), seven products of a pair in all:
-//   prepare rounds q and dout, and makes delta of the rounded dout, so that the slopes of a row add up to 0 as they should. A warp a row and head.
+// Two launches, seven products of a pair in all. Before them keys and values that tiles share are rounded (`round` there), and rows by `prepare` of
+// forest_attention_bf16_keys.cu: its delta is of the rounded dout, so that the slopes of a row add up to 0 as they should.
 //   q: one block a tile and key head, like forward: 64 rows times heads of the group, COLUMNS shared keys at a time; then own leaf keys in f32.
 //   kv: one block a part and key head: 64 shared keys of one tree, or of the root, and COLUMNS rows times heads at a time, of the rows that see
 //     one of them. parts [parts, 4]: first of the shared keys, how many, rows in the list from, to; seen [listed, 4]: a row, the bits of the 64
 //     keys that it sees, nothing. Sums of a part go to part_k, part_v [parts, 64, kv_heads, WIDTH] f32. Heads of 256 take two blocks,
 //     128 columns of the sums each.
-//   keys: one warp a key and key head: adds up its parts in order, then the rows that see it as a leaf key, in f32.
-//     of_keys [keys, 4]: its row of part_k in its first part, how many parts, rows in leaf_rows from, to.
+// After them `keys` adds up the parts of a key in order, and the rows that see it as a leaf key.
 // A row's dq depends on its own keys alone, and dk and dv of a key on the rows of its tree alone, in their order: lists are cut where the tree
-// itself says; what a row does not see weighs exactly 0. See NOTES.md for the bounds.
+// itself says; what a row does not see weighs exactly 0.
+// Bound by arithmetic, and by shared memory alike: a read of 512 bytes feeds two products. See NOTES.md.
 #include "common/attention_products.cuh"
 
 namespace lea {
@@ -213,7 +213,7 @@ __device__ __forceinline__ void attention_back_kv(BackShape shape, const uint4* 
                                                   const bf16* k, const bf16* v, const float* lse, const float* delta, float* part_k,
                                                   float* part_v, bf16* shared) {
     using Of = Back<WIDTH>;
-    // Both sums and both left factors have room for narrow heads alone.
+    // Beside both sums both left factors have room in narrow heads alone.
     constexpr bool HELD = WIDTH <= 64;
     bf16 *key_rows = shared, *value_rows = key_rows + Of::OWN, *stages = value_rows + Of::OWN;
     uint4* masks = (uint4*)(stages + Of::STAGES * 2 * Of::OTHER);

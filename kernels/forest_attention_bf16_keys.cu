@@ -1,7 +1,8 @@
 // What stands around the products of forest_attention_bf16_backward.cu, whose layouts are told there, on plain cores.
 //   prepare: q and dout of a row and head rounded to bf16, zeros from hd on, and delta = sum over a head of the rounded dout times out. One warp.
 //   keys: dk, dv [keys, kv_heads hd] of a key and key head: the sums of its parts in their order, then of the rows that see it as a leaf key, in
-//     f32 of the rounded values, one after the other. One warp.
+//     f32 of the rounded values, one after the other. One warp. of_keys [keys, 4]: its row of part_k in its first part, how many parts, rows in
+//     leaf_rows from, to.
 // Bound by memory: 16 hd bytes a row and head; 4 hd bytes a row and head that sees a leaf key, 8 WIDTH a key and part, 8 hd a key.
 #include "common/attention_products.cuh"
 

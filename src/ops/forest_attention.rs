@@ -41,8 +41,8 @@ impl ForestAttention {
     }
 
     /// The same where `dtype` is the least precise type that products may be in: bf16 lets CUDA's tensor cores multiply
-    /// q, k, v and the weights of the values rounded to bf16, sums and softmax in f32; the CPU does so where they are stored in bf16. Gradients are still those of f32
-    /// products, with the softmax's denominator of the rounded ones. Devices without such products ignore it.
+    /// q, k, v and the weights of the values rounded to bf16, sums and softmax in f32, and backward the output's gradient, the weights and
+    /// their slopes likewise; the CPU does so where they are stored in bf16, forward. Devices without such products ignore it.
     pub fn products_in(self, dtype: DType) -> Self {
         ForestAttention { products: dtype, ..self }
     }

@@ -33,6 +33,9 @@ const WINDOW_BITS: &str =
 const LEAF_BITS: &str = "ops::attention::a_short_leaf_has_the_same_bits_beside_long_ones";
 const ATTENTION_BF16: &str = "attention_bf16::products_in_bf16_are_as_near_as_those_of_a_plain_loop";
 const FAR_APART: &str = "attention_bf16::scores_far_apart_are_as_near_as_a_plain_loop";
+const WIDTHS: &str = "attention_backward::gradients_in_bf16_of_heads_of_any_number_and_width_are_as_near_as_those_of_a_plain_loop";
+const STEMS: &str =
+    "attention_backward::gradients_in_bf16_of_stems_and_long_leaves_are_as_near_as_those_of_a_plain_loop";
 const STORED: &str = "attention_stored::inputs_in_bf16_give_the_bits_of_those_values_in_f32";
 const ANYWHERE: &str = "attention_stored::inputs_in_bf16_may_begin_anywhere";
 const ITEMS: &str = "attention_stored::rows_of_many_items_keep_to_their_own_queries_and_leaves_on_hopper";
@@ -50,6 +53,8 @@ const GRU: &str = "ops::recurrence::gru";
 const SM90: &str = "matmul_bf16_sm90.cu";
 const ROWS: &str = "common/attention_rows.cuh";
 const TENSOR_CORES: &str = "forest_attention_bf16.cu";
+const BACKWARD: &str = "forest_attention_bf16_backward.cu";
+const KEYS: &str = "forest_attention_bf16_keys.cu";
 const HOPPER_ATTENTION: &str = "forest_attention_bf16_sm90.cu";
 
 const MISTAKES: &[Mistake] = &[
@@ -97,6 +102,36 @@ const MISTAKES: &[Mistake] = &[
     Mistake(ROWS, 0, "there && d < hd", To("there"), STORED),
     Mistake(TENSOR_CORES, 0, "row < left && unit * 8 < stored", To("row < left"), STORED),
     Mistake(TENSOR_CORES, 0, "hd % 4 == 0 && (size_t)q % (4 * sizeof(T)) == 0", To("true"), ANYWHERE),
+    Mistake(BACKWARD, 0, "cp_async_commit();", Gone, STEMS),
+    Mistake(BACKWARD, 1, "cp_async_commit();", Gone, STEMS),
+    Mistake(BACKWARD, 2, "cp_async_commit();", Gone, STEMS),
+    Mistake(BACKWARD, 3, "cp_async_commit();", Gone, STEMS),
+    Mistake(BACKWARD, 0, "cp_async_wait<1>();", Gone, STEMS),
+    Mistake(BACKWARD, 1, "cp_async_wait<1>();", Gone, STEMS),
+    Mistake(BACKWARD, 0, "cp_async_wait<Of::STAGES - 1>();", Gone, STEMS),
+    Mistake(BACKWARD, 1, "cp_async_wait<Of::STAGES - 1>();", Gone, STEMS),
+    Mistake(BACKWARD, 0, "row < there ? 16 : 0", To("16"), STEMS),
+    Mistake(BACKWARD, 0, "row < there ?", To("row + 1 < there ?"), STEMS),
+    Mistake(BACKWARD, 0, "start < count", To("start + Of::COLUMNS < count"), STEMS),
+    Mistake(BACKWARD, 0, "warp_sees > start", To("warp_sees > start + 8"), STEMS),
+    Mistake(BACKWARD, 0, "start + j * 8 + lane % 4 * 2 + i % 2 < own[i / 2].x", To("true"), STEMS),
+    Mistake(BACKWARD, 0, "own[r].y + leaf < own[r].z", To("true"), STEMS),
+    Mistake(BACKWARD, 0, "row >= rows", To("false"), STEMS),
+    Mistake(BACKWARD, 0, "d < hd", To("true"), STEMS),
+    Mistake(BACKWARD, 0, "d + 1 < hd", To("true"), WIDTHS),
+    Mistake(BACKWARD, 0, "blockIdx.z * BACK_TILE", To("0"), WIDTHS),
+    Mistake(BACKWARD, 0, "start < columns", To("start + Of::COLUMNS < columns"), STEMS),
+    Mistake(BACKWARD, 0, "i < left", To("true"), STEMS),
+    Mistake(BACKWARD, 0, "warp < 2 ? mask.y : mask.z", To("mask.y"), STEMS),
+    Mistake(BACKWARD, 0, "ballot(any != 0) != 0", To("any != 0"), STEMS),
+    Mistake(BACKWARD, 0, "(bits[j][i % 2] >> (i / 2 * 8) & 1) != 0", To("true"), STEMS),
+    Mistake(BACKWARD, 0, "blockIdx.z * Of::SUMS", To("0"), WIDTHS),
+    Mistake(KEYS, 0, "part < of_key.y", To("part + 1 < of_key.y"), STEMS),
+    Mistake(KEYS, 0, "of_key.z < of_key.w", To("false"), STEMS),
+    Mistake(KEYS, 0, "at < of_key.w", To("at + 1 < of_key.w"), STEMS),
+    Mistake(KEYS, 0, "sum = lea::warp_sum(sum);", Gone, STEMS),
+    Mistake(KEYS, 0, "d < hd", To("true"), STEMS),
+    Mistake(KEYS, 0, "d + 1 < hd", To("true"), WIDTHS),
     Mistake(SM90, 0, "mbarrier_wait(empty + place.stage, place.parity ^ 1);", Gone, HOPPER),
     Mistake(SM90, 0, "place.parity ^ 1", To("place.parity"), HOPPER),
     Mistake(SM90, 0, "mbarrier_wait(full + place.stage, place.parity);", Gone, HOPPER),
@@ -256,12 +291,13 @@ const MISTAKES: &[Mistake] = &[
 ];
 
 /// The tests of which one must fail where a barrier of a file is taken away.
-const BARRIERS: [(&str, &[&str]); 11] = [
+const BARRIERS: [(&str, &[&str]); 12] = [
     ("matmul.cu", &[TILES]),
     ("matmul_bf16.cu", &[HALVES]),
     (SM90, &[HOPPER]),
     ("forest_attention.cu", &[ATTENTION]),
     ("forest_attention_bf16.cu", &[ATTENTION_BF16]),
+    (BACKWARD, &[STEMS]),
     (HOPPER_ATTENTION, &[RANGES]),
     ("top_k.cu", &[TOP_K]),
     ("gru.cu", &[GRU]),
