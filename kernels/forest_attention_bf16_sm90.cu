@@ -21,96 +21,16 @@
 // A row's bits depend on its own keys alone: chunks are counted from its first key, which is that of all rows of its tile, and units from
 // each of its ranges' first; keys that it does not see weigh exactly 0; products of 16 keys are added up in the order of keys.
 // Bound by memory: by queries, outputs and leaf keys of the many rows that see few keys. See NOTES.md.
-#include "common/attention_rows.cuh"
-#include "common/hopper.cuh"
+#include "common/attention_items.cuh"
 
 namespace lea {
 namespace {
 
-constexpr unsigned MULTIPLYING = 2;  // Warpgroups.
-constexpr unsigned GROUP_ROWS = 64;
-constexpr unsigned TILE = MULTIPLYING * GROUP_ROWS;
 constexpr unsigned THREADS = (1 + MULTIPLYING) * WARPGROUP;
-constexpr unsigned WARPS_THAT_READ = MULTIPLYING * WARPGROUP / WARP;
-constexpr unsigned UNIT = 16;    // Keys of a copy; depth of one product.
-constexpr unsigned CHUNK = 64;   // Keys of a slot.
-constexpr unsigned PANEL = CHUNK * SWIZZLED_ROW;  // Bytes of 64 columns of a slot.
-constexpr unsigned SLOTS = 8;
-constexpr unsigned BRINGING = WARPGROUP - WARP;  // Threads that bring queries and leaves.
-constexpr unsigned READING = MULTIPLYING * WARPGROUP;
-
-// The keys that a tile's rows share, each range from a new unit on.
-struct PlacedKeys {
-    unsigned start[3], length[3];
-
-    __device__ __forceinline__ unsigned units_of(int range) const { return (length[range] + UNIT - 1) / UNIT; }
-    __device__ __forceinline__ unsigned units() const { return units_of(0) + units_of(1) + units_of(2); }
-    // The first key of a unit; behind the last unit, where the copy engine finds no keys and writes zeros.
-    __device__ __forceinline__ int key(unsigned unit) const {
-        if (unit < units_of(0)) return start[0] + unit * UNIT;
-        unit -= units_of(0);
-        if (unit < units_of(1)) return start[1] + unit * UNIT;
-        unit -= units_of(1);
-        return unit < units_of(2) ? (int)(start[2] + unit * UNIT) : -(int)UNIT;
-    }
-    // Behind the place of the last of the first `count` keys.
-    __device__ __forceinline__ unsigned end(unsigned count) const {
-        if (count <= length[0]) return count;
-        count -= length[0];
-        const unsigned second = units_of(0) * UNIT;
-        if (count <= length[1]) return second + count;
-        return second + units_of(1) * UNIT + count - length[1];
-    }
-    // Whether one of them stands at a place.
-    __device__ __forceinline__ bool holds(unsigned place) const {
-        const unsigned second = units_of(0) * UNIT, third = second + units_of(1) * UNIT;
-        return place < length[0] || (place >= second && place < second + length[1]) || place >= third;
-    }
-    // Whether no place of the chunk from `from` on is without a key before one with a key.
-    __device__ __forceinline__ bool gapless(unsigned from) const {
-        const unsigned second = units_of(0) * UNIT, third = second + units_of(1) * UNIT, to = from + CHUNK;
-        return (second == length[0] || length[1] + length[2] == 0 || from >= second || to <= length[0]) &&
-               (third == second + length[1] || length[2] == 0 || from >= third || to <= second + length[1]);
-    }
-};
-
-struct HopperShape {
-    unsigned heads, group;
-    float scale;
-    size_t items;
-};
-
-struct Item {
-    PlacedKeys keys;
-    size_t first_row;
-    unsigned kv_head, skipped, rows, first_leaf, leaves;
-
-    // Where the tile of an item stands.
-    __device__ __forceinline__ static const uint4* tile_of(size_t number, const HopperShape& shape, const uint4* tiles) {
-        const unsigned parts = (shape.group + TILE - 1) / TILE, kv_heads = shape.heads / shape.group;
-        return tiles + 3 * (number / parts / kv_heads);
-    }
-    __device__ __forceinline__ Item(size_t number, const HopperShape& shape, const uint4* tile) {
-        const unsigned parts = (shape.group + TILE - 1) / TILE, kv_heads = shape.heads / shape.group;
-        const uint4 head = tile[0], tail = tile[1], own = tile[2];
-        first_leaf = own.x;
-        leaves = own.y;
-        keys = {{head.z, head.w, tail.x}, {tail.y, tail.z, tail.w}};
-        first_row = head.x;
-        kv_head = number / parts % kv_heads;
-        skipped = number % parts * TILE;
-        rows = min(head.y * shape.group - skipped, TILE);
-    }
-    // Row and head of a row of the product, as one number: rows of [rows, heads].
-    __device__ __forceinline__ size_t place(unsigned row, const HopperShape& shape) const {
-        const unsigned i = row + skipped;
-        return (first_row + i / shape.group) * shape.heads + kv_head * shape.group + i % shape.group;
-    }
-    // What rows_of says of a row of the product.
-    __device__ __forceinline__ uint4 of(const uint4* rows_of, unsigned group, unsigned row) const {
-        return row < rows ? rows_of[first_row + (row + skipped) / group] : make_uint4(0, 0, 0, 0);
-    }
-};
+constexpr unsigned READING = MULTIPLYING * WARPGROUP, WARPS_THAT_READ = READING / WARP;
+constexpr unsigned PANEL = CHUNK * SWIZZLED_ROW;  // Bytes of 64 columns of a slot,
+constexpr unsigned QUERY_PANEL = TILE * SWIZZLED_ROW;  // and of the queries.
+constexpr unsigned SLOTS = 12;
 
 // Slots of keys and values in turn, each with a barrier of its bytes and one of the warps that have read it.
 template <int WIDTH>
@@ -118,13 +38,14 @@ struct Ring {
     static constexpr unsigned SLOT = CHUNK * WIDTH * sizeof(bf16);
     unsigned char* slots;
     Mbarrier *full, *read;
-    unsigned turn;
+    unsigned at, turn;
 
-    __device__ __forceinline__ explicit Ring(unsigned char* memory) {
+    // Barriers stand `between` bytes behind the slots.
+    __device__ __forceinline__ Ring(unsigned char* memory, unsigned between) {
         slots = memory + (SWIZZLED_ROWS - shared_address(memory) % SWIZZLED_ROWS) % SWIZZLED_ROWS;
-        full = (Mbarrier*)(slots + SLOTS * SLOT);
+        full = (Mbarrier*)(slots + SLOTS * SLOT + between);
         read = full + SLOTS;
-        turn = 0;
+        at = turn = 0;
     }
     __device__ __forceinline__ void begin() {
         if (threadIdx.x == 0) {
@@ -133,150 +54,113 @@ struct Ring {
         }
         __syncthreads();
     }
-    __device__ __forceinline__ unsigned char* slot() const { return slots + turn % SLOTS * SLOT; }
-    __device__ __forceinline__ unsigned parity() const { return turn / SLOTS % 2; }
+    __device__ __forceinline__ unsigned char* slot() const { return slots + at * SLOT; }
+    __device__ __forceinline__ void next() {
+        at = at + 1 < SLOTS ? at + 1 : 0;
+        turn ^= at == 0;
+    }
     // The slot has its keys or values.
-    __device__ __forceinline__ void wait() { mbarrier_wait(full + turn % SLOTS, parity()); }
+    __device__ __forceinline__ void wait() const { mbarrier_wait(full + at, turn); }
     // This warp has read it.
     __device__ __forceinline__ void leave() {
-        if (threadIdx.x % WARP == 0) mbarrier_arrive(read + turn % SLOTS);
-        turn++;
+        if (threadIdx.x % WARP == 0) mbarrier_arrive(read + at);
+        next();
     }
 };
 
-// Brings the chunk of units from `first` on into the ring's next slot. A lane brings 64 columns of a unit.
-template <int WIDTH>
-__device__ __forceinline__ void bring(const TensorMap* map, const Item& item, unsigned first, Ring<WIDTH>& ring) {
+// Brings so many units to the ring's next slot, where `key(unit)` says which key one begins with. A lane brings 64 columns of a unit.
+template <int WIDTH, class Key>
+__device__ __forceinline__ void bring(const TensorMap* map, unsigned kv_head, unsigned units, Key key, Ring<WIDTH>& ring) {
     constexpr unsigned PANELS = WIDTH / 64;
     const unsigned unit = threadIdx.x / PANELS, panel = threadIdx.x % PANELS;
-    Mbarrier* full = ring.full + ring.turn % SLOTS;
-    mbarrier_wait(ring.read + ring.turn % SLOTS, ring.parity() ^ 1);
-    if (threadIdx.x == 0) mbarrier_arrive_expect_tx(full, ring.SLOT);
-    if (unit < CHUNK / UNIT)
-        tma_load_2d(ring.slot() + panel * PANEL + unit * UNIT * SWIZZLED_ROW, map, item.kv_head * WIDTH + panel * 64,
-                    item.keys.key(first + unit), full);
-    ring.turn++;
+    Mbarrier* full = ring.full + ring.at;
+    mbarrier_wait(ring.read + ring.at, ring.turn ^ 1);
+    if (threadIdx.x == 0) mbarrier_arrive_expect_tx(full, units * UNIT * WIDTH * sizeof(bf16));
+    if (unit < units) tma_load_2d(ring.slot() + panel * PANEL + unit * UNIT * SWIZZLED_ROW, map, kv_head * WIDTH + panel * 64, key(unit), full);
+    ring.next();
 }
 
-// What a warpgroup needs of its 64 rows of an item.
-struct GroupRows {
-    unsigned mine[2];     // Rows of the product that the lane holds.
-    unsigned end[2];      // Behind the place of the last shared key that they see,
-    unsigned most, least;  // and that any row sees, and all rows do.
-
-    // `of(row)`: what rows_of says of a row of the product.
-    template <class Of>
-    __device__ __forceinline__ GroupRows(const Item& item, Of of) {
-        const unsigned first = (threadIdx.x / WARPGROUP - 1) * GROUP_ROWS, lane = threadIdx.x % WARP;
-        const unsigned of_warp = first + threadIdx.x % WARPGROUP / WARP * 16;
-        for (int r = 0; r < 2; r++) {
-            mine[r] = of_warp + lane / 4 + 8 * r;
-            end[r] = item.keys.end(of(mine[r]).x);
-        }
-        most = 0;
-        unsigned hidden = 0;  // The complement of what all see.
-        for (unsigned row = first + lane; row < first + GROUP_ROWS; row += WARP)
-            if (row < item.rows) {
-                const unsigned seen = item.keys.end(of(row).x);
-                most = max(most, seen);
-                hidden = max(hidden, ~seen);
-            }
-        most = warp_most(most);
-        least = ~warp_most(hidden);
-    }
-};
-
-// What an item's rows have for themselves, in bf16, in shared memory: queries, what rows_of says of rows and the tile's numbers; leaf keys and values. Chunk c of 16
-// bytes of a row r stands at place c ^ r % 8, so that eight rows of one chunk lie in different banks. Of each part one barrier of those
-// who bring it and one of those who have read it.
+// What the rows of an item in bf16 have for themselves, but for leaves: queries, swizzled as the copy engine brings them, what rows_of says
+// of rows, and the tile's numbers.
 template <int WIDTH>
 struct Own {
-    static constexpr unsigned CHUNKS = WIDTH / 8, MATRIX = TILE * WIDTH * sizeof(bf16);
-    unsigned char *queries, *keys, *values;
+    static constexpr unsigned QUERIES = TILE * WIDTH * sizeof(bf16);
+    unsigned char* queries;
+    Mbarrier *full, *read;
     uint4* tile;
     unsigned* said;  // Three words a row.
-    Mbarrier *queries_full, *queries_read, *leaves_full, *leaves_read;
     unsigned turn;
 
-    // Behind the ring.
+    // Queries between the ring's slots and its barriers, the rest behind those.
     __device__ __forceinline__ explicit Own(const Ring<WIDTH>& ring) {
-        queries = (unsigned char*)(ring.read + SLOTS);
-        keys = queries + MATRIX;
-        values = keys + MATRIX;
-        tile = (uint4*)(values + MATRIX);
-        queries_full = (Mbarrier*)(tile + 3);
-        queries_read = queries_full + 1;
-        leaves_full = queries_full + 2;
-        leaves_read = queries_full + 3;
-        said = (unsigned*)(queries_full + 4);
+        queries = ring.slots + SLOTS * ring.SLOT;
+        full = ring.read + SLOTS;
+        read = full + 1;
+        tile = (uint4*)(read + 1);
+        said = (unsigned*)(tile + 3);
         turn = 0;
     }
     __device__ __forceinline__ void begin() {
-        if (threadIdx.x == 0) {
-            mbarrier_init(queries_full, BRINGING);
-            mbarrier_init(queries_read, READING);
-            mbarrier_init(leaves_full, BRINGING);
-            mbarrier_init(leaves_read, READING);
-        }
-    }
-    __device__ __forceinline__ static unsigned char* chunk(unsigned char* matrix, unsigned row, unsigned c) {
-        return matrix + row * (WIDTH * sizeof(bf16)) + ((c ^ row % 8) * 16);
+        if (threadIdx.x == 0) mbarrier_init(full, 1 + WARP), mbarrier_init(read, READING);
     }
     // What rows_of says of a row of the product.
     __device__ __forceinline__ uint4 of(unsigned row) const { return make_uint4(said[3 * row], said[3 * row + 1], said[3 * row + 2], 0); }
-    __device__ __forceinline__ unsigned parity() const { return turn % 2; }
-    __device__ __forceinline__ bool hold_leaves(const Item& item) const { return item.leaves <= TILE; }
 };
 
-// Brings an item's queries, then its leaf keys and values.
+// A warp brings what an item's rows have for themselves.
 template <int WIDTH>
-__device__ __forceinline__ void bring_own(const Item& item, const uint4* tile, const HopperShape& shape, const uint4* rows_of, const bf16* q, const bf16* leaf_k,
-                                          const bf16* leaf_v, Own<WIDTH>& own) {
-    const unsigned first = threadIdx.x - WARP;
-    mbarrier_wait(own.queries_read, own.parity() ^ 1);
-    for (unsigned i = first; i < TILE * own.CHUNKS; i += BRINGING) {
-        const unsigned row = i / own.CHUNKS, c = i % own.CHUNKS;
-        const bool there = row < item.rows;
-        cp_async_16(own.chunk(own.queries, row, c), q + (there ? item.place(row, shape) * WIDTH + c * 8 : 0), there ? 16 : 0);
+__device__ __forceinline__ void bring_own(const TensorMap* queries, const Item& item, const uint4* tile, const HopperShape& shape,
+                                          const uint4* rows_of, Own<WIDTH>& own) {
+    const unsigned lane = threadIdx.x % WARP;
+    mbarrier_wait(own.read, own.turn ^ 1);
+    if (lane == 0) {
+        // A box has the rows and heads of a product of TILE rows, or as near as it gets.
+        const unsigned heads = min(shape.group, TILE), rows = TILE / heads;
+        mbarrier_arrive_expect_tx(own.full, rows * heads * WIDTH * sizeof(bf16));
+        for (unsigned panel = 0; panel < WIDTH / 64; panel++)
+            tma_load_3d(own.queries + panel * QUERY_PANEL, queries, panel * 64, item.kv_head * shape.group + item.skipped, item.first_row,
+                        own.full);
     }
-    for (unsigned row = first; row < TILE; row += BRINGING) {
+    for (unsigned row = lane; row < TILE; row += WARP) {
         const uint4 of_row = item.of(rows_of, shape.group, row);
         own.said[3 * row] = of_row.x;
         own.said[3 * row + 1] = of_row.y;
         own.said[3 * row + 2] = of_row.z;
     }
-    if (first < 3) cp_async_16(own.tile + first, tile + first);
-    cp_async_commit();
-    cp_async_wait<0>();
-    mbarrier_arrive(own.queries_full);
-    mbarrier_wait(own.leaves_read, own.parity() ^ 1);
-    if (own.hold_leaves(item)) {
-        const size_t pitch = (size_t)(shape.heads / shape.group) * WIDTH, from = item.first_leaf * pitch + item.kv_head * WIDTH;
-        for (unsigned i = first; i < item.leaves * own.CHUNKS; i += BRINGING) {
-            const unsigned row = i / own.CHUNKS, c = i % own.CHUNKS;
-            cp_async_16(own.chunk(own.keys, row, c), leaf_k + from + row * pitch + c * 8);
-            cp_async_16(own.chunk(own.values, row, c), leaf_v + from + row * pitch + c * 8);
-        }
-    }
-    cp_async_commit();
-    cp_async_wait<0>();
-    mbarrier_arrive(own.leaves_full);
-    own.turn++;
+    if (lane < 3) own.tile[lane] = tile[lane];
+    mbarrier_arrive(own.full);
+    own.turn ^= 1;
 }
 
-// An item's leaf keys as `add_leaf` takes them, from shared memory. Four blocks of eight rows at a time.
+// An item's leaf keys as `add_leaf` takes them, from the ring's next slots: CHUNK keys, their values, and so on. Four blocks of eight rows at a
+// time, of which lane 8 m + i tells where row i has its block m.
 template <int WIDTH>
-struct OwnLeaves {
-    const Own<WIDTH>& own;
+struct RingLeaves {
+    // Where the lane's row begins, of blocks 0 to 3, for the swizzle.
+    struct Place {
+        unsigned key, value;
+    };
+    const Ring<WIDTH>& ring;
     unsigned first;
 
-    __device__ __forceinline__ void key(unsigned at, bool sees, int block, unsigned (&to)[4]) const { four(own.keys, at, sees, block, to); }
-    __device__ __forceinline__ void value(unsigned at, bool sees, int block, unsigned (&to)[4]) const { four(own.values, at, sees, block, to); }
+    __device__ __forceinline__ static unsigned slots_of(unsigned leaves) { return (leaves + CHUNK - 1) / CHUNK * 2; }
+    // Whether the ring has room for them.
+    __device__ __forceinline__ static bool hold(unsigned leaves) { return slots_of(leaves) <= SLOTS; }
 
-    // Lane 8 m + i tells where row i has its block m.
-    __device__ __forceinline__ void four(unsigned char* matrix, unsigned at, bool sees, int block, unsigned (&to)[4]) const {
-        const unsigned lane = threadIdx.x % WARP, row = shuffle(sees ? at - first : 0, lane % 8 * 4);
-        ldmatrix_x4(to, own.chunk(matrix, row, block + lane / 8));
+    __device__ __forceinline__ unsigned behind(unsigned slots) const {
+        const unsigned at = ring.at + slots;
+        return (at < SLOTS ? at : at - SLOTS) * ring.SLOT;
+    }
+    __device__ __forceinline__ Place place(unsigned at, bool sees) const {
+        const unsigned lane = threadIdx.x % WARP, leaf = shuffle(sees ? at - first : 0, lane % 8 * 4);
+        const unsigned slots = leaf / CHUNK * 2, in_slot = leaf % CHUNK * SWIZZLED_ROW + ((lane / 8) ^ (leaf % 8)) * 16;
+        return {behind(slots) + in_slot, behind(slots + 1) + in_slot};
+    }
+    __device__ __forceinline__ void key(const Place& at, bool, int block, unsigned (&to)[4]) const { four(at.key, block, to); }
+    __device__ __forceinline__ void value(const Place& at, bool, int block, unsigned (&to)[4]) const { four(at.value, block, to); }
+
+    __device__ __forceinline__ void four(unsigned at, int block, unsigned (&to)[4]) const {
+        ldmatrix_x4(to, ring.slots + block / 8 * PANEL + (at ^ block % 8 * 16));
     }
 };
 
@@ -303,7 +187,7 @@ template <int WIDTH, class T, class Out>
 __device__ __forceinline__ void attend(size_t number, const HopperShape& shape, const uint4* tiles, const uint4* rows_of, const T* q,
                                        const T* leaf_k, const T* leaf_v, Out* out, float* lse, Ring<WIDTH>& ring, Own<WIDTH>& own) {
     constexpr bool BROUGHT = sizeof(T) == sizeof(bf16);
-    if (BROUGHT) mbarrier_wait(own.queries_full, own.parity());
+    if (BROUGHT) mbarrier_wait(own.full, own.turn);
     const Item item(number, shape, BROUGHT ? own.tile : Item::tile_of(number, shape, tiles));
     const GroupRows group(item, [&](unsigned row) { return BROUGHT ? own.of(row) : item.of(rows_of, shape.group, row); });
     const unsigned t = threadIdx.x % 4, units = item.keys.units();
@@ -311,10 +195,13 @@ __device__ __forceinline__ void attend(size_t number, const HopperShape& shape, 
     uint4 leaf[2];
     if (BROUGHT) {
         const unsigned lane = threadIdx.x % WARP, row = threadIdx.x / WARP * 16 - WARPGROUP / WARP * 16 + lane % 16;
+        const unsigned char* from = own.queries + row * SWIZZLED_ROW;
 #pragma unroll
-        for (int step = 0; step < WIDTH / (int)UNIT; step++) ldmatrix_x4(query[step], own.chunk(own.queries, row, 2 * step + lane / 16));
+        for (int step = 0; step < WIDTH / (int)UNIT; step++)
+            ldmatrix_x4(query[step], from + step / 4 * QUERY_PANEL + ((2 * (step % 4) + lane / 16) ^ (row % 8)) * 16);
         for (int r = 0; r < 2; r++) leaf[r] = own.of(group.mine[r]);
-        mbarrier_arrive(own.queries_read);
+        mbarrier_arrive(own.read);
+        own.turn ^= 1;
     } else {
 #pragma unroll
         for (int r = 0; r < 2; r++) {
@@ -376,16 +263,17 @@ __device__ __forceinline__ void attend(size_t number, const HopperShape& shape, 
     const Item again = BROUGHT ? item : Item(number, shape, Item::tile_of(number, shape, tiles));
     const size_t pitch = (size_t)(shape.heads / shape.group) * WIDTH, of_head = (size_t)again.kv_head * WIDTH;
     auto pair_at = [&](int r, int j) { return query[j / 2][r + j % 2 * 2]; };
-    if (BROUGHT) mbarrier_wait(own.leaves_full, own.parity());
     if (!BROUGHT)
         for (int r = 0; r < 2; r++) leaf[r] = again.of(rows_of, shape.group, group.mine[r]);
-    if (BROUGHT && own.hold_leaves(again))
-        add_leaf(OwnLeaves<WIDTH>{own, again.first_leaf}, pair_at, factor, leaf, rows);
-    else
+    if (BROUGHT && RingLeaves<WIDTH>::hold(again.leaves)) {
+        const unsigned slots = RingLeaves<WIDTH>::slots_of(again.leaves);
+        Ring<WIDTH> ahead = ring;
+        for (unsigned i = 0; i < slots; i++) ahead.wait(), ahead.next();
+        add_leaf(RingLeaves<WIDTH>{ring, again.first_leaf}, pair_at, factor, leaf, rows);
+        warp_sync();
+        for (unsigned i = 0; i < slots; i++) ring.leave();
+    } else {
         add_leaf(LeafKeys<WIDTH, true, T>{leaf_k + of_head, leaf_v + of_head, pitch, WIDTH}, pair_at, factor, leaf, rows);
-    if (BROUGHT) {
-        mbarrier_arrive(own.leaves_read);
-        own.turn++;
     }
 #pragma unroll
     for (int r = 0; r < 2; r++) {
@@ -397,29 +285,42 @@ __device__ __forceinline__ void attend(size_t number, const HopperShape& shape, 
     }
 }
 
+// The warp that fills the ring with the keys and values of an item.
+template <int WIDTH, bool BROUGHT>
+__device__ __forceinline__ void fill(const TensorMap* keys, const TensorMap* values, const Item& item, Ring<WIDTH>& ring) {
+    for (unsigned first = 0; first < item.keys.units(); first += CHUNK / UNIT) {
+        const auto key = [&](unsigned unit) { return item.keys.key(first + unit); };
+        bring(keys, item.kv_head, CHUNK / UNIT, key, ring);
+        bring(values, item.kv_head, CHUNK / UNIT, key, ring);
+    }
+    if constexpr (BROUGHT) {
+        if (!RingLeaves<WIDTH>::hold(item.leaves)) return;
+        for (unsigned first = 0; first < item.leaves; first += CHUNK) {
+            const unsigned units = (min(item.leaves - first, CHUNK) + UNIT - 1) / UNIT;
+            const auto key = [&](unsigned unit) { return (int)(item.first_leaf + first + unit * UNIT); };
+            bring(keys, item.kv_head, units, key, ring);
+            bring(values, item.kv_head, units, key, ring);
+        }
+    }
+}
+
 template <int WIDTH, class T, class Out>
-__device__ __forceinline__ void hopper_attention(const TensorMap* keys, const TensorMap* values, const HopperShape& shape, const uint4* tiles,
-                                                 const uint4* rows_of, const T* q, const T* leaf_k, const T* leaf_v, Out* out, float* lse,
-                                                 unsigned char* memory) {
+__device__ __forceinline__ void hopper_attention(const TensorMap* queries, const TensorMap* keys, const TensorMap* values,
+                                                 const HopperShape& shape, const uint4* tiles, const uint4* rows_of, const T* q,
+                                                 const T* leaf_k, const T* leaf_v, Out* out, float* lse, unsigned char* memory) {
     constexpr bool BROUGHT = sizeof(T) == sizeof(bf16);
-    Ring<WIDTH> ring(memory);
+    Ring<WIDTH> ring(memory, BROUGHT ? Own<WIDTH>::QUERIES : 0);
     Own<WIDTH> own(ring);
     if (BROUGHT) own.begin();
     ring.begin();
     if (threadIdx.x < WARPGROUP) {
         setmaxnreg_dec<BROUGHT ? 40 : 24>();
-        const bool loads = threadIdx.x < WARP;
-        for (size_t number = blockIdx.x; number < shape.items && (loads || BROUGHT); number += gridDim.x) {
+        const bool fills = threadIdx.x < WARP, brings = BROUGHT && threadIdx.x / WARP == 1;
+        for (size_t number = blockIdx.x; number < shape.items && (fills || brings); number += gridDim.x) {
             const uint4* tile = Item::tile_of(number, shape, tiles);
             const Item item(number, shape, tile);
-            if (!loads) {
-                bring_own(item, tile, shape, rows_of, (const bf16*)q, (const bf16*)leaf_k, (const bf16*)leaf_v, own);
-                continue;
-            }
-            for (unsigned first = 0; first < item.keys.units(); first += CHUNK / UNIT) {
-                bring(keys, item, first, ring);
-                bring(values, item, first, ring);
-            }
+            if (fills) fill<WIDTH, BROUGHT>(keys, values, item, ring);
+            else bring_own(queries, item, tile, shape, rows_of, own);
         }
     } else {
         setmaxnreg_inc<BROUGHT ? 232 : 240>();
@@ -433,11 +334,11 @@ __device__ __forceinline__ void hopper_attention(const TensorMap* keys, const Te
 
 // `in`: the type of q and leaf keys.
 #define FOREST_ATTENTION(width, in, in_name, out_type, out_name)                                                                    \
-    KERNEL_ALONE(lea::THREADS, lea_forest_attention_bf16_sm90_forward_##width##_##in_name##_##out_name, TENSOR_MAP(keys),           \
-                 TENSOR_MAP(values), size_t items, unsigned heads, unsigned group, float scale, const unsigned* tiles,              \
+    KERNEL_ALONE(lea::THREADS, lea_forest_attention_bf16_sm90_forward_##width##_##in_name##_##out_name, TENSOR_MAP(queries),        \
+                 TENSOR_MAP(keys), TENSOR_MAP(values), size_t items, unsigned heads, unsigned group, float scale, const unsigned* tiles,              \
                  const unsigned* rows_of, const in* q, const in* leaf_k, const in* leaf_v, out_type* out, float* lse) {             \
         DYNAMIC_SHARED(memory);                                                                                                     \
-        lea::hopper_attention<width>(&keys, &values, {heads, group, scale, items}, (const uint4*)tiles, (const uint4*)rows_of, q,   \
+        lea::hopper_attention<width>(&queries, &keys, &values, {heads, group, scale, items}, (const uint4*)tiles, (const uint4*)rows_of, q,   \
                                      leaf_k, leaf_v, out, lse, memory);                                                             \
     }
 

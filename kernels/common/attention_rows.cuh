@@ -121,6 +121,7 @@ struct LeafKeys {
 
     // The lane's columns of blocks of 8, from `block` on, of a key and of a value, rounded; zeros from hd on. Where the row does not see it,
     // anything.
+    __device__ __forceinline__ unsigned place(unsigned at, bool) const { return at; }
     __device__ __forceinline__ void key(unsigned at, bool sees, int block, unsigned (&to)[4]) const { four(k, at, sees, block, to); }
     __device__ __forceinline__ void value(unsigned at, bool sees, int block, unsigned (&to)[4]) const { four(v, at, sees, block, to); }
 
@@ -144,14 +145,16 @@ __device__ __forceinline__ void add_leaf(const Keys& keys, Query query, float fa
 #pragma unroll
         for (int from = 0; from < 2; from += AT_A_TIME) {
             float scores[2] = {-INFINITY, -INFINITY};
+            decltype(keys.place(0, true)) places[2];
 #pragma unroll
             for (int r = from; r < from + AT_A_TIME; r++) {
                 const bool sees = own[r].y + i < own[r].z;
                 float score = 0.0f;
+                places[r] = keys.place(own[r].y + i, sees);
 #pragma unroll
                 for (int j = 0; j < WIDTH / 8; j += 4) {
                     unsigned key[4];
-                    keys.key(own[r].y + i, sees, j, key);
+                    keys.key(places[r], sees, j, key);
                     if (!sees) continue;
 #pragma unroll
                     for (int c = 0; c < 4; c++) {
@@ -172,7 +175,7 @@ __device__ __forceinline__ void add_leaf(const Keys& keys, Query query, float fa
 #pragma unroll
                 for (int j = 0; j < WIDTH / 8; j += 4) {
                     unsigned value[4];
-                    keys.value(own[r].y + i, sees, j, value);
+                    keys.value(places[r], sees, j, value);
                     if (!sees) continue;
 #pragma unroll
                     for (int c = 0; c < 4; c++) {

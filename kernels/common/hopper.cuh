@@ -71,7 +71,15 @@ __device__ __forceinline__ void tma_load_2d(void* to, const TensorMap* map, int 
         "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier))
         : "memory");
 }
-// The same for both blocks of a pair: to the same place in each, and counted by the barrier at the same place in each.
+// The same from a tensor of three directions: from `column` of `head` of `row` on. Heads of a row follow each other in the box.
+__device__ __forceinline__ void tma_load_3d(void* to, const TensorMap* map, int column, int head, int row, Mbarrier* barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(
+            shared_address(to)),
+        "l"(map), "r"(column), "r"(head), "r"(row), "r"(shared_address(barrier))
+        : "memory");
+}
+// The same as `tma_load_2d` for both blocks of a pair: to the same place in each, and counted by the barrier at the same place in each.
 __device__ __forceinline__ void tma_load_2d_pair(void* to, const TensorMap* map, int column, int row, Mbarrier* barrier) {
     asm volatile(
         "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, "

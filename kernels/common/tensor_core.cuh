@@ -77,6 +77,9 @@ __device__ __forceinline__ float exp2_fast(float x) {
     return power;
 }
 
+// Waits for all lanes of the warp, and for what they have read or written.
+__device__ __forceinline__ void warp_sync() { __syncwarp(ALL_LANES); }
+
 }  // namespace lea
 
 #endif

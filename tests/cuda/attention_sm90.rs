@@ -37,7 +37,7 @@ pub fn trees(root: u32, trees: &[(u32, u32, &[u32])]) -> AttentionIndex {
 }
 
 /// Ranges that end within a copy of 16 keys, with it and one behind it, and chunks of 64 keys in which all do; more trees than there are
-/// blocks, so that slots come round.
+/// blocks.
 #[test]
 fn ranges_of_any_length_are_as_near_as_those_of_a_plain_loop() {
     let odd = trees(17, &[(33, 15, &[1, 1, 2]), (1, 1, &[1; 5]), (16, 16, &[3]), (47, 2, &[1, 20])]);
@@ -46,6 +46,7 @@ fn ranges_of_any_length_are_as_near_as_those_of_a_plain_loop() {
     }
 }
 
+/// In the deep one slots come round.
 #[test]
 fn forests_of_every_kind_are_as_near_as_a_plain_loop() {
     let many = [1; 40];

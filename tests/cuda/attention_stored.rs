@@ -81,7 +81,10 @@ fn inputs_in_bf16_give_the_bits_of_those_values_in_f32() {
 /// is room for, tiles without leaves.
 #[test]
 fn rows_of_many_items_keep_to_their_own_queries_and_leaves_on_hopper() {
-    let many = trees(5, &[(3, 0, &[1, 1, 2]), (1, 1, &[1; 5]), (2, 0, &[3, 150, 1]), (20, 2, &[1; 30])]);
+    let many = trees(
+        5,
+        &[(3, 0, &[1, 1, 2]), (1, 1, &[1; 5]), (2, 0, &[3, 150, 1]), (20, 2, &[1; 30]), (1, 0, &[1, 390])],
+    );
     for device in hopper("queries and leaves of many items") {
         for layout in [(2, 2, 64), (3, 1, 64), (2, 2, 128)] {
             let index = Arc::new(many.clone());

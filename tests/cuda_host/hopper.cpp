@@ -129,13 +129,19 @@ static unsigned swizzled(unsigned address, int swizzle) {
 static void bring(Block& block, const Tile& tile) {
     const EncodedMap& map = tile.map;
     const unsigned width = map.box[0] * map.element_bytes, piece = width < 16 ? width : 16;
-    for (unsigned row = 0; row < map.box[1]; row++) {
-        const int64_t from_row = (int64_t)tile.row + row;
-        const bool row_there = from_row >= 0 && from_row <= (int64_t)map.extents[1];
+    const unsigned rows = map.box[1] * (map.rank > 2 ? map.box[2] : 1);
+    for (unsigned row = 0; row < rows; row++) {
+        const int64_t from[] = {(int64_t)tile.at[1] + row % map.box[1], (int64_t)tile.at[2] + row / map.box[1]};
+        bool row_there = true;
+        int64_t offset = 0;
+        for (unsigned i = 0; i + 1 < map.rank; i++) {
+            row_there &= from[i] >= 0 && from[i] <= (int64_t)map.extents[i + 1];
+            offset += from[i] * (int64_t)map.strides[i];
+        }
         for (unsigned byte = 0; byte < width; byte += piece) {
             unsigned char content[16];
-            const int64_t column = (int64_t)tile.column + byte / map.element_bytes, last = column + piece / map.element_bytes - 1;
-            const char* const source = (const char*)map.address + from_row * (int64_t)map.strides[0];
+            const int64_t column = (int64_t)tile.at[0] + byte / map.element_bytes, last = column + piece / map.element_bytes - 1;
+            const char* const source = (const char*)map.address + offset;
             if (row_there && column >= 0 && last <= (int64_t)map.extents[0]) {
                 memcpy(content, source + column * map.element_bytes, piece);
             } else {
@@ -151,22 +157,22 @@ static void bring(Block& block, const Tile& tile) {
     }
     // Not `fail`: no thread runs here.
     Phase phase;
-    if (!Phase::read(block.area + tile.barrier, phase) || !phase.expect(-(int)(width * map.box[1])))
+    if (!Phase::read(block.area + tile.barrier, phase) || !phase.expect(-(int)(width * rows)))
         return report("the mbarrier of a copy was written over, or counts more bytes than it can");
     phase.write(block.area + tile.barrier);
 }
 
-void tma_load_2d(void* to, const void* map, int column, int row, void* barrier, unsigned blocks) {
+void tma_load(void* to, const void* map, unsigned rank, const int (&at)[3], void* barrier, unsigned blocks) {
     expect_aligned(barrier, 8);
-    Tile tile{&lane(), {}, shared_address(to), column, row, shared_address(barrier)};
+    Tile tile{&lane(), {}, shared_address(to), {at[0], at[1], at[2]}, shared_address(barrier)};
     memcpy(&tile.map, map, sizeof tile.map);
     const EncodedMap& m = tile.map;
     if (m.mark != TENSOR_MAP_MARK) fail("the copy engine got a tensor map that no driver made");
-    if (m.rank != 2) fail("a tensor map of rank %u for a copy of rank 2", m.rank);
-    if (m.interleave || m.element_strides[0] != 1 || m.element_strides[1] != 1)
+    if (m.rank != rank) fail("a tensor map of rank %u for a copy of rank %u", m.rank, rank);
+    if (m.interleave || m.element_strides[0] != 1 || m.element_strides[1] != 1 || (rank > 2 && m.element_strides[2] != 1))
         fail("interleaved or strided boxes are not emulated");
     expect_aligned(to, 128);
-    const unsigned bytes = m.box[0] * m.element_bytes * m.box[1];
+    const unsigned bytes = m.box[0] * m.element_bytes * m.box[1] * (rank > 2 ? m.box[2] : 1);
     const unsigned spans[] = {0, 32, 64, 128};
     if (m.swizzle != SWIZZLE_NONE && m.box[0] * m.element_bytes != spans[m.swizzle])
         fail("a box whose rows are shorter than the swizzle is not emulated");

@@ -21,8 +21,9 @@ void mbarrier_wait(void* barrier, unsigned parity);
 // One arrival at the barrier at the same place in another block of the cluster.
 void mbarrier_arrive_at(void* barrier, unsigned rank);
 
-// Into the blocks of the cluster whose bits are set, at the same place in each.
-void tma_load_2d(void* to, const void* map, int column, int row, void* barrier, unsigned blocks);
+// A box of a map of `rank` 2 or 3 from a place on, its last number not looked at in two directions; into the blocks of the cluster whose
+// bits are set, at the same place in each.
+void tma_load(void* to, const void* map, unsigned rank, const int (&at)[3], void* barrier, unsigned blocks);
 // A thread's writes get visible to the copy engine and to products. Here those of all threads do: which thread wrote what is not
 // known.
 void fence_proxy_async();

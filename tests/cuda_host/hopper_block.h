@@ -22,7 +22,7 @@ struct Tile {
     Lane* by;
     EncodedMap map;
     unsigned to;
-    int column, row;
+    int at[3];  // Element, and place in the other directions, 0 where there is none.
     unsigned barrier;
 };
 

@@ -52,6 +52,28 @@ KERNEL_ALONE(128, check_copy, TENSOR_MAP(map)) {
     }
 }
 
+// A box of 6 rows of 4 heads from the same memory seen as [ROWS / 5, 5, COLUMNS].
+static const int HEADS = 5, HEADS_BOX = 4, ROWS_BOX = 6;
+static int box_head;
+KERNEL_ALONE(128, check_heads, TENSOR_MAP(map)) {
+    DYNAMIC_SHARED(memory);
+    unsigned char* slice = aligned(memory);
+    lea::Mbarrier* barrier = (lea::Mbarrier*)(slice + SLICE);
+    if (threadIdx.x == 0) lea::mbarrier_init(barrier, 1), lea::fence_mbarrier_init();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        lea::mbarrier_arrive_expect_tx(barrier, 64 * BOX * 2);
+        if (wrong == 1) lea::tma_load_2d(slice, &map, box_column, box_row, barrier);
+        else if (wrong == 2) lea::tma_load_3d(slice, &map, box_column, box_row, box_head, barrier);
+        else lea::tma_load_3d(slice, &map, box_column, box_head, box_row, barrier);
+    }
+    lea::mbarrier_wait(barrier, 0);
+    for (int at = threadIdx.x; at < BOX * 64; at += 128) {
+        const int row = at / 64, chunk = at % 64 / 8;
+        memcpy(&brought[row][at % 64], slice + row * 128 + (chunk ^ row % 8) * 16 + at % 8 * 2, 2);
+    }
+}
+
 static bf16 element_a[64][16], element_b[16][256];
 static float start[64][256], product[64][256];
 static bool accumulate;
@@ -197,6 +219,18 @@ static bool copies(bool late, cuda_host::Order order) {
     return true;
 }
 
+static bool heads(bool late, cuda_host::Order order) {
+    memset(brought, 0xff, sizeof brought);
+    if (!run("check_heads", 128, SLICE + 1024 + 64, &map, late, order)) return false;
+    for (int i = 0; i < BOX; i++)
+        for (int column = 0; column < 64; column++) {
+            const int h = box_head + i % HEADS_BOX, r = box_row + i / HEADS_BOX, c = box_column + column;
+            const bool there = h >= 0 && h < HEADS && r >= 0 && r < ROWS / HEADS && c >= 0 && c < COLUMNS;
+            if (brought[i][column] != (there ? matrix[r * HEADS + h][c] : 0)) return false;
+        }
+    return true;
+}
+
 static bool pairs(bool late, cuda_host::Order order) {
     memset(brought_by_pair, 0xff, sizeof brought_by_pair);
     if (!run("check_pair", 128, SLICE + 1024 + 64, &map, late, order)) return false;
@@ -298,6 +332,18 @@ int main() {
     for (unsigned number = 1; number <= 10; number++) expect(found(number, copies), "a mistaken copy was taken", (int)number);
     expect(!found(0, pairs), "a pair of blocks");
     for (unsigned number = 1; number <= 9; number++) expect(found(number, pairs), "a mistaken pair was taken", (int)number);
+    const unsigned long long extents[] = {COLUMNS, HEADS, ROWS / HEADS}, strides[] = {PITCH * 2, PITCH * 2 * HEADS};
+    const unsigned box[] = {64, HEADS_BOX, ROWS_BOX}, ones[] = {1, 1, 1};
+    expect(cuTensorMapEncodeTiled(&map, 9, 3, matrix, extents, strides, box, ones, 0, 3, 0, 0) == 0, "a map of heads was refused");
+    for (const auto& [column, head, row] : {std::tuple{0, 0, 0}, {64, 1, 1}, {8, 3, 2}, {-8, -1, -2}, {40, 4, 6}, {0, 9, 0}}) {
+        box_column = column, box_head = head, box_row = row;
+        expect(!found(0, heads), "a box of heads", column, row);
+    }
+    box_column = 8, box_head = 1, box_row = 0;
+    for (unsigned number = 1; number <= 2; number++) expect(found(number, heads), "a mistaken box of heads was taken", (int)number);
+    expect(Wanted().made(), "a map was refused");
+    box_head = 0;
+    expect(found(0, heads), "a map of rank 2 was taken for a box of heads");
     map.opaque[0] ^= 1;
     expect(found(0, copies), "a map that no driver made was taken");
 

@@ -22,11 +22,15 @@ inline void mbarrier_wait(Mbarrier* barrier, unsigned parity) { cuda_host::mbarr
 
 inline void tma_load_2d(void* to, const TensorMap* map, int column, int row, Mbarrier* barrier) {
     cuda_host::expect_aligned(map, 64);
-    cuda_host::tma_load_2d(to, map, column, row, barrier, 1u << cuda_host::cluster_rank());
+    cuda_host::tma_load(to, map, 2, {column, row, 0}, barrier, 1u << cuda_host::cluster_rank());
+}
+inline void tma_load_3d(void* to, const TensorMap* map, int column, int head, int row, Mbarrier* barrier) {
+    cuda_host::expect_aligned(map, 64);
+    cuda_host::tma_load(to, map, 3, {column, head, row}, barrier, 1u << cuda_host::cluster_rank());
 }
 inline void tma_load_2d_pair(void* to, const TensorMap* map, int column, int row, Mbarrier* barrier) {
     cuda_host::expect_aligned(map, 64);
-    cuda_host::tma_load_2d(to, map, column, row, barrier, 3);
+    cuda_host::tma_load(to, map, 2, {column, row, 0}, barrier, 3);
 }
 inline unsigned cluster_rank() { return cuda_host::cluster_rank(); }
 inline void cluster_sync() { cuda_host::cluster_sync(); }

@@ -70,4 +70,6 @@ inline float exp2_fast(float x) {
     return power < 1.17549435e-38f ? 0.0f : power;
 }
 
+inline void warp_sync() { ballot(true); }
+
 }  // namespace lea

@@ -177,22 +177,28 @@ fn forward_on_hopper(
     args: &[Arg],
 ) -> Result<()> {
     // `SLOTS`, `CHUNK` and `UNIT` of the file.
-    const SLOTS: usize = 8;
+    const SLOTS: usize = 12;
     const CHUNK: usize = 64;
     const UNIT: usize = 16;
-    let cuda = inputs.q.cuda();
+    let (cuda, q) = (inputs.q.cuda(), inputs.q);
     let Heads { heads, kv_heads, .. } = inputs.heads;
-    let columns = kv_heads * kernel.width;
+    let (group, columns) = (inputs.heads.group(), kv_heads * kernel.width);
     let map = |x: View| TensorMap::of_rows(x, [x.len() / columns, columns], UNIT);
-    let maps = [map(keys_and_values[0])?.into(), map(keys_and_values[1])?.into()];
-    let shape: [Arg; 4] =
-        [items.into(), (heads as u32).into(), (inputs.heads.group() as u32).into(), inputs.scale.into()];
-    // Slots begin at a multiple of 1024, behind them two barriers of 8 bytes each. In bf16 then queries, leaf keys and values, 12 bytes of
-    // each row and 48 of the tile, and four barriers: all but 304 bytes of what a block may have.
+    let [keys, values] = [map(keys_and_values[0])?, map(keys_and_values[1])?];
     let row = kernel.width * DType::BF16.size();
-    let own = kernel.rows * (3 * row + 12) + 48 + 4 * 8;
-    let own = if inputs.q.dtype() == DType::BF16 { own } else { 0 };
+    // In bf16 queries come by the copy engine too, a product's rows at a time; with them 12 bytes of each row, 48 of the tile, two barriers.
+    let (queries, own) = if q.dtype() == DType::BF16 {
+        let together = group.min(kernel.rows);
+        let shape = [q.len() / (heads * kernel.width), heads, kernel.width];
+        let queries = TensorMap::of_heads(q, shape, [kernel.rows / together, together])?;
+        (queries, kernel.rows * (row + 12) + 48 + 2 * 8)
+    } else {
+        (keys, 0) // Not looked at.
+    };
+    // Slots begin at a multiple of 1024; two barriers of 8 bytes each. Of the widest heads in bf16 256 bytes less than a block may have.
     let shared = 1024 + SLOTS * (CHUNK * row + 2 * 8) + own;
+    let maps = [queries.into(), keys.into(), values.into()];
+    let shape: [Arg; 4] = [items.into(), (heads as u32).into(), (group as u32).into(), inputs.scale.into()];
     cuda.launch(&Launch {
         file: "forest_attention_bf16_sm90",
         kernel: kernel.name,
