@@ -83,10 +83,10 @@ __device__ __forceinline__ void weigh(float (&scores)[COLUMNS][4], float factor,
     for (int j = 0; j < COLUMNS; j++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            scores[j][i] = sees(first + j * 8 + i % 2, i / 2) ? scores[j][i] * factor : -INFINITY;
+            scores[j][i] = sees(first + j * 8 + i % 2, i / 2) ? scores[j][i] : -INFINITY;
             highest[i / 2] = fmaxf(highest[i / 2], scores[j][i]);
         }
-    rows.raise({quad_max(highest[0]), quad_max(highest[1])});
+    rows.raise({quad_max(highest[0]) * factor, quad_max(highest[1]) * factor});
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const float base = rows.most[r] == -INFINITY ? 0.0f : rows.most[r];
@@ -94,7 +94,7 @@ __device__ __forceinline__ void weigh(float (&scores)[COLUMNS][4], float factor,
         for (int j = 0; j < COLUMNS; j++)
 #pragma unroll
             for (int i = 2 * r; i < 2 * r + 2; i++) {
-                scores[j][i] = exp2_fast(scores[j][i] - base);
+                scores[j][i] = exp2_fast(fmaf(scores[j][i], factor, -base));
                 rows.total[r] += scores[j][i];
             }
     }
