@@ -12,7 +12,7 @@ use lea::device::cuda::{self, Cuda, Gemm};
 use lea::device::{Cost, DType, Device};
 use lea::ops::forest_attention::{AttentionIndex, RowRanges};
 use lea::ops::matmul::{cost, matmul};
-use lea::ops::{ForestAttention, GatedLinear, Op, Scale};
+use lea::ops::{AdaptedLinear, ForestAttention, GatedLinear, Op, Saved, Scale};
 use lea::tensor::Tensor;
 use lea::{Error, Result};
 use serde_json::json;
@@ -83,6 +83,10 @@ const PROJECTIONS: [(&str, usize, usize); 6] = [
 
 /// Gated halves of feed-forward blocks.
 const GATED: [(&str, usize, usize); 2] = [("7B gated", 11_008, 4096), ("1B gated", 8192, 2048)];
+
+/// Projections and the ranks of their adapters.
+const ADAPTED: [(&str, usize, usize, usize); 3] =
+    [("1B q, o", 2048, 2048, 8), ("1B v", 512, 2048, 8), ("7B q, o", 4096, 4096, 64)];
 
 /// Products of a step of a recommender of width 64, of 12,800 rows (256 users, 50 steps) and 3000 items: m, n, k and whether a and b are
 /// stored transposed.
@@ -179,10 +183,12 @@ impl Bench {
         }
         self.products_of([DType::F32, DType::BF16], " (f32 in)", ceilings)?;
         self.gated("", ceilings)?;
+        self.adapted("", ceilings)?;
         self.products_of_training(ceilings)?;
         self.by_older_kernels(|bench| {
             bench.products_of([DType::BF16; 2], " (sm_80)", ceilings)?;
-            bench.gated(" (sm_80)", ceilings)
+            bench.gated(" (sm_80)", ceilings)?;
+            bench.adapted(" (sm_80)", ceilings)
         })?;
         match self.cuda.set_gemm(Gemm::CublasLt) {
             Ok(()) => {
@@ -238,6 +244,35 @@ impl Bench {
             let work = GatedLinear.cost(&[&x, &gate, &up]);
             let work = Cost { bytes: work.bytes + (8 * m * n) as u64, ..work };
             self.row(&name, DType::BF16, work, seconds, ceilings)?;
+        }
+        Ok(())
+    }
+
+    /// Projections of rows in f32 with an adapter: forward, backward with the gradients of x, A and B, and of x without the adapter.
+    fn adapted(&mut self, kernels: &str, ceilings: &Ceilings) -> Result<()> {
+        let m = self.extents.rows;
+        for (name, n, k, rank) in ADAPTED {
+            let (n, k) = (n / self.extents.divisor, k / self.extents.divisor);
+            let (x, w) = (self.random(DType::F32, &[m, k], 1)?, self.random(DType::BF16, &[n, k], 2)?);
+            let (a, b) = (self.random(DType::F32, &[rank, k], 3)?, self.random(DType::F32, &[n, rank], 4)?);
+            let grad = self.random(DType::F32, &[m, n], 5)?;
+            let mut layer = AdaptedLinear::new(2.0);
+            let inputs = [&x, &w, &a, &b];
+            let forward = self.median(|| layer.forward(&inputs, true))?;
+            let kept = inputs.map(|x| Some(x.clone()));
+            let saved = Saved::new(&kept, None, &[true, false, true, true]);
+            let all = || layer.backward(&saved, &grad).map(|mut grads| grads.swap_remove(0));
+            let backward = self.median(|| Ok(all()?.expect("it was asked for")))?;
+            let without = self.median(|| matmul(&grad, &w, false, false))?;
+            let name = format!("{name}, adapter of rank {rank}: {m} x {n} x {k}{kernels}");
+            let work = layer.cost(&inputs);
+            self.row(&name, DType::BF16, work, forward, ceilings)?;
+            // Products of the adapter twice, and all that is read of x, the gradient and what comes out.
+            let thin = 2 * (m * rank * (n + k)) as u64;
+            let work = Cost { flops: work.flops + thin, bytes: work.bytes + 4 * (m * k) as u64 };
+            self.row(&format!("{name}, backward"), DType::BF16, work, backward, ceilings)?;
+            let plain = product([m, k, n], [DType::F32, DType::BF16]);
+            self.row(&format!("{name}, backward without it"), DType::BF16, plain, without, ceilings)?;
         }
         Ok(())
     }

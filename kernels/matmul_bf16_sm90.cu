@@ -1,7 +1,10 @@
 // arch: sm_90a
-// c = a op(b) (+ c | + residual) (+ bias), or silu(gate) times that, on Hopper's tensor cores: what matmul_bf16.cu does, by wgmma and the copy engine.
+// c = a op(b) (+ a2 op(b2)) (+ c | + residual) (+ bias), or silu(gate) times that, on Hopper's tensor cores: what matmul_bf16.cu does, by
+// wgmma and the copy engine.
 //   a [m, padded] bf16, zeros from k on; b [n, k] if transposed (a layer's weight), else [k, n] (its backward), both as tensor
 //   maps with boxes of 64 elements; c [m, n] f32 or bf16; beside [m, n] f32, the residual or the gate; bias [n] f32.
+//   a2 [m, k2] and b2, stored as b, alike: what a low-rank adapter adds (low_rank.cu), of which its slices follow those of a and b in
+//   the ring. k2 is 0 where there are none, and their maps are not looked at.
 // A block stays on its processor and makes one tile of c after the other, 128 x TILE_N, 64 of k at a time. One thread of its
 // first warpgroup has the copy engine bring slices of a and b into a ring of stages; the two others multiply them, 64 rows of the
 // tile each, straight from shared memory into registers, which the first one hands to them. While they write a tile, slices of
@@ -106,15 +109,15 @@ struct HopperProduct {
         }
     }
 
-    static __device__ __forceinline__ void run(size_t m, size_t n, size_t k, const TensorMap* a, const TensorMap* b,
-                                               const Epilogue& epilogue) {
+    static __device__ __forceinline__ void run(size_t m, size_t n, size_t k, const TensorMap* a, const TensorMap* b, size_t k2,
+                                               const TensorMap* a2, const TensorMap* b2, const Epilogue& epilogue) {
         DYNAMIC_SHARED(memory);
         unsigned char* const ring = memory + (SWIZZLED_ROWS - shared_address(memory) % SWIZZLED_ROWS) % SWIZZLED_ROWS;
         Mbarrier* const full = reinterpret_cast<Mbarrier*>(ring + STAGES * STAGE);
         Mbarrier* const empty = full + STAGES;
         const unsigned down = (m + TILE_M * BLOCKS - 1) / (TILE_M * BLOCKS), across = (n + TILE_N - 1) / TILE_N;
         const unsigned rank = PAIR ? cluster_rank() : 0, first = blockIdx.x / BLOCKS, step = gridDim.x / BLOCKS;
-        const int slices = (int)((k + SLICE - 1) / SLICE);
+        const int of_first = (int)((k + SLICE - 1) / SLICE), slices = of_first + (int)((k2 + SLICE - 1) / SLICE);
         if (threadIdx.x == 0) {
             for (int stage = 0; stage < STAGES; stage++)
                 mbarrier_init(full + stage, 1), mbarrier_init(empty + stage, WARPS * BLOCKS);
@@ -131,7 +134,9 @@ struct HopperProduct {
                     const Tile tile(number, down, across, rank);
                     for (int slice = 0; slice < slices; slice++, place.advance()) {
                         mbarrier_wait(empty + place.stage, place.parity ^ 1);
-                        load(ring + place.stage * STAGE, a, b, tile, rank, slice * SLICE, full + place.stage);
+                        const bool second = slice >= of_first;
+                        load(ring + place.stage * STAGE, second ? a2 : a, second ? b2 : b, tile, rank,
+                             (second ? slice - of_first : slice) * SLICE, full + place.stage);
                     }
                 }
             }
@@ -170,8 +175,8 @@ struct HopperProduct {
 
 #define MATMUL(kind, name, tile_n, transposed)                                                                             \
     kind(lea::THREADS, name, size_t m, size_t n, size_t k, unsigned mode, TENSOR_MAP(a), TENSOR_MAP(b), const float* bias, \
-         const float* beside, void* c) {                                                                                   \
-        lea::HopperProduct<tile_n, transposed>::run(m, n, k, &a, &b, lea::Epilogue(mode, bias, beside, c, n));             \
+         const float* beside, void* c, size_t k2, TENSOR_MAP(a2), TENSOR_MAP(b2)) {                                        \
+        lea::HopperProduct<tile_n, transposed>::run(m, n, k, &a, &b, k2, &a2, &b2, lea::Epilogue(mode, bias, beside, c, n)); \
     }
 
 MATMUL(KERNEL_ALONE, lea_matmul_bf16_sm90_nt, 128, true)

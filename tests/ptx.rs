@@ -15,10 +15,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// What PTX for compute capability 8.0 must assemble for.
 const ARCHITECTURES: [&str; 4] = ["sm_80", "sm_86", "sm_89", "sm_90"];
 /// Files whose kernels must not spill a byte, and the instruction that does their work.
-const HOT: [(&str, &str); 6] = [
+const HOT: [(&str, &str); 8] = [
     ("matmul", "FFMA"),
     ("matmul_bf16", "HMMA"),
+    ("matmul_bf16_paired", "HMMA"),
     ("matmul_bf16_sm90", "HGMMA"),
+    ("low_rank", "FFMA"),
     ("forest_attention_bf16", "HMMA"),
     ("forest_attention_bf16_backward", "HMMA"),
     ("forest_attention_bf16_sm90", "HGMMA"),
@@ -26,7 +28,7 @@ const HOT: [(&str, &str); 6] = [
 /// What the assembler says where it does not do as the kernel asks: products of wgmma one after the other, registers not handed over.
 const REFUSALS: [&str; 2] = ["serialized", "setmaxnreg"];
 /// Kernels of hot files without products of their own.
-const HELPERS: [&str; 3] = ["round", "pad", "delta"];
+const HELPERS: [&str; 4] = ["round", "pad", "delta", "pieces"];
 /// Bytes that another kernel may spill: the assembler does so to fit one more block on a processor.
 const FEW: u32 = 32;
 

@@ -1,11 +1,11 @@
 //! Linear layers, with or without a LoRA adapter.
 
 use super::init;
-use crate::Result;
 use crate::autograd::{Param, Var, apply};
 use crate::device::{DType, Device};
 use crate::ops::{self, Dropout, Scale, matmul::matmul_accumulate};
 use crate::tensor::Tensor;
+use crate::{Error, Result};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -84,15 +84,23 @@ impl Linear {
         residual: Option<&Var>,
         dropout_step: Option<u64>,
     ) -> Result<Var> {
-        let op = ops::Linear { bias: self.bias.is_some(), residual: residual.is_some(), giving };
         let (weight, bias) = (self.weight.var(), self.bias.as_ref().map(Param::var));
-        let inputs: Vec<&Var> =
-            [Some(x), Some(&weight), bias.as_ref(), residual].into_iter().flatten().collect();
-        let y = apply(op, &inputs)?;
-        match &self.lora {
-            Some(lora) => lora.add_to(&y, x, dropout_step),
-            None => Ok(y),
+        let Some(lora) = &self.lora else {
+            let op = ops::Linear { bias: bias.is_some(), residual: residual.is_some(), giving };
+            let inputs = [Some(x), Some(&weight), bias.as_ref(), residual];
+            return apply(op, &inputs.into_iter().flatten().collect::<Vec<_>>());
+        };
+        if giving.is_some_and(|giving| giving != x.value().dtype()) {
+            let detail = "another type of the output of a layer with an adapter: merge it first".into();
+            let device = x.value().device().to_string();
+            return Err(Error::Unsupported { op: "adapted_linear", device, detail });
         }
+        let dropped = lora.dropped(x, dropout_step)?;
+        let mut op = ops::AdaptedLinear::new(lora.scale);
+        (op.bias, op.residual, op.apart) = (bias.is_some(), residual.is_some(), dropped.is_some());
+        let (a, b) = (lora.a.var(), lora.b.var());
+        let inputs = [Some(x), Some(&weight), Some(&a), Some(&b), bias.as_ref(), residual, dropped.as_ref()];
+        apply(op, &inputs.into_iter().flatten().collect::<Vec<_>>())
     }
 
     /// The layer with W + scale·B·A in place of W and adapter, frozen, and stored as W was.
@@ -153,18 +161,14 @@ impl Lora {
         Ok(Lora { a, b, scale, dropout, seed })
     }
 
-    /// y + scale·dropout(x)·Aᵀ·Bᵀ.
-    fn add_to(&self, y: &Var, x: &Var, dropout_step: Option<u64>) -> Result<Var> {
-        let dropped = match dropout_step {
+    /// What A reads in place of x where there is dropout: every adapter has masks of its own.
+    fn dropped(&self, x: &Var, dropout_step: Option<u64>) -> Result<Option<Var>> {
+        match dropout_step {
             Some(counter) if self.dropout > 0.0 => {
-                Some(apply(Dropout { p: self.dropout, seed: self.seed, counter }, &[x])?)
+                apply(Dropout { p: self.dropout, seed: self.seed, counter }, &[x]).map(Some)
             }
-            _ => None,
-        };
-        let plain = ops::Linear::default();
-        let low = apply(plain, &[dropped.as_ref().unwrap_or(x), &self.a.var()])?;
-        let low = apply(Scale(self.scale), &[&low])?;
-        apply(ops::Linear { residual: true, ..plain }, &[&low, &self.b.var(), y])
+            _ => Ok(None),
+        }
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Terms<'a> {
     pub residual: Option<&'a Tensor>,
     /// The gate of a SwiGLU, of which the product is the other half. See [`takes_gate`].
     pub gate: Option<&'a Tensor>,
+    /// Factors `[m, p]` and, stored as the product's own second one, `[p, n]` in bf16, whose product is added. See [`takes_pair`].
+    pub pair: Option<[&'a Tensor; 2]>,
 }
 
 impl<'a> Terms<'a> {
@@ -65,6 +67,11 @@ impl<'a> Terms<'a> {
 /// Whether a product with b takes a gate ([`Terms::gate`]).
 pub(super) fn takes_gate(b: &Tensor) -> bool {
     matches!(b.device(), Device::WebGpu(_)) || matches!(b.device(), Device::Cuda(_)) && gives_bf16(b)
+}
+
+/// Whether a product with b takes a second pair of factors ([`Terms::pair`]).
+pub(super) fn takes_pair(b: &Tensor) -> bool {
+    matches!(b.device(), Device::Cuda(_)) && b.dtype() == DType::BF16
 }
 
 /// Whether a product with b gives bf16 where its output is so.
@@ -85,16 +92,25 @@ pub(super) fn run(
     let (flops, bytes) = (2 * (m * n * k) as u64, bytes_of(&[a, b, c]));
     let factors = factors(b, transpose_a, transpose_b);
     let _range = profile::products(a.device(), "matmul", || (Cost { flops, bytes }, factors));
+    if terms.pair.is_some() && !takes_pair(b) {
+        let detail = format!("a second pair of factors beside {}", b.dtype());
+        return Err(Error::Unsupported { op: "matmul", device: a.device().to_string(), detail });
+    }
     if terms.gate.is_some() && !takes_gate(b) || c.dtype() == DType::BF16 && !gives_bf16(b) {
         let detail = format!("a gate, or an output in {}, of a product with {}", c.dtype(), b.dtype());
         return Err(Error::Unsupported { op: "matmul", device: a.device().to_string(), detail });
     }
     match a.device() {
         Device::Cuda(_) => {
-            use cuda::matmul::{Epilogue, Matrix};
+            use cuda::matmul::{Epilogue, Matrix, Pair};
             let [bias, residual, gate] =
                 [terms.bias, terms.residual, terms.gate].map(|term| term.map(Tensor::cuda));
-            let epilogue = Epilogue { accumulate: terms.accumulate, bias, residual, gate };
+            let pair = terms.pair.map(|[left, right]| Pair {
+                a: left.cuda(),
+                b: right.cuda(),
+                depth: left.shape().last().copied().unwrap_or(0),
+            });
+            let epilogue = Epilogue { accumulate: terms.accumulate, bias, residual, gate, pair };
             let left = Matrix { data: a.cuda(), transposed: transpose_a };
             let right = Matrix { data: b.cuda(), transposed: transpose_b };
             if b.dtype() != DType::BF16 {

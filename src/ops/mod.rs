@@ -6,6 +6,7 @@
 
 pub mod activation;
 pub mod adamw;
+pub mod adapted_linear;
 pub mod add;
 pub mod attention_inputs;
 pub mod clip_norm;
@@ -44,6 +45,7 @@ pub mod td_targets;
 pub mod top_k;
 
 pub use activation::Activation;
+pub use adapted_linear::AdaptedLinear;
 pub use attention_inputs::AttentionInputs;
 pub use concat_rows::ConcatRows;
 pub use cross_entropy::CrossEntropy;

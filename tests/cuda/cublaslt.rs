@@ -1,6 +1,7 @@
 //! NVIDIA's products in place of ours: the same results up to rounding, with every epilogue.
 
 use super::activations::{expect_same, halves};
+use super::adapters;
 use super::cuda_host;
 use super::halves::{SHAPES, frozen, whole};
 use super::ops::products::stored;
@@ -85,6 +86,12 @@ fn gates_and_results_in_bf16_have_the_bits_of_its_sums_rounded() {
             }
         }
     }
+}
+
+#[test]
+fn adapted_layers_of_whole_numbers_are_exact() {
+    let Some(device) = device("adapted layers by cuBLASLt") else { return };
+    adapters::SHAPES.into_iter().for_each(|shape| adapters::expect_exact(&device, shape));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use lea::ops::{Linear, Op};
 use lea::tensor::Tensor;
 
 /// The nearest values of bf16, as f64.
-fn rounded(x: &Tensor) -> Tensor {
+pub fn rounded(x: &Tensor) -> Tensor {
     let values: Vec<f64> =
         x.to_f64_vec().unwrap().into_iter().map(|x| f64::from(bf16::from_f32(x as f32))).collect();
     Tensor::from_f64(&Device::Cpu, DType::F64, &values, x.shape()).unwrap()

@@ -13,6 +13,7 @@ mod parity;
 mod skip;
 
 mod activations;
+mod adapters;
 mod attention_backward;
 mod attention_bf16;
 mod attention_sm90;

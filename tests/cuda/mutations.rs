@@ -41,6 +41,8 @@ const ANYWHERE: &str = "attention_stored::inputs_in_bf16_may_begin_anywhere";
 const ITEMS: &str = "attention_stored::rows_of_many_items_keep_to_their_own_queries_and_leaves_on_hopper";
 const RANGES: &str = "attention_sm90::ranges_of_any_length_are_as_near_as_those_of_a_plain_loop";
 const KINDS: &str = "attention_sm90::forests_of_every_kind_are_as_near_as_a_plain_loop";
+const ADAPTED: &str = "adapters::adapted_layers_of_whole_numbers_are_exact";
+const ADDED: &str = "adapters::what_an_adapter_adds_is_as_near_as_in_f32";
 const GATED: &str = "activations::a_gated_layer_has_the_bits_of_two_products_and_their_gate";
 const SCALE: &str = "ops::elements::scale";
 const RMS_NORM: &str = "ops::rows::rms_norm";
@@ -51,6 +53,8 @@ const NAN: &str = "ops::search::nan_is_never_found_and_infinities_are_ordered";
 const GRU: &str = "ops::recurrence::gru";
 
 const SM90: &str = "matmul_bf16_sm90.cu";
+const PRODUCT: &str = "common/bf16_product.cuh";
+const LOW_RANK: &str = "low_rank.cu";
 const ROWS: &str = "common/attention_rows.cuh";
 const TENSOR_CORES: &str = "forest_attention_bf16.cu";
 const BACKWARD: &str = "forest_attention_bf16_backward.cu";
@@ -163,6 +167,35 @@ const MISTAKES: &[Mistake] = &[
     Mistake(SM90, 0, "TRANSPOSED ? 32 : 16 * SWIZZLED_ROW", To("32"), HOPPER),
     Mistake(SM90, 0, "accumulate || step > 0", To("step > 0"), HOPPER),
     Mistake(SM90, 0, "row + half * 8 >= m", To("false"), HOPPER),
+    Mistake(SM90, 0, "slice >= of_first", To("slice > of_first"), ADAPTED),
+    Mistake(SM90, 0, "second ? a2 : a", To("a"), ADAPTED),
+    Mistake(SM90, 0, "second ? b2 : b", To("b"), ADAPTED),
+    Mistake(SM90, 0, "second ? slice - of_first : slice", To("slice"), ADAPTED),
+    Mistake(SM90, 0, "(int)((k2 + SLICE - 1) / SLICE)", To("(int)(k2 / SLICE)"), ADAPTED),
+    Mistake(PRODUCT, 0, "more && to_load <= 0", To("more && to_load < 0"), ADAPTED),
+    Mistake(PRODUCT, 0, "(int)((k + SLICE - 1) / SLICE * SLICE + k2)", To("(int)(k + k2)"), ADAPTED),
+    Mistake(
+        LOW_RANK,
+        0,
+        "left > 0 ? load4(from) : make_float4(0.0f, 0.0f, 0.0f, 0.0f)",
+        To("load4(from)"),
+        ADAPTED,
+    ),
+    Mistake(LOW_RANK, 0, "left > 1", To("left > 0"), ADAPTED),
+    Mistake(LOW_RANK, 0, "reinterpret_cast<size_t>(x) / 4 | row", To("0"), ADAPTED),
+    Mistake(LOW_RANK, 0, "min(first_row + i, m - 1)", To("first_row + i"), ADAPTED),
+    Mistake(LOW_RANK, 0, "warp % runs * RANKS", To("0"), ADAPTED),
+    Mistake(LOW_RANK, 0, "upper ? sums[i] : sums[i + HALF]", To("upper ? sums[i + HALF] : sums[i]"), ADAPTED),
+    Mistake(LOW_RANK, 1, "row >= m", To("false"), ADAPTED),
+    Mistake(LOW_RANK, 0, "column < r", To("true"), ADAPTED),
+    Mistake(LOW_RANK, 0, "PIECES * r + lane % RANKS < p", To("false"), ADAPTED),
+    Mistake(LOW_RANK, 0, "0x201100u", To("0x001100u"), ADDED),
+    Mistake(LOW_RANK, 0, "0x021010u", To("0x021000u"), ADDED),
+    Mistake(LOW_RANK, 0, "i < piece", To("i + 1 < piece"), ADDED),
+    Mistake(LOW_RANK, 0, "other < WARPS", To("other < WARPS - 1"), ADAPTED),
+    Mistake(LOW_RANK, 0, "first + rank >= r", To("false"), ADAPTED),
+    Mistake(LOW_RANK, 0, "first_column + along >= w", To("false"), ADAPTED),
+    Mistake(LOW_RANK, 0, "blockIdx.y * r * w", To("0"), ADAPTED),
     Mistake("common/epilogue.cuh", 0, "j * 8 + 1 < left", To("true"), HOPPER),
     Mistake("common/epilogue.cuh", 1, "j * 8 + 1 < left", To("true"), HOPPER),
     Mistake("common/epilogue.cuh", 2, "j * 8 < left", To("true"), HOPPER),
@@ -266,9 +299,10 @@ const MISTAKES: &[Mistake] = &[
 ];
 
 /// The tests of which one must fail where a barrier of a file is taken away.
-const BARRIERS: [(&str, &[&str]); 12] = [
+const BARRIERS: [(&str, &[&str]); 13] = [
     ("matmul.cu", &[TILES]),
-    ("matmul_bf16.cu", &[HALVES]),
+    (PRODUCT, &[HALVES]),
+    (LOW_RANK, &[ADAPTED]),
     (SM90, &[HOPPER]),
     ("forest_attention.cu", &[ATTENTION]),
     ("forest_attention_bf16.cu", &[ATTENTION_BF16]),

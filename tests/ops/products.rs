@@ -3,7 +3,7 @@
 use super::{devices, expect_near, limited_devices, parity, parity_on, random, to};
 use lea::device::{DType, Device};
 use lea::ops::matmul::{matmul, matmul_accumulate};
-use lea::ops::{GatedLinear, Linear, Matmul, Op, SwiGlu};
+use lea::ops::{AdaptedLinear, GatedLinear, Linear, Matmul, Op, SwiGlu};
 use lea::tensor::Tensor;
 
 #[test]
@@ -36,6 +36,22 @@ fn linear_with_bias_and_residual() {
         parity("linear", with(false, true), &[x.clone(), w.clone(), residual.clone()]);
         parity("linear", with(true, false), &[x.clone(), w.clone(), bias.clone()]);
         parity("linear", with(true, true), &[x, w, bias, residual]);
+    }
+}
+
+#[test]
+fn linear_with_an_adapter() {
+    for [rows, width, out, rank] in [[1, 1, 1, 1], [7, 33, 65, 2], [70, 48, 31, 9], [20, 64, 36, 4]] {
+        let [x, w] = [random(&[rows, width], 1), random(&[out, width], 2)];
+        let [a, b] = [random(&[rank, width], 3), random(&[out, rank], 4)];
+        let (bias, residual, apart) = (random(&[out], 5), random(&[rows, out], 6), random(&[rows, width], 7));
+        parity("adapted_linear", |_| AdaptedLinear::new(2.0), &[x.clone(), w.clone(), a.clone(), b.clone()]);
+        let all = |_: &Device| {
+            let mut layer = AdaptedLinear::new(0.75);
+            (layer.bias, layer.residual, layer.apart) = (true, true, true);
+            layer
+        };
+        parity("adapted_linear", all, &[x, w, a, b, bias, residual, apart]);
     }
 }
 

@@ -4,7 +4,7 @@
 //! Which of its kernels runs depends on the number of rows, so a row's bits may depend on the pack that it stands in.
 
 use super::context::lock;
-use super::matmul::Epilogue;
+use super::matmul::{Epilogue, Matrix};
 use super::matmul_bf16::Factors;
 use super::{Buffer, Cuda, View, ViewMut, swiglu};
 use crate::device::DType;
@@ -176,9 +176,17 @@ pub(super) fn matmul(
     match &*library {
         Some(library) if !refused && !extents.contains(&0) => {
             enter(cuda)?;
-            let timed = |c: &ViewMut| {
+            let product = |factors: &Factors, c: &ViewMut, extents, epilogue: &Epilogue| {
                 cuda.timed("cublaslt_matmul", || product(library, factors, c, extents, epilogue))
             };
+            let timed = |c: &ViewMut| product(factors, c, extents, epilogue);
+            if let Some(pair) = epilogue.pair {
+                timed(c)?;
+                let b = Matrix { data: pair.b, transposed: factors.b.transposed };
+                let second = Factors { a: pair.a, padded: pair.depth, b };
+                let added = Epilogue { accumulate: true, ..Epilogue::default() };
+                return product(&second, c, [extents[0], extents[1], pair.depth], &added).map(|()| true);
+            }
             let Some(gate) = epilogue.gate else { return timed(c).map(|()| true) };
             // It knows no gate.
             let up = Buffer::scratch(cuda, DType::F32, c.len())?;

@@ -103,6 +103,19 @@ pub struct Epilogue<'a> {
     /// In place of a residual and of what the output holds, the gate `[m, n]` of a SwiGLU: c = silu(gate)·sum. Of products with a
     /// factor in bf16 alone.
     pub gate: Option<View<'a>>,
+    /// A second pair of factors, whose product is added. Of products with a factor in bf16 alone, and not beside a gate.
+    pub pair: Option<Pair<'a>>,
+}
+
+/// Two more factors of a product, both in bf16.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair<'a> {
+    /// `[m, depth]`.
+    pub a: View<'a>,
+    /// `[depth, n]`, stored as the product's own second factor is.
+    pub b: View<'a>,
+    /// A multiple of [`CHUNK`](super::matmul_bf16::CHUNK).
+    pub depth: usize,
 }
 
 impl Epilogue<'_> {
@@ -128,7 +141,7 @@ pub struct Matrix<'a> {
 /// depends on its row of a and its column of b alone.
 pub fn matmul(a: Matrix, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: Epilogue) -> Result<()> {
     let [m, n, k] = extents;
-    assert!(epilogue.gate.is_none(), "a gate beside a product in f32");
+    assert!(epilogue.gate.is_none() && epilogue.pair.is_none(), "a gate or a pair beside a product in f32");
     // The kernel counts what is left of k in an int, and tiles in 32 bits.
     if k > i32::MAX as usize || m.max(n) > i32::MAX as usize {
         return Err(Error::shape(FILE, format!("[{m}, {n}, {k}] is more than a product takes")));
@@ -149,7 +162,6 @@ fn matmul_in_parts(
     [m, n, k]: [usize; 3],
     epilogue: Epilogue,
 ) -> Result<()> {
-    const THREADS: usize = 256;
     let (cuda, parts, len) = (c.cuda(), k.div_ceil(PART), m * n);
     if len == 0 {
         return Ok(());
@@ -157,7 +169,20 @@ fn matmul_in_parts(
     let sums = Buffer::scratch(cuda, DType::F32, parts * len)?;
     let all = sums.view(0, parts * len);
     launch(tile, parts, a, b, &ViewMut(all), [m, n, k], Epilogue::default())?;
-    cuda.launch(&Launch {
+    sum_parts(all, parts, &c, [m, n], epilogue)
+}
+
+/// c `[m, n]` = the sum of `sums: [parts, m, n]` plus the epilogue.
+pub(super) fn sum_parts(
+    sums: View,
+    parts: usize,
+    c: &ViewMut,
+    [m, n]: [usize; 2],
+    epilogue: Epilogue,
+) -> Result<()> {
+    const THREADS: usize = 256;
+    let len = m * n;
+    c.cuda().launch(&Launch {
         file: FILE,
         kernel: "lea_matmul_sum_parts",
         grid: [len.div_ceil(THREADS), 1, 1],
@@ -168,10 +193,10 @@ fn matmul_in_parts(
             n.into(),
             parts.into(),
             epilogue.mode().into(),
-            all.into(),
+            sums.into(),
             optional(epilogue.bias),
             optional(epilogue.residual),
-            (&c).into(),
+            c.into(),
         ],
     })
 }

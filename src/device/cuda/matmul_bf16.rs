@@ -1,7 +1,7 @@
 //! Products with a factor stored in bf16, on tensor cores, see `kernels/matmul_bf16.cu`.
 
-use super::matmul::{Epilogue, Matrix, optional};
-use super::{Buffer, Cuda, Launch, View, ViewMut, cublaslt, matmul_bf16_sm90};
+use super::matmul::{Epilogue, Matrix, Pair, optional};
+use super::{Arg, Buffer, Cuda, Launch, View, ViewMut, cublaslt, matmul_bf16_sm90};
 use crate::device::DType;
 use crate::{Error, Result};
 
@@ -16,8 +16,8 @@ const STAGES: usize = 4;
 /// A block's tile of c.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Tile {
-    /// Kernels for b as stored `[k, n]`, and for `[n, k]`.
-    kernels: [&'static str; 2],
+    /// Kernels for b as stored `[k, n]`, and for `[n, k]`; then the same for products of two pairs of factors.
+    kernels: [&'static str; 4],
     /// Rows.
     rows: usize,
     /// Columns.
@@ -30,21 +30,36 @@ struct Tile {
 /// The tiles that there are kernels for, smallest first.
 const TILES: [Tile; 3] = [
     Tile {
-        kernels: ["lea_matmul_bf16_nn", "lea_matmul_bf16_nt"],
+        kernels: [
+            "lea_matmul_bf16_nn",
+            "lea_matmul_bf16_nt",
+            "lea_matmul_bf16_paired_nn",
+            "lea_matmul_bf16_paired_nt",
+        ],
         rows: 64,
         columns: 64,
         threads: 128,
         speed: 0.5,
     },
     Tile {
-        kernels: ["lea_matmul_bf16_middle_nn", "lea_matmul_bf16_middle_nt"],
+        kernels: [
+            "lea_matmul_bf16_middle_nn",
+            "lea_matmul_bf16_middle_nt",
+            "lea_matmul_bf16_paired_middle_nn",
+            "lea_matmul_bf16_paired_middle_nt",
+        ],
         rows: 128,
         columns: 128,
         threads: 128,
         speed: 0.85,
     },
     Tile {
-        kernels: ["lea_matmul_bf16_large_nn", "lea_matmul_bf16_large_nt"],
+        kernels: [
+            "lea_matmul_bf16_large_nn",
+            "lea_matmul_bf16_large_nt",
+            "lea_matmul_bf16_paired_large_nn",
+            "lea_matmul_bf16_paired_large_nt",
+        ],
         rows: 128,
         columns: 256,
         threads: 256,
@@ -86,12 +101,15 @@ pub fn matmul(a: View, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: Epi
         return Err(Error::shape(FILE, problem));
     }
     // The kernels count what is left of k in an int, and look a slice beyond its end.
-    if k > i32::MAX as usize - STAGES * SLICE {
+    let depth = epilogue.pair.map_or(0, |pair| pair.depth);
+    if k.saturating_add(depth) > i32::MAX as usize - (STAGES + 1) * SLICE {
         return Err(Error::shape(FILE, format!("an inner extent of {k} is more than a product takes")));
     }
     let exclusive = epilogue.gate.is_some() || c.dtype() == DType::BF16;
     assert!(!(epilogue.accumulate && exclusive), "sums onto a gate's product or onto bf16");
     assert!(epilogue.residual.is_none() || epilogue.gate.is_none(), "a residual beside a gate");
+    assert!(epilogue.pair.is_none() || !exclusive, "a pair beside a gate, or into bf16");
+    assert!(epilogue.pair.is_none_or(|pair| fits(&pair, [m, n])), "{:?} beside [{m}, {n}]", epilogue.pair);
     let cuda = c.cuda();
     let padded = k.next_multiple_of(CHUNK);
     let as_stored = a.dtype() == DType::BF16 && padded == k && a.address().is_multiple_of(16);
@@ -106,6 +124,13 @@ pub fn matmul(a: View, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: Epi
     }
     let processors = cuda.description().processors as usize;
     matmul_in(TILES[fastest(m, n, processors)], &factors, c, extents, epilogue)
+}
+
+/// Whether a pair's factors are as long as it says, and may be read 16 bytes at a time.
+fn fits(pair: &Pair, [m, n]: [usize; 2]) -> bool {
+    let aligned = [pair.a, pair.b].iter().all(|x| x.dtype() == DType::BF16 && x.address().is_multiple_of(16));
+    let lengths = (pair.a.len(), pair.b.len()) == (m * pair.depth, n * pair.depth);
+    aligned && lengths && pair.depth.is_multiple_of(CHUNK) && pair.depth > 0
 }
 
 /// The tile of the least time.
@@ -123,24 +148,28 @@ fn matmul_in(
     epilogue: Epilogue,
 ) -> Result<()> {
     let Factors { a, padded, b } = factors;
+    let mut args = vec![
+        m.into(),
+        n.into(),
+        k.into(),
+        (*padded).into(),
+        mode(&epilogue, &c).into(),
+        (*a).into(),
+        b.data.into(),
+        optional(epilogue.bias),
+        optional(epilogue.residual.or(epilogue.gate)),
+        (&c).into(),
+    ];
+    if let Some(pair) = epilogue.pair {
+        args.extend::<[Arg; 3]>([pair.depth.into(), pair.a.into(), pair.b.into()]);
+    }
     c.cuda().launch(&Launch {
-        file: FILE,
-        kernel: tile.kernels[usize::from(b.transposed)],
+        file: if epilogue.pair.is_some() { "matmul_bf16_paired" } else { FILE },
+        kernel: tile.kernels[usize::from(epilogue.pair.is_some()) * 2 + usize::from(b.transposed)],
         grid: [tile.count(m, n), 1, 1],
         threads: tile.threads,
         shared: (STAGES * SLICE * (tile.rows + tile.columns) * DType::BF16.size()) as u32,
-        args: &[
-            m.into(),
-            n.into(),
-            k.into(),
-            (*padded).into(),
-            mode(&epilogue, &c).into(),
-            (*a).into(),
-            b.data.into(),
-            optional(epilogue.bias),
-            optional(epilogue.residual.or(epilogue.gate)),
-            (&c).into(),
-        ],
+        args: &args,
     })
 }
 

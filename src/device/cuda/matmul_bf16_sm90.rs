@@ -99,12 +99,20 @@ pub(super) fn matmul(factors: &Factors, c: ViewMut, [m, n, k]: [usize; 3], epilo
     if !tensor_map::takes(m, factors.padded) || tiles > i32::MAX as usize {
         return Err(Error::shape(FILE, format!("[{m}, {n}, {k}] is more than a product takes")));
     }
-    let a = TensorMap::of_rows(factors.a, [m, factors.padded], ROWS)?;
-    let b = factors.b;
-    let (shape, box_rows) = if b.transposed { ([n, k], tile.columns / tile.blocks) } else { ([k, n], SLICE) };
+    let transposed = factors.b.transposed;
+    let maps = |a, b, k: usize, padded: usize| -> Result<[TensorMap; 2]> {
+        let (shape, box_rows) =
+            if transposed { ([n, k], tile.columns / tile.blocks) } else { ([k, n], SLICE) };
+        Ok([TensorMap::of_rows(a, [m, padded], ROWS)?, TensorMap::of_rows(b, shape, box_rows)?])
+    };
+    let [a, b] = maps(factors.a, factors.b.data, k, factors.padded)?;
+    let (depth, [a2, b2]) = match epilogue.pair {
+        Some(pair) => (pair.depth, maps(pair.a, pair.b, pair.depth, pair.depth)?),
+        None => (0, [a, b]),
+    };
     cuda.launch(&Launch {
         file: FILE,
-        kernel: tile.kernels[usize::from(b.transposed)],
+        kernel: tile.kernels[usize::from(transposed)],
         grid: [tiles.min(tile.at_once(processors)) * tile.blocks, 1, 1],
         threads: THREADS,
         shared: tile.shared() as u32,
@@ -114,10 +122,13 @@ pub(super) fn matmul(factors: &Factors, c: ViewMut, [m, n, k]: [usize; 3], epilo
             k.into(),
             mode(&epilogue, &c).into(),
             a.into(),
-            TensorMap::of_rows(b.data, shape, box_rows)?.into(),
+            b.into(),
             optional(epilogue.bias),
             optional(epilogue.residual.or(epilogue.gate)),
             (&c).into(),
+            depth.into(),
+            a2.into(),
+            b2.into(),
         ],
     })
 }

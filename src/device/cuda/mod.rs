@@ -26,6 +26,7 @@ pub mod l2_normalize;
 mod launch;
 pub mod layer_norm;
 pub mod log_sigmoid;
+pub mod low_rank;
 pub mod matmul;
 pub mod matmul_bf16;
 mod matmul_bf16_sm90;
