@@ -5,6 +5,8 @@
 //   maps with boxes of 64 elements; c [m, n] f32 or bf16; beside [m, n] f32, the residual or the gate; bias [n] f32.
 //   a2 [m, k2] and b2, stored as b, alike: what a low-rank adapter adds (low_rank.cu), of which its slices follow those of a and b in
 //   the ring. k2 is 0 where there are none, and their maps are not looked at.
+// Gated: c = silu(a op(b)) (a op(b2)), both products of a feed-forward block's halves in one tile, 128 columns of each: the gate never leaves
+// registers. The same bits as two products of which the second has the gate beside it.
 // A block stays on its processor and makes one tile of c after the other, 128 x TILE_N, 64 of k at a time. One thread of its
 // first warpgroup has the copy engine bring slices of a and b into a ring of stages; the two others multiply them, 64 rows of the
 // tile each, straight from shared memory into registers, which the first one hands to them. While they write a tile, slices of
@@ -25,12 +27,15 @@ constexpr unsigned BAND = 8;
 // Registers of a thread of the warpgroup that loads, and of those that multiply: (40 + 2 * 232) * 128 of the 65,536 there are.
 constexpr int LOADING = 40, MULTIPLYING = 232;
 
-template <int TILE_N, bool TRANSPOSED>
+template <int TILE_N, bool TRANSPOSED, bool GATED = false>
 struct HopperProduct {
     static constexpr int STAGES = TILE_N == 256 ? 4 : 6;
     // Blocks in pairs, of two tiles one below the other: each brings half of b's slice, for both.
     static constexpr bool PAIR = TILE_N == 256;
     static constexpr unsigned BLOCKS = PAIR ? 2 : 1;
+    // Of c, in a tile. Gated, the first half of the sums is the gate's: the first block of a pair brings its weight, the second the other.
+    static constexpr int COLUMNS = GATED ? TILE_N / 2 : TILE_N;
+    static_assert(!GATED || (PAIR && TRANSPOSED), "halves come from a block each, in rows of weights");
     static constexpr unsigned A = TILE_M * SWIZZLED_ROW, B = TILE_N * SWIZZLED_ROW, STAGE = A + B;
     // A panel of b that is not transposed: 64 rows of k of 64 columns.
     static constexpr unsigned PANEL = SLICE * SWIZZLED_ROW;
@@ -54,7 +59,7 @@ struct HopperProduct {
             const unsigned band = number / (HIGH * across), in_band = number % (HIGH * across);
             const unsigned height = min(HIGH, down - band * HIGH);
             row = ((size_t)(band * HIGH + in_band % height) * BLOCKS + rank) * TILE_M,
-            column = (size_t)(in_band / height) * TILE_N;
+            column = (size_t)(in_band / height) * COLUMNS;
         }
     };
 
@@ -67,7 +72,7 @@ struct HopperProduct {
             if (PAIR) tma_load_2d_pair(to, b, column, row, full);
             else tma_load_2d(to, b, column, row, full);
         };
-        const int column = (int)tile.column + rank * (TILE_N / BLOCKS);
+        const int column = (int)tile.column + (GATED ? 0 : rank * (TILE_N / BLOCKS));
         to += A + rank * (B / BLOCKS);
         if (TRANSPOSED) part(to, k, column);
         else
@@ -99,11 +104,15 @@ struct HopperProduct {
         for (int half = 0; half < 2; half++) {
             if (row + half * 8 >= m) continue;
 #pragma unroll
-            for (int first = 0; first < TILE_N / 8; first += AT_ONCE) {
+            for (int first = 0; first < COLUMNS / 8; first += AT_ONCE) {
                 float pairs[AT_ONCE][2];
 #pragma unroll
                 for (int j = 0; j < AT_ONCE; j++)
-                    pairs[j][0] = sums[(first + j) * 4 + half * 2], pairs[j][1] = sums[(first + j) * 4 + half * 2 + 1];
+#pragma unroll
+                    for (int i = 0; i < 2; i++) {
+                        const int at = (first + j) * 4 + half * 2 + i;
+                        pairs[j][i] = GATED ? swiglu(sums[at], sums[at + TILE_N / 4]) : sums[at];
+                    }
                 epilogue.write(row + half * 8, column + first * 8, pairs);
             }
         }
@@ -115,7 +124,7 @@ struct HopperProduct {
         unsigned char* const ring = memory + (SWIZZLED_ROWS - shared_address(memory) % SWIZZLED_ROWS) % SWIZZLED_ROWS;
         Mbarrier* const full = reinterpret_cast<Mbarrier*>(ring + STAGES * STAGE);
         Mbarrier* const empty = full + STAGES;
-        const unsigned down = (m + TILE_M * BLOCKS - 1) / (TILE_M * BLOCKS), across = (n + TILE_N - 1) / TILE_N;
+        const unsigned down = (m + TILE_M * BLOCKS - 1) / (TILE_M * BLOCKS), across = (n + COLUMNS - 1) / COLUMNS;
         const unsigned rank = PAIR ? cluster_rank() : 0, first = blockIdx.x / BLOCKS, step = gridDim.x / BLOCKS;
         const int of_first = (int)((k + SLICE - 1) / SLICE), slices = of_first + (int)((k2 + SLICE - 1) / SLICE);
         if (threadIdx.x == 0) {
@@ -135,7 +144,7 @@ struct HopperProduct {
                     for (int slice = 0; slice < slices; slice++, place.advance()) {
                         mbarrier_wait(empty + place.stage, place.parity ^ 1);
                         const bool second = slice >= of_first;
-                        load(ring + place.stage * STAGE, second ? a2 : a, second ? b2 : b, tile, rank,
+                        load(ring + place.stage * STAGE, second ? a2 : a, second || (GATED && rank > 0) ? b2 : b, tile, rank,
                              (second ? slice - of_first : slice) * SLICE, full + place.stage);
                     }
                 }
@@ -173,13 +182,14 @@ struct HopperProduct {
 
 }  // namespace lea
 
-#define MATMUL(kind, name, tile_n, transposed)                                                                             \
+#define MATMUL(kind, name, ...)                                                                                            \
     kind(lea::THREADS, name, size_t m, size_t n, size_t k, unsigned mode, TENSOR_MAP(a), TENSOR_MAP(b), const float* bias, \
          const float* beside, void* c, size_t k2, TENSOR_MAP(a2), TENSOR_MAP(b2)) {                                        \
-        lea::HopperProduct<tile_n, transposed>::run(m, n, k, &a, &b, k2, &a2, &b2, lea::Epilogue(mode, bias, beside, c, n)); \
+        lea::HopperProduct<__VA_ARGS__>::run(m, n, k, &a, &b, k2, &a2, &b2, lea::Epilogue(mode, bias, beside, c, n));      \
     }
 
 MATMUL(KERNEL_ALONE, lea_matmul_bf16_sm90_nt, 128, true)
 MATMUL(KERNEL_ALONE, lea_matmul_bf16_sm90_nn, 128, false)
 MATMUL(KERNEL_PAIR, lea_matmul_bf16_sm90_large_nt, 256, true)
 MATMUL(KERNEL_PAIR, lea_matmul_bf16_sm90_large_nn, 256, false)
+MATMUL(KERNEL_PAIR, lea_matmul_bf16_sm90_gated_nt, 256, true, true)

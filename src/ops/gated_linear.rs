@@ -5,7 +5,7 @@ use super::matmul::{self, Terms, matmul, matmul_accumulate};
 use super::{Cost, Op, Saved, SwiGlu, bytes_of, expect_shape};
 use crate::Result;
 use crate::device::cpu::gated_linear::{self as kernel, Weight};
-use crate::device::{DType, Device};
+use crate::device::{DType, Device, cuda};
 use crate::tensor::Tensor;
 use half::bf16;
 
@@ -53,6 +53,13 @@ impl Op for GatedLinear {
             }
         }
         if matmul::takes_gate(gate) && matmul::takes_gate(up) {
+            if matches!(x.device(), Device::Cuda(_)) && k == width {
+                let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, n])?;
+                let weights = [gate.cuda(), up.cuda()];
+                if cuda::matmul_bf16::gated(x.cuda(), weights, y.cuda_mut()?, [rows, n, k])? {
+                    return Ok(y);
+                }
+            }
             let gate = matmul(x, gate, false, true)?;
             let mut y = Tensor::scratch(x.device(), x.dtype(), &[rows, n])?;
             let terms = Terms { gate: Some(&gate), ..Terms::default() };

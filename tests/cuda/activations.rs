@@ -1,5 +1,6 @@
 //! Rows between products in bf16: the same bits as in f32, which products round; from each op by itself to whole labelling passes.
 
+use super::attention_sm90::hopper;
 use super::halves::{SHAPES, frozen};
 use super::le_fixture::{environment_on, works};
 use super::ops::environment::all_rewards;
@@ -12,6 +13,7 @@ use lea::cli::config::RunConfig;
 use lea::cli::inspect::memory;
 use lea::decoder::{Decoder, DecoderConfig, Family, Rows};
 use lea::device::cuda::Cuda;
+use lea::device::profile::{Profile, record};
 use lea::device::{DType, Device, FrozenType};
 use lea::ops::matmul::{matmul, matmul_accumulate};
 use lea::ops::{ConcatRows, Embedding, GatedLinear, Linear, Op, RmsNorm, Rope, RopeTable, SwiGlu};
@@ -106,6 +108,21 @@ fn a_gated_layer_has_the_bits_of_two_products_and_their_gate() {
                 expect_same(&what, &found, &halves(&want));
             }
         });
+    }
+}
+
+#[test]
+fn both_halves_of_a_gated_layer_are_one_product_on_hopper() {
+    for device in hopper("both_halves_of_a_gated_layer") {
+        let (x, gate, up) = (random(&[3, 40], 1), random(&[130, 40], 2), random(&[130, 40], 3));
+        let (x, gate, up) =
+            (halves(&to(&device, DType::F32, &x)), frozen(&device, &gate), frozen(&device, &up));
+        let run = || GatedLinear.forward(&[&x, &gate, &up], false);
+        let names = |profile: Profile| -> Vec<String> {
+            profile.launches.iter().map(|launch| launch.kernel.to_string()).collect()
+        };
+        let of_rows = names(record(&device, run).unwrap().1);
+        assert_eq!(of_rows, ["lea_matmul_bf16_sm90_gated_nt"]);
     }
 }
 

@@ -160,6 +160,11 @@ impl Cuda {
     }
 }
 
+/// Whether the device was told to use cuBLASLt.
+pub(super) fn is_used(cuda: &Cuda) -> bool {
+    lock(&cuda.0.cublaslt).is_some()
+}
+
 /// c = a·b plus the epilogue, if the device was told to use cuBLASLt; false where nothing was done, because it was not, or because the
 /// epilogue adds two matrices, or something to a c in bf16.
 pub(super) fn matmul(

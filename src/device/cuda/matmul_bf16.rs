@@ -92,14 +92,7 @@ pub(super) struct Factors<'a> {
 /// bits may differ from those of all other GPUs; which ones does not depend on m.
 pub fn matmul(a: View, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: Epilogue) -> Result<()> {
     let [m, n, k] = extents;
-    let width = if b.transposed { k } else { n };
-    if !width.is_multiple_of(CHUNK) || !b.data.address().is_multiple_of(16) {
-        let problem = format!(
-            "rows of {width} elements of a bf16 tensor: tensor cores read them from multiples of 16 bytes on, \
-             so a multiple of {CHUNK} is needed; keep it in f32"
-        );
-        return Err(Error::shape(FILE, problem));
-    }
+    expect_aligned(&b, [n, k])?;
     // The kernels count what is left of k in an int, and look a slice beyond its end.
     let depth = epilogue.pair.map_or(0, |pair| pair.depth);
     if k.saturating_add(depth) > i32::MAX as usize - (STAGES + 1) * SLICE {
@@ -111,10 +104,8 @@ pub fn matmul(a: View, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: Epi
     assert!(epilogue.pair.is_none() || !exclusive, "a pair beside a gate, or into bf16");
     assert!(epilogue.pair.is_none_or(|pair| fits(&pair, [m, n])), "{:?} beside [{m}, {n}]", epilogue.pair);
     let cuda = c.cuda();
-    let padded = k.next_multiple_of(CHUNK);
-    let as_stored = a.dtype() == DType::BF16 && padded == k && a.address().is_multiple_of(16);
-    let rounded = if as_stored { None } else { Some(round(cuda, a, [m, k, padded])?) };
-    let a = rounded.as_ref().map_or(a, |rounded| rounded.view(0, m * padded));
+    let rounded = rounded(a, [m, k])?;
+    let (a, padded) = as_factor(a, &rounded, [m, k]);
     let factors = Factors { a, padded, b };
     if cublaslt::matmul(&factors, &c, extents, &epilogue)? {
         return Ok(());
@@ -124,6 +115,47 @@ pub fn matmul(a: View, b: Matrix, c: ViewMut, extents: [usize; 3], epilogue: Epi
     }
     let processors = cuda.description().processors as usize;
     matmul_in(TILES[fastest(m, n, processors)], &factors, c, extents, epilogue)
+}
+
+/// c = silu(a·gateᵀ)·(a·upᵀ) by one kernel, and true, where there is one: on Hopper, with our own products. `a: [m, k]` in bf16 or f32, both
+/// weights `[n, k]` in bf16, `c: [m, n]` in f32 or bf16. The bits of two products, the second with the first as its gate.
+pub fn gated(a: View, weights: [View; 2], c: ViewMut, [m, n, k]: [usize; 3]) -> Result<bool> {
+    let cuda = c.cuda();
+    if cublaslt::is_used(cuda) || !matmul_bf16_sm90::takes(cuda, [n, k], true) {
+        return Ok(false);
+    }
+    for data in weights {
+        expect_aligned(&Matrix { data, transposed: true }, [n, k])?;
+    }
+    let rounded = rounded(a, [m, k])?;
+    matmul_bf16_sm90::gated(as_factor(a, &rounded, [m, k]), weights, c, [m, n, k])?;
+    Ok(true)
+}
+
+/// Whether tensor cores may read b's stored rows.
+fn expect_aligned(b: &Matrix, [n, k]: [usize; 2]) -> Result<()> {
+    let width = if b.transposed { k } else { n };
+    if width.is_multiple_of(CHUNK) && b.data.address().is_multiple_of(16) {
+        return Ok(());
+    }
+    let problem = format!(
+        "rows of {width} elements of a bf16 tensor: tensor cores read them from multiples of 16 bytes on, \
+         so a multiple of {CHUNK} is needed; keep it in f32"
+    );
+    Err(Error::shape(FILE, problem))
+}
+
+/// a `[m, k]` rounded and padded, where it cannot be a factor as it is.
+fn rounded(a: View, [m, k]: [usize; 2]) -> Result<Option<Buffer>> {
+    let padded = k.next_multiple_of(CHUNK);
+    let as_stored = a.dtype() == DType::BF16 && padded == k && a.address().is_multiple_of(16);
+    if as_stored { Ok(None) } else { round(a.cuda(), a, [m, k, padded]).map(Some) }
+}
+
+/// a or what [`rounded`] made of it, and the length of its rows.
+fn as_factor<'a>(a: View<'a>, rounded: &'a Option<Buffer>, [m, k]: [usize; 2]) -> (View<'a>, usize) {
+    let padded = k.next_multiple_of(CHUNK);
+    (rounded.as_ref().map_or(a, |rounded| rounded.view(0, m * padded)), padded)
 }
 
 /// Whether a pair's factors are as long as it says, and may be read 16 bytes at a time.

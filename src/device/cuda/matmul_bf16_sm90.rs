@@ -3,7 +3,7 @@
 use super::matmul::{Epilogue, optional};
 use super::matmul_bf16::{Factors, mode};
 use super::tensor_map::{self, BOX_COLUMNS, TensorMap};
-use super::{Cuda, Launch, ViewMut};
+use super::{Cuda, Launch, View, ViewMut};
 use crate::device::DType;
 use crate::{Error, Result};
 
@@ -51,6 +51,9 @@ const TILES: [Tile; 2] = [
     },
 ];
 
+/// The tile of two gated products: 128 columns of each. Its kernel is for weights as layers have them, `[n, k]`.
+const GATED: Tile = Tile { kernels: ["", "lea_matmul_bf16_sm90_gated_nt"], ..TILES[1] };
+
 impl Tile {
     /// Tiles, or groups of as many as there are blocks that run together.
     fn count(&self, m: usize, n: usize) -> usize {
@@ -88,17 +91,12 @@ pub(super) fn takes(cuda: &Cuda, [n, k]: [usize; 2], transposed: bool) -> bool {
 
 /// c = a·b plus the epilogue, for what [`takes`] takes.
 pub(super) fn matmul(factors: &Factors, c: ViewMut, [m, n, k]: [usize; 3], epilogue: Epilogue) -> Result<()> {
-    let cuda = c.cuda();
-    let processors = cuda.description().processors as usize;
-    let tile = fastest(m, n, processors);
-    let tiles = tile.count(m, n);
+    let tile = fastest(m, n, c.cuda().description().processors as usize);
     if m == 0 {
         return Ok(());
     }
-    // The kernel counts tiles in 32 bits, and the copy engine rows.
-    if !tensor_map::takes(m, factors.padded) || tiles > i32::MAX as usize {
-        return Err(Error::shape(FILE, format!("[{m}, {n}, {k}] is more than a product takes")));
-    }
+    let tiles = tile.count(m, n);
+    expect_taken([m, n, k], factors.padded, tiles)?;
     let transposed = factors.b.transposed;
     let maps = |a, b, k: usize, padded: usize| -> Result<[TensorMap; 2]> {
         let (shape, box_rows) =
@@ -110,22 +108,64 @@ pub(super) fn matmul(factors: &Factors, c: ViewMut, [m, n, k]: [usize; 3], epilo
         Some(pair) => (pair.depth, maps(pair.a, pair.b, pair.depth, pair.depth)?),
         None => (0, [a, b]),
     };
-    cuda.launch(&Launch {
+    launch(tile, transposed, tiles, &c, [m, n, k], &epilogue, [a, b], (depth, [a2, b2]))
+}
+
+/// c = silu(a·gateᵀ)·(a·upᵀ): a `[m, padded]` in bf16, both weights `[n, k]`, which [`takes`] takes.
+pub(super) fn gated(
+    (a, padded): (View, usize),
+    weights: [View; 2],
+    c: ViewMut,
+    [m, n, k]: [usize; 3],
+) -> Result<()> {
+    if m == 0 {
+        return Ok(());
+    }
+    let tiles = GATED.count(m, 2 * n);
+    expect_taken([m, n, k], padded, tiles)?;
+    let a = TensorMap::of_rows(a, [m, padded], ROWS)?;
+    let of_weight = |w| TensorMap::of_rows(w, [n, k], GATED.columns / GATED.blocks);
+    let [gate, up] = [of_weight(weights[0])?, of_weight(weights[1])?];
+    launch(GATED, true, tiles, &c, [m, n, k], &Epilogue::default(), [a, gate], (0, [a, up]))
+}
+
+/// The kernel counts tiles in 32 bits, and the copy engine rows.
+fn expect_taken([m, n, k]: [usize; 3], padded: usize, tiles: usize) -> Result<()> {
+    if tensor_map::takes(m, padded) && tiles <= i32::MAX as usize {
+        return Ok(());
+    }
+    Err(Error::shape(FILE, format!("[{m}, {n}, {k}] is more than a product takes")))
+}
+
+/// Blocks for `tiles` tiles, or pairs of them; `second` factors and their inner extent.
+#[allow(clippy::too_many_arguments)]
+fn launch(
+    tile: Tile,
+    transposed: bool,
+    tiles: usize,
+    c: &ViewMut,
+    [m, n, k]: [usize; 3],
+    epilogue: &Epilogue,
+    [a, b]: [TensorMap; 2],
+    (depth, [a2, b2]): (usize, [TensorMap; 2]),
+) -> Result<()> {
+    let at_once = tile.at_once(c.cuda().description().processors as usize);
+    c.cuda().launch(&Launch {
         file: FILE,
         kernel: tile.kernels[usize::from(transposed)],
-        grid: [tiles.min(tile.at_once(processors)) * tile.blocks, 1, 1],
+        grid: [tiles.min(at_once) * tile.blocks, 1, 1],
         threads: THREADS,
         shared: tile.shared() as u32,
         args: &[
             m.into(),
             n.into(),
             k.into(),
-            mode(&epilogue, &c).into(),
+            mode(epilogue, c).into(),
             a.into(),
             b.into(),
             optional(epilogue.bias),
             optional(epilogue.residual.or(epilogue.gate)),
-            (&c).into(),
+            c.into(),
             depth.into(),
             a2.into(),
             b2.into(),
