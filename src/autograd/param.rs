@@ -2,7 +2,7 @@
 
 use super::{Node, Var};
 use crate::tensor::Tensor;
-use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A named tensor of a model, trainable or frozen. Clones share the value.
 #[derive(Clone)]
@@ -68,7 +68,12 @@ impl Param {
 
     /// Changes the value in place: no copy is made when no other tensor shares its buffer.
     pub fn update<R>(&self, f: impl FnOnce(&mut Tensor) -> R) -> R {
-        f(&mut self.0.value.write().unwrap_or_else(|poisoned| poisoned.into_inner()))
+        f(&mut self.value_mut())
+    }
+
+    /// The same as long as the value is held. Nobody else can read it then, this thread neither.
+    pub(crate) fn value_mut(&self) -> RwLockWriteGuard<'_, Tensor> {
+        self.0.value.write().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     pub(super) fn id(&self) -> Option<u64> {

@@ -2,7 +2,7 @@
 
 use crate::autograd::{Gradients, Param};
 use crate::device::{DType, profile};
-use crate::ops::adamw::{AdamWStep, adamw_step};
+use crate::ops::adamw::{AdamWStep, AdamWUpdate, adamw_steps};
 use crate::ops::clip_norm::{Clip, Norm, clip_norm};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -188,13 +188,20 @@ impl AdamW {
             weight_decay: 0.0,
             step: self.step,
         };
-        for (slot, grad) in self.slots.iter_mut().zip(&grads) {
-            let Some(grad) = grad else { continue };
-            let weight_decay = if grad.shape().len() > 1 { self.config.weight_decay } else { 0.0 };
-            let step = AdamWStep { lr: base.lr * slot.lr_multiplier, weight_decay, ..base };
-            let Slot { param, m, v, .. } = slot;
-            param.update(|value| adamw_step(value, m, v, grad, &step, scale))?;
+        let decay = self.config.weight_decay;
+        let of_slots =
+            self.slots.iter_mut().zip(&grads).filter_map(|(slot, grad)| Some((slot, grad.as_ref()?)));
+        let mut held = Vec::new();
+        for (Slot { param, lr_multiplier, m, v }, grad) in of_slots {
+            let weight_decay = if grad.shape().len() > 1 { decay } else { 0.0 };
+            let step = AdamWStep { lr: base.lr * *lr_multiplier, weight_decay, ..base };
+            held.push((param.value_mut(), m, v, grad, step));
         }
+        let mut updates = Vec::with_capacity(held.len());
+        for (param, m, v, grad, step) in &mut held {
+            updates.push(AdamWUpdate { param, m, v, grad, step: *step });
+        }
+        adamw_steps(&mut updates, scale)?;
         Ok(submitted)
     }
 

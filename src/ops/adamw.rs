@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2) on one tensor, and squared norms for clipping. About
+//! AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2) on tensors, and squared norms for clipping. About
 //! 14 FLOPs an element; bytes of parameter, both moments (read and written) and gradient.
 
 use super::clip_norm::GradScale;
@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// Constants of one update.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWStep {
     /// Learning rate.
     pub lr: f64,
@@ -46,6 +46,21 @@ impl AdamWStep {
     }
 }
 
+/// A tensor that is updated in place, its moments and its gradient, all of one shape; and the constants of its update.
+#[derive(Debug)]
+pub struct AdamWUpdate<'a> {
+    /// What is updated.
+    pub param: &'a mut Tensor,
+    /// First moment.
+    pub m: &'a mut Tensor,
+    /// Second moment.
+    pub v: &'a mut Tensor,
+    /// Gradient.
+    pub grad: &'a Tensor,
+    /// Its constants.
+    pub step: AdamWStep,
+}
+
 /// One update in place of `param`, its moments `m` and `v`, from `grad` times `scale`; all of one shape.
 pub fn adamw_step(
     param: &mut Tensor,
@@ -55,26 +70,53 @@ pub fn adamw_step(
     step: &AdamWStep,
     scale: GradScale,
 ) -> Result<()> {
-    expect_alike("adamw", &[param, m, v, grad])?;
-    for (what, tensor) in [("the first moment", &*m), ("the second moment", &*v), ("the gradient", grad)] {
-        expect_shape("adamw", what, tensor, param.shape())?;
-    }
+    adamw_steps(&mut [AdamWUpdate { param, m, v, grad, step: *step }], scale)
+}
+
+/// The same of several tensors on one device, with the same bits; on CUDA in one launch for many of them. Their constants are the same but
+/// for learning rate and weight decay.
+pub fn adamw_steps(updates: &mut [AdamWUpdate], scale: GradScale) -> Result<()> {
+    let Some(AdamWUpdate { grad: first, step: common, .. }) = updates.first() else { return Ok(()) };
+    let (device, common) = (first.device().clone(), *common);
     // Where the factor is on the device, 1 is what it multiplies.
     let (factor, scale) = match scale {
         GradScale::Host(factor) => (factor, None),
-        GradScale::Device(scale) => {
-            expect_alike("adamw", &[grad, scale])?;
-            (1.0, Some(scale))
-        }
+        GradScale::Device(scale) => (1.0, Some(scale)),
     };
-    let _range = profile::op(grad.device(), "adamw", || cost(grad.len(), grad.dtype().size()));
-    match grad.device() {
-        Device::Cuda(_) => {
-            expect_float("adamw", grad)?;
-            let moments = [m.cuda_mut()?, v.cuda_mut()?];
-            let scale = (factor as f32, scale.map(Tensor::cuda));
-            cuda::adamw::step(step.update(), param.cuda_mut()?, moments, grad.cuda(), scale)
+    let mut work = Cost::default();
+    for AdamWUpdate { param, m, v, grad, step } in updates.iter() {
+        expect_alike("adamw", &[first, param, m, v, grad])?;
+        for (what, tensor) in
+            [("the first moment", &**m), ("the second moment", &**v), ("the gradient", grad)]
+        {
+            expect_shape("adamw", what, tensor, param.shape())?;
         }
+        if (AdamWStep { lr: common.lr, weight_decay: common.weight_decay, ..*step }) != common {
+            let problem = format!("one launch for updates of different constants, {common:?} and {step:?}");
+            return Err(Error::shape("adamw", problem));
+        }
+        let own = cost(grad.len(), grad.dtype().size());
+        work = Cost { flops: work.flops + own.flops, bytes: work.bytes + own.bytes };
+    }
+    scale.map_or(Ok(()), |scale| expect_alike("adamw", &[first, scale]))?;
+    let _range = profile::op(&device, "adamw", || work);
+    match &device {
+        Device::Cuda(_) => {
+            expect_float("adamw", first)?;
+            let mut views = Vec::with_capacity(updates.len());
+            for AdamWUpdate { param, m, v, grad, step } in updates.iter_mut() {
+                views.push((step.update(), param.cuda_mut()?, [m.cuda_mut()?, v.cuda_mut()?], grad.cuda()));
+            }
+            cuda::adamw::steps(&views, (factor as f32, scale.map(Tensor::cuda)))
+        }
+        _ => updates.iter_mut().try_for_each(|update| step_of(update, (factor, scale))),
+    }
+}
+
+/// One tensor's update, on a device that takes them one by one.
+fn step_of(of: &mut AdamWUpdate, (factor, scale): (f64, Option<&Tensor>)) -> Result<()> {
+    let AdamWUpdate { param, m, v, grad, step } = of;
+    match grad.device() {
         Device::WebGpu(_) => {
             expect_float("adamw", grad)?;
             let moments = [m.gpu_mut()?, v.gpu_mut()?];
@@ -82,6 +124,7 @@ pub fn adamw_step(
             let scale = (factor as f32, scale.as_ref().map(|scale| scale.view()));
             webgpu::adamw::step(step.update(), param.gpu_mut()?, moments, grad.gpu()?.view(), scale)
         }
+        Device::Cuda(_) => unreachable!("CUDA takes all updates together"),
         Device::Cpu => float_type!("adamw", grad, T => {
             let factor = match scale.map(|scale| scale.host::<T>()[0]) {
                 Some(scale) if scale < 0.0 => return Ok(()),
@@ -140,13 +183,18 @@ pub(super) fn squares_on_device(tensors: &[&Tensor]) -> Result<Tensor> {
     let device = tensors.first().map_or(&Device::Cpu, |x| x.device());
     let _range = profile::op(device, "squared_norms", || squares_cost(tensors));
     let mut squares = Tensor::scratch(device, DType::F32, &[tensors.len()])?;
-    for (i, x) in tensors.iter().enumerate() {
-        expect_float("squared_norm", x)?;
-        match device {
-            Device::Cuda(_) => cuda::reduce::squares(x.cuda(), squares.cuda_mut()?, i)?,
-            Device::WebGpu(_) => webgpu::reduce::squares(x.gpu()?.view(), squares.gpu_mut()?, i)?,
-            Device::Cpu => unreachable!("squares of tensors in host memory are computed there"),
+    tensors.iter().try_for_each(|x| expect_float("squared_norm", x))?;
+    match device {
+        Device::Cuda(_) => {
+            let views: Vec<_> = tensors.iter().map(|x| x.cuda()).collect();
+            cuda::reduce::squares(&views, squares.cuda_mut()?)?;
         }
+        Device::WebGpu(_) => {
+            for (i, x) in tensors.iter().enumerate() {
+                webgpu::reduce::squares(x.gpu()?.view(), squares.gpu_mut()?, i)?;
+            }
+        }
+        Device::Cpu => unreachable!("squares of tensors in host memory are computed there"),
     }
     Ok(squares)
 }

@@ -2,7 +2,7 @@
 
 use super::{devices, expect_near, random, to};
 use lea::device::{DType, Device};
-use lea::ops::adamw::{AdamWStep, adamw_step, squared_norm, squared_norms};
+use lea::ops::adamw::{AdamWStep, AdamWUpdate, adamw_step, adamw_steps, squared_norm, squared_norms};
 use lea::ops::clip_norm::{GradScale, clip_norm};
 use lea::ops::{read_together, td_targets};
 use lea::rec::{EncoderKind, Feed, Framework, Learners, RecConfig, StepLosses, UserSteps};
@@ -41,6 +41,75 @@ fn adamw() {
                 }
             }
         }
+    }
+}
+
+/// Parameters, moments and gradients of several tensors, each with its learning rate and weight decay.
+struct Tensors {
+    tensors: Vec<[Tensor; 4]>,
+    steps: Vec<AdamWStep>,
+}
+
+impl Tensors {
+    /// More than a launch takes, short and long ones in turn.
+    fn new(device: &Device) -> Self {
+        let lengths = [1, 1025, 0, 64, 3_000, 1024, 7, 0];
+        let of = |i: usize| {
+            let len = lengths[i % lengths.len()];
+            [1, 2, 3, 4].map(|which| {
+                let x = random(&[len], 10 * i as u64 + which);
+                // A second moment is a square.
+                let x = if which == 3 {
+                    x.to_f64_vec().unwrap().iter().map(|x| x * x).collect()
+                } else {
+                    x.to_f64_vec().unwrap()
+                };
+                Tensor::from_f64(device, DType::F32, &x, &[len]).unwrap()
+            })
+        };
+        let step = |i: usize| AdamWStep {
+            lr: 0.1 / (1 + i % 3) as f64,
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-8,
+            weight_decay: 0.3 * (i % 2) as f64,
+            step: 2,
+        };
+        Tensors { tensors: (0..150).map(of).collect(), steps: (0..150).map(step).collect() }
+    }
+
+    fn updates(&mut self) -> Vec<AdamWUpdate<'_>> {
+        let all = self.tensors.iter_mut().zip(&self.steps);
+        all.map(|([param, m, v, grad], &step)| AdamWUpdate { param, m, v, grad, step }).collect()
+    }
+
+    fn bits(&self) -> Vec<Vec<u32>> {
+        let bits = |x: &Tensor| x.to_vec::<f32>().unwrap().iter().map(|x| x.to_bits()).collect();
+        self.tensors.iter().flat_map(|of| of[..3].iter().map(bits)).collect()
+    }
+}
+
+#[test]
+fn updates_of_many_tensors_together_have_the_bits_of_each_alone() {
+    for device in [Device::Cpu].into_iter().chain(devices("adamw of many tensors")) {
+        let scale = Tensor::from_f64(&device, DType::F32, &[0.5], &[1]).unwrap();
+        let (mut alone, mut together) = (Tensors::new(&device), Tensors::new(&device));
+        let before = together.bits();
+        for AdamWUpdate { param, m, v, grad, step } in alone.updates() {
+            adamw_step(param, m, v, grad, &step, GradScale::Device(&scale)).unwrap();
+        }
+        adamw_steps(&mut together.updates(), GradScale::Device(&scale)).unwrap();
+        for (i, ((found, want), before)) in together.bits().iter().zip(&alone.bits()).zip(&before).enumerate()
+        {
+            assert_eq!(found, want, "tensor {i} on {device}");
+            assert!(
+                found.iter().zip(before).all(|(found, before)| found != before),
+                "tensor {i} on {device}"
+            );
+        }
+        together.steps[3].beta1 = 0.8;
+        let error = adamw_steps(&mut together.updates(), GradScale::Host(1.0)).unwrap_err().to_string();
+        assert!(error.contains("different constants"), "{error}");
     }
 }
 

@@ -1,23 +1,30 @@
 //! AdamW updates, see `kernels/adamw.cu`.
 
-use super::each::each;
+use super::table::{Row, Tabled};
 use super::{Arg, View, ViewMut};
 use crate::Result;
 use crate::device::adamw::Update;
 
-/// One update of `param` and its moments `[m, v]` from `grad` times the factor, which the first element of the view multiplies
-/// where there is one: a negative one means no update. All of one length.
-pub fn step(
-    u: Update,
-    param: ViewMut,
-    [m, v]: [ViewMut; 2],
-    grad: View,
+const STEP: Tabled = Tabled { file: "adamw", kernel: "lea_adamw_step", rows: 70, block: 1024 };
+
+/// One update of each `param` and its moments `[m, v]` from `grad` times the factor, which the first element of the view multiplies
+/// where there is one: a negative one means no update. All tensors of one update have one length; rate and decay are its own, the other
+/// constants those of the first.
+pub fn steps(
+    updates: &[(Update, ViewMut, [ViewMut; 2], View)],
     (factor, scale): (f32, Option<View>),
 ) -> Result<()> {
-    let constants =
-        [factor, u.beta1, u.beta1_rest, u.beta2, u.beta2_rest, u.rate, u.second_scale, u.eps, u.keep];
+    let Some((u, _, _, grad)) = updates.first() else { return Ok(()) };
+    let constants = [factor, u.beta1, u.beta1_rest, u.beta2, u.beta2_rest, u.second_scale, u.eps];
     let scale = scale.map_or(Arg::Long(0), Arg::from);
-    let tensors = [scale, grad.into(), (&param).into(), (&m).into(), (&v).into()];
-    let args: Vec<_> = constants.map(Into::into).into_iter().chain(tensors).collect();
-    each(grad.cuda(), "adamw", "lea_adamw_step", param.len(), &args)
+    let args: Vec<Arg> = constants.map(Into::into).into_iter().chain([scale]).collect();
+    let row = |(u, param, [m, v], grad): &(Update, ViewMut, [ViewMut; 2], View)| -> Row<6> {
+        let own = u64::from(u.rate.to_bits()) | u64::from(u.keep.to_bits()) << 32;
+        let (len, [param, m, v]) = (grad.len(), [param, m, v].map(|tensor| tensor.0.address()));
+        ([grad.address(), param, m, v, len as u64, own], len)
+    };
+    for updates in updates.chunks(STEP.rows) {
+        STEP.launch(grad.cuda(), &updates.iter().map(row).collect::<Vec<_>>(), &args)?;
+    }
+    Ok(())
 }

@@ -20,7 +20,7 @@ pub struct Logits<'a> {
 }
 
 impl Logits<'_> {
-    fn args(&self) -> [Arg; 4] {
+    fn args(&self) -> [Arg<'static>; 4] {
         let mask = self.mask.map_or(Arg::Long(0), Arg::from);
         [self.scale.into(), self.x.into(), self.targets.into(), mask]
     }

@@ -46,51 +46,53 @@ pub struct Launch<'a> {
     /// Bytes of dynamic shared memory of a block.
     pub shared: u32,
     /// The kernel's parameters in order.
-    pub args: &'a [Arg],
+    pub args: &'a [Arg<'a>],
 }
 
 /// A parameter of a kernel. An extent (`usize`) is a `size_t` there.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Arg {
+pub enum Arg<'a> {
     /// A pointer or a `size_t`.
     Long(u64),
     /// An `unsigned`, or a `float` by its bits.
     Word(u32),
     /// A tensor as the copy engine sees it.
     Map(TensorMap),
+    /// A struct of 8-byte words.
+    Table(&'a [u64]),
 }
 
-impl From<View<'_>> for Arg {
+impl From<View<'_>> for Arg<'_> {
     fn from(view: View) -> Self {
         Arg::Long(view.address())
     }
 }
 
-impl From<&ViewMut<'_>> for Arg {
+impl From<&ViewMut<'_>> for Arg<'_> {
     fn from(view: &ViewMut) -> Self {
         Arg::Long(view.0.address())
     }
 }
 
-impl From<usize> for Arg {
+impl From<usize> for Arg<'_> {
     fn from(extent: usize) -> Self {
         Arg::Long(extent as u64)
     }
 }
 
-impl From<u32> for Arg {
+impl From<u32> for Arg<'_> {
     fn from(word: u32) -> Self {
         Arg::Word(word)
     }
 }
 
-impl From<TensorMap> for Arg {
+impl From<TensorMap> for Arg<'_> {
     fn from(map: TensorMap) -> Self {
         Arg::Map(map)
     }
 }
 
-impl From<f32> for Arg {
+impl From<f32> for Arg<'_> {
     fn from(value: f32) -> Self {
         Arg::Word(value.to_bits())
     }
@@ -212,12 +214,13 @@ impl Cuda {
                 Arg::Long(value) => value,
                 // The first four bytes of the slot, which is all that the driver reads.
                 Arg::Word(value) => u64::from_ne_bytes(bytemuck::cast([value, 0])),
-                // Is taken from where it stands.
-                Arg::Map(_) => 0,
+                // Are taken from where they stand.
+                Arg::Map(_) | Arg::Table(_) => 0,
             })
             .collect();
         let place = |(arg, word): (&Arg, &mut u64)| match arg {
             Arg::Map(map) => std::ptr::from_ref(&map.0).cast_mut().cast(),
+            Arg::Table(words) => words.as_ptr().cast_mut().cast(),
             _ => std::ptr::from_mut(word).cast(),
         };
         let mut args: Vec<*mut std::ffi::c_void> = launch.args.iter().zip(&mut words).map(place).collect();

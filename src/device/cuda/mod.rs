@@ -45,6 +45,7 @@ pub mod standing;
 pub mod sub_row;
 pub mod sum_rows;
 pub mod swiglu;
+mod table;
 pub mod td_loss;
 pub mod td_targets;
 pub mod tensor_map;

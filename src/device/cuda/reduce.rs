@@ -1,7 +1,8 @@
 //! Sums over whole tensors, see `kernels/reduce.cu`.
 
 use super::each::each;
-use super::{Buffer, Launch, View, ViewMut};
+use super::table::{Row, Tabled};
+use super::{Arg, Buffer, Launch, View, ViewMut};
 use crate::Result;
 use crate::device::DType;
 
@@ -9,6 +10,7 @@ use crate::device::DType;
 const BLOCK: usize = 4096;
 /// Threads of a block.
 const THREADS: u32 = 256;
+const SQUARES: Tabled = Tabled { file: "reduce", kernel: "lea_reduce_squares", rows: 160, block: BLOCK };
 
 /// y = factor · Σ x; `y: [1]`.
 pub fn sum(x: View, factor: f32, y: ViewMut) -> Result<()> {
@@ -20,9 +22,21 @@ pub fn dot(x: View, weights: View, y: ViewMut) -> Result<()> {
     passes("lea_reduce_dot", x, Some(weights), 1.0, y)
 }
 
-/// Element `at` of y = Σ x².
-pub fn squares(x: View, y: ViewMut, at: usize) -> Result<()> {
-    passes("lea_reduce_squares", x, None, 1.0, y.part(at, 1))
+/// y = Σ x² of each of some tensors; `y: [tensors]`.
+pub fn squares(tensors: &[View], y: ViewMut) -> Result<()> {
+    for (at, tensors) in (0..).step_by(SQUARES.rows).zip(tensors.chunks(SQUARES.rows)) {
+        let cuda = tensors[0].cuda();
+        let rows: Vec<Row<2>> = tensors.iter().map(|x| ([x.address(), x.len() as u64], x.len())).collect();
+        let blocks = SQUARES.blocks(&rows);
+        let sums = Buffer::scratch(cuda, DType::F32, blocks)?;
+        let sums = sums.view(0, blocks);
+        SQUARES.launch(cuda, &rows, &[sums.into()])?;
+        let table = SQUARES.table(&rows);
+        let args = [Arg::Table(&table), sums.into(), (&y.part(at, tensors.len())).into()];
+        let (kernel, grid) = ("lea_reduce_squares_of_tensors", [tensors.len(), 1, 1]);
+        cuda.launch(&Launch { file: SQUARES.file, kernel, grid, threads: THREADS, shared: 0, args: &args })?;
+    }
+    Ok(())
 }
 
 /// The first pass by `kernel`, then sums of the sums of blocks.

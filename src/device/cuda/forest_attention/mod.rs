@@ -104,7 +104,7 @@ impl Variant {
 }
 
 impl Inputs<'_> {
-    fn shape(&self) -> [Arg; 4] {
+    fn shape(&self) -> [Arg<'static>; 4] {
         let Heads { heads, head_dim, .. } = self.heads;
         [
             (heads as u32).into(),
@@ -115,7 +115,7 @@ impl Inputs<'_> {
     }
 }
 
-fn all(buffer: &Buffer) -> Arg {
+fn all(buffer: &Buffer) -> Arg<'static> {
     buffer.view(0, buffer.len()).into()
 }
 
