@@ -1,16 +1,18 @@
-//! CUDA kernels, forward, timed by the device's own clock: the products of decoders of 7B and 1B parameters over 8192
+//! CUDA kernels timed by the device's own clock: the products of decoders of 7B and 1B parameters over 8192
 //! rows, from bf16 and from f32, their gated halves, those of a recommender's step, and forest attention as in the labelling
-//! pass, multiplied in bf16 from and into bf16, and from and into f32. Median of the repetitions after one to warm up. The
+//! pass, multiplied in bf16 from and into bf16, and from and into f32; and its gradients, as in a training step, multiplied in bf16 and in f32. Median of the repetitions after one to warm up. The
 //! ceilings are measured in the same run: a square product for arithmetic, a copy for memory. The share is that of the ceiling which
 //! the work's least time is bound by. On Hopper products and attention in bf16 are done twice: by its own kernels, and by
 //! those for all GPUs.
 //!
 //! `-- --quick` takes extents that an emulated device can do, `-- --jsonl FILE` writes a line a row there as well.
 
+mod forests;
+
+use forests::{Trees, pass};
 use half::bf16;
 use lea::device::cuda::{self, Cuda, Gemm};
 use lea::device::{Cost, DType, Device};
-use lea::ops::forest_attention::{AttentionIndex, RowRanges};
 use lea::ops::matmul::{cost, matmul};
 use lea::ops::{AdaptedLinear, ForestAttention, GatedLinear, Op, Saved, Scale};
 use lea::tensor::Tensor;
@@ -43,7 +45,11 @@ struct Extents {
     grouped: (usize, usize),
     grouped_histories: &'static [u32],
     candidates: &'static [u32],
+    gradients: &'static [(&'static str, Heads, Trees)],
 }
+
+/// Query heads, key heads and their width.
+type Heads = (usize, usize, usize);
 
 const FULL: Extents = Extents {
     repetitions: 15,
@@ -56,6 +62,12 @@ const FULL: Extents = Extents {
     grouped: (32, 8),
     grouped_histories: &[50, 512],
     candidates: &[20, 100],
+    gradients: &[
+        ("LE step", (32, 8, 64), Trees { users: 2, root: 8, trunk: 50, stem: 4, leaves: 5, leaf: 2 }),
+        ("history 50, 20 candidates", (32, 8, 128), pass(50, 20)),
+        ("history 512, 20 candidates", (32, 8, 128), pass(512, 20)),
+        ("history 512, 20 candidates", (32, 32, 128), pass(512, 20)),
+    ],
 };
 
 const QUICK: Extents = Extents {
@@ -69,6 +81,7 @@ const QUICK: Extents = Extents {
     grouped: (2, 1),
     grouped_histories: &[8],
     candidates: &[4],
+    gradients: &[("LE step", (2, 1, 64), Trees { users: 2, root: 2, trunk: 8, stem: 1, leaves: 2, leaf: 2 })],
 };
 
 /// Weights `[n, k]` of a decoder layer's projections.
@@ -300,7 +313,35 @@ impl Bench {
         self.attention_of(DType::F32, DType::F32, "", ceilings)?;
         self.attention_of(DType::BF16, DType::BF16, "", ceilings)?;
         self.attention_of(DType::BF16, DType::F32, " (f32 in and out)", ceilings)?;
-        self.by_older_kernels(|bench| bench.attention_of(DType::BF16, DType::BF16, " (sm_80)", ceilings))
+        self.by_older_kernels(|bench| bench.attention_of(DType::BF16, DType::BF16, " (sm_80)", ceilings))?;
+        self.gradients(ceilings)
+    }
+
+    /// Of attention from and into f32, with products in bf16 beside those in f32.
+    fn gradients(&mut self, ceilings: &Ceilings) -> Result<()> {
+        for &(name, (heads, kv_heads, width), trees) in self.extents.gradients {
+            let index = Arc::new(trees.index()?);
+            let random = |rows, heads, seed| self.random(DType::F32, &[rows, heads * width], seed);
+            let [q, dout] = [random(index.rows(), heads, 1)?, random(index.rows(), heads, 4)?];
+            let [k, v] = [random(index.keys(), kv_heads, 2)?, random(index.keys(), kv_heads, 3)?];
+            let scale = (width as f64).sqrt().recip();
+            let over = if heads == kv_heads { String::new() } else { format!(" over {kv_heads}") };
+            for products in [DType::BF16, DType::F32] {
+                let mut op =
+                    ForestAttention::new(index.clone(), heads, kv_heads, width, scale).products_in(products);
+                let out = op.forward(&[&q, &k, &v], true)?;
+                let kept = [&q, &k, &v].map(|x| Some(x.clone()));
+                let saved = Saved::new(&kept, Some(&out), &[true; 3]);
+                let work = op.backward_cost(&saved, &dout);
+                let seconds = self.median(|| {
+                    let grads = op.backward(&saved, &dout)?;
+                    Ok(grads.into_iter().flatten().next().expect("a gradient of q is asked for"))
+                })?;
+                let name = format!("forest gradients, {heads} heads{over} of {width}, {name}");
+                self.row(&name, products, work, seconds, ceilings)?;
+            }
+        }
+        Ok(())
     }
 
     /// Products in one type; q, k, v and the output `stored` in one.
@@ -338,7 +379,7 @@ impl Bench {
         products: DType,
         stored: DType,
     ) -> Result<(Cost, f64)> {
-        let index = Arc::new(forest(history, candidates)?);
+        let index = Arc::new(pass(history, candidates).index()?);
         let q = self.random(stored, &[index.rows(), heads * HEAD_DIM], 1)?;
         let k = self.random(stored, &[index.keys(), kv_heads * HEAD_DIM], 2)?;
         let v = self.random(stored, &[index.keys(), kv_heads * HEAD_DIM], 3)?;
@@ -362,16 +403,6 @@ fn repeated<T: Copy>(block: &[T], len: usize) -> Vec<T> {
 fn product([m, n, k]: [usize; 3], [rows, weights]: [DType; 2]) -> Cost {
     let bytes = m * k * rows.size() + n * k * weights.size() + m * n * DType::F32.size();
     Cost { bytes: bytes as u64, ..cost(m, n, k, DType::F32.size()) }
-}
-
-/// A user's trunk and, of every step of it, one leaf a candidate, as one pass.
-fn forest(history: u32, candidates: u32) -> Result<AttentionIndex> {
-    let trunk = (0..history).map(|t| RowRanges([(0, 0), (0, t + 1), (0, 0), (0, 0)]));
-    let leaves = (0..history * candidates).map(|i| {
-        let own = history + i;
-        RowRanges([(0, 0), (0, i / candidates + 1), (0, 0), (own, own + 1)])
-    });
-    AttentionIndex::new(trunk.chain(leaves).collect(), (history + history * candidates) as usize)
 }
 
 fn measure(extents: &'static Extents, lines: Option<std::fs::File>) -> Result<()> {

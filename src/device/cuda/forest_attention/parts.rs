@@ -9,7 +9,7 @@ use crate::device::cuda::{Buffer, Cuda};
 pub(super) const BLOCK: usize = 64;
 /// Least rows of a part.
 const LEAST: usize = 64;
-/// Most parts of a block: sums of a part are written and read again.
+/// Most parts of a block of as many keys, and more of one of fewer: the sums of a part are written and read again.
 const MOST: usize = 8;
 
 /// Rows in lists, cut into parts. See the kernel for the layouts.
@@ -38,7 +38,7 @@ struct Block {
 impl Block {
     /// Rows of a part. It follows from the block alone, as do its keys and rows from their tree: so do the sums.
     fn part_rows(&self) -> usize {
-        self.seen.len().div_ceil(MOST).max(LEAST)
+        self.seen.len().div_ceil(MOST * BLOCK / self.keys).max(LEAST)
     }
 }
 
@@ -184,6 +184,9 @@ mod tests {
         assert_eq!(both[both.len() - alone.len()..], alone);
         assert_eq!(alone[0], (64, 602, 76));
         assert_eq!(alone.last().unwrap(), &(24, 24, 64));
+        let root = |index: &AttentionIndex| blocks(index, &shared(index))[0].part_rows();
+        // Of two keys 256 parts are no more sums than eight of 64 keys.
+        assert_eq!(root(&forest(&[9_000, 11_000])), 20_006usize.div_ceil(256));
     }
 
     #[test]
