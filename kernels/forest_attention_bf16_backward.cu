@@ -49,23 +49,18 @@ struct LeftRows {
     }
 };
 
-// Begins to copy rows `row_at(i)` of two matrices of WIDTH elements a row; zeros from `there` on up to `rows`.
-template <int WIDTH, class RowAt>
-__device__ __forceinline__ void copy_two(const bf16* x, const bf16* y, unsigned there, unsigned rows, bf16* to_x, bf16* to_y,
-                                         RowAt row_at) {
+// Begins to copy ROWS rows of two matrices of WIDTH elements a row, one of them `row_at(i)`; zeros from `there` on.
+template <int WIDTH, int ROWS, class RowAt>
+__device__ __forceinline__ void copy_two(const bf16* x, const bf16* y, unsigned there, bf16* to_x, bf16* to_y, RowAt row_at) {
     constexpr unsigned UNITS = WIDTH / 8;
-    for (unsigned i = threadIdx.x; i < rows * UNITS; i += BACK_THREADS) {
-        const unsigned row = i / UNITS, unit = i % UNITS * 8, place = row * (WIDTH + PAD) + unit;
+    static_assert(ROWS * UNITS % BACK_THREADS == 0, "every thread copies alike");
+#pragma unroll
+    for (unsigned first = 0; first < ROWS * UNITS; first += BACK_THREADS) {
+        const unsigned i = first + threadIdx.x, row = i / UNITS, unit = i % UNITS * 8, place = row * (WIDTH + PAD) + unit;
         const size_t from = row < there ? row_at(row) * WIDTH + unit : 0;
         cp_async_16(to_x + place, x + from, row < there ? 16 : 0);
         cp_async_16(to_y + place, y + from, row < there ? 16 : 0);
     }
-}
-
-// Rows that products reach of `left` ones, COLUMNS at most.
-template <int COLUMNS>
-__device__ __forceinline__ unsigned reached(unsigned left) {
-    return left < COLUMNS ? (left + STEP - 1) / STEP * STEP : COLUMNS;
 }
 
 // What a row of the product has: its log-sum-exp times log2 e, its delta.
@@ -73,19 +68,20 @@ struct Statistic {
     float base, along;
 };
 
-// Scores become weights, and products of dout with values slopes; 0 where `sees(j, i)` is not, of the lane's element i of columns 8j and on.
+// Scores become weights, and products of dout with values slopes but for the factor `scale`; 0 where `sees(j, i)` is not, of the lane's element
+// i of columns 8j and on. `of(j)` gives a function of i.
 template <int COLUMNS, class Sees, class Of>
-__device__ __forceinline__ void weights_and_slopes(float (&scores)[COLUMNS][4], float (&dp)[COLUMNS][4], float scale, Sees sees, Of of) {
-    const float factor = scale * LOG2_E;
+__device__ __forceinline__ void weights_and_slopes(float (&scores)[COLUMNS][4], float (&dp)[COLUMNS][4], float factor, Sees sees, Of of) {
 #pragma unroll
-    for (int j = 0; j < COLUMNS; j++)
+    for (int j = 0; j < COLUMNS; j++) {
+        const auto of_column = of(j);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const Statistic row = of(j, i);
-            const float weight = sees(j, i) ? exp2_fast(scores[j][i] * factor - row.base) : 0.0f;
-            scores[j][i] = weight;
-            dp[j][i] = weight * (dp[j][i] - row.along) * scale;
+            const Statistic row = of_column(i);
+            scores[j][i] = sees(j, i) ? exp2_fast(scores[j][i] * factor - row.base) : 0.0f;
+            dp[j][i] = scores[j][i] * (dp[j][i] - row.along);
         }
+    }
 }
 
 template <int WIDTH>
@@ -108,11 +104,11 @@ __device__ __forceinline__ void attention_back_q(BackShape shape, const uint4* t
     auto stage_of = [&](unsigned start) { return stages + start / Of::COLUMNS % Of::STAGES * 2 * Of::OTHER; };
     auto begin = [&](unsigned start) {
         if (start < count)
-            copy_two<WIDTH>(k, v, count - start, reached<Of::COLUMNS>(count - start), stage_of(start), stage_of(start) + Of::OTHER,
-                            [&](unsigned i) { return keys.key(start + i) * shape.kv_heads() + kv_head; });
+            copy_two<WIDTH, Of::COLUMNS>(k, v, count - start, stage_of(start), stage_of(start) + Of::OTHER,
+                                         [&](unsigned i) { return keys.key(start + i) * shape.kv_heads() + kv_head; });
         cp_async_commit();
     };
-    copy_two<WIDTH>(q, dout, rows, BACK_TILE, queries, douts, place_of);
+    copy_two<WIDTH, BACK_TILE>(q, dout, rows, queries, douts, place_of);
     cp_async_commit();
     begin(0);
     const unsigned lane = threadIdx.x % WARP, of_warp = threadIdx.x / WARP * WARP_ROWS;
@@ -126,6 +122,7 @@ __device__ __forceinline__ void attention_back_q(BackShape shape, const uint4* t
         of_row[r] = {there ? lse[place_of(row)] * LOG2_E : 0.0f, there ? delta[place_of(row)] : 0.0f};
     }
     const unsigned warp_sees = warp_most(max(own[0].x, own[1].x));
+    const float factor = shape.scale * LOG2_E;
     float sums[WIDTH / 8][4] = {};
     cp_async_wait<1>();
     __syncthreads();  // Queries and gradients of outputs are there.
@@ -138,14 +135,13 @@ __device__ __forceinline__ void attention_back_q(BackShape shape, const uint4* t
         cp_async_wait<Of::STAGES - 1>();
         __syncthreads();  // Keys and values are there.
         if (warp_sees > start) {
-            const unsigned limit = warp_sees - start;
             float scores[Of::COLUMNS / 8][4], dp[Of::COLUMNS / 8][4];
-            multiply_rows<WIDTH>(key_rows, limit, left_q, scores);
-            multiply_rows<WIDTH>(value_rows, limit, left_dout, dp);
+            multiply_rows<WIDTH>(key_rows, Of::COLUMNS, left_q, scores);
+            multiply_rows<WIDTH>(value_rows, Of::COLUMNS, left_dout, dp);
             weights_and_slopes(
-                scores, dp, shape.scale, [&](int j, int i) { return start + j * 8 + lane % 4 * 2 + i % 2 < own[i / 2].x; },
-                [&](int, int i) { return of_row[i / 2]; });
-            add_weighted<WIDTH>(key_rows, limit, dp, sums);
+                scores, dp, factor, [&](int j, int i) { return start + j * 8 + lane % 4 * 2 + i % 2 < own[i / 2].x; },
+                [&](int) { return [&](int i) { return of_row[i / 2]; }; });
+            add_weighted<WIDTH>(key_rows, Of::COLUMNS, dp, sums);
         }
         __syncthreads();  // They are done with.
         if (Of::STAGES == 1) begin(start + Of::COLUMNS);
@@ -173,10 +169,10 @@ __device__ __forceinline__ void attention_back_q(BackShape shape, const uint4* t
                         dp = fmaf(high_of(b), high_of(value[c]), fmaf(low_of(b), low_of(value[c]), dp));
                     }
                 }
-                score = quad_sum(score) * (shape.scale * LOG2_E);
+                score = quad_sum(score) * factor;
                 dp = quad_sum(dp);
                 if (!sees) continue;
-                const float slope = exp2_fast(score - of_row[r].base) * (dp - of_row[r].along) * shape.scale;
+                const float slope = exp2_fast(score - of_row[r].base) * (dp - of_row[r].along);
 #pragma unroll
                 for (int j = 0; j < WIDTH / 8; j += 4) {
                     unsigned key[4];
@@ -202,8 +198,8 @@ __device__ __forceinline__ void attention_back_q(BackShape shape, const uint4* t
 #pragma unroll
         for (int j = 0; j < WIDTH / 8; j++) {
             const unsigned d = j * 8 + lane % 4 * 2;
-            if (d < hd) to[d] = sums[j][2 * r];
-            if (d + 1 < hd) to[d + 1] = sums[j][2 * r + 1];
+            if (d < hd) to[d] = sums[j][2 * r] * shape.scale;
+            if (d + 1 < hd) to[d + 1] = sums[j][2 * r + 1] * shape.scale;
         }
     }
 }
@@ -218,32 +214,39 @@ __device__ __forceinline__ void attention_back_kv(BackShape shape, const uint4* 
     bf16 *key_rows = shared, *value_rows = key_rows + Of::OWN, *stages = value_rows + Of::OWN;
     uint4* masks = (uint4*)(stages + Of::STAGES * 2 * Of::OTHER);
     float *bases = (float*)(masks + Of::STAGES * Of::COLUMNS), *alongs = bases + Of::STAGES * Of::COLUMNS;
+    size_t* places = (size_t*)(alongs + Of::STAGES * Of::COLUMNS);
     const uint4 part = parts[blockIdx.x];
     const unsigned group = shape.group, kv_head = blockIdx.y, first_sum = blockIdx.z * Of::SUMS;
     // Rows of the list times heads of the group.
     const unsigned columns = (part.w - part.z) * group;
-    auto slot_of = [](unsigned start) { return start / Of::COLUMNS % Of::STAGES; };
-    auto stage_of = [&](unsigned start) { return stages + slot_of(start) * 2 * Of::OTHER; };
+    auto slot_of = [](unsigned start) { return start / Of::COLUMNS % Of::STAGES * Of::COLUMNS; };
+    auto stage_of = [&](unsigned start) { return stages + slot_of(start) * 2 * (WIDTH + PAD); };
+    auto listed = [&](unsigned column) { return seen + part.z + column / group; };
+    // Row and head of a column, as one number. They are found two rounds ahead: where copies begin nobody waits for the list.
+    auto place_of = [&](unsigned column) {
+        return column < columns ? (size_t)listed(column)->x * shape.heads + kv_head * group + column % group : 0;
+    };
+    auto places_of = [&](unsigned start) { return places + start / Of::COLUMNS % 2 * Of::COLUMNS; };
     auto begin = [&](unsigned start) {
         if (start < columns) {
-            const unsigned left = columns - start, slot = slot_of(start) * Of::COLUMNS;
-            auto listed = [&](unsigned i) { return seen + part.z + (start + i) / group; };
-            auto place_of = [&](unsigned i) { return (size_t)listed(i)->x * shape.heads + kv_head * group + (start + i) % group; };
-            copy_two<WIDTH>(q, dout, left, reached<Of::COLUMNS>(left), stage_of(start), stage_of(start) + Of::OTHER, place_of);
-            if (threadIdx.x < Of::COLUMNS) {
-                const unsigned i = threadIdx.x;
-                const bool there = i < left;
-                const size_t place = there ? place_of(i) : 0;
-                cp_async_16(masks + slot + i, there ? listed(i) : seen, there ? 16 : 0);
-                cp_async_4(bases + slot + i, lse + place, there ? 4 : 0);
-                cp_async_4(alongs + slot + i, delta + place, there ? 4 : 0);
+            const size_t* of = places_of(start);
+            copy_two<WIDTH, Of::COLUMNS>(q, dout, columns - start, stage_of(start), stage_of(start) + Of::OTHER,
+                                         [&](unsigned i) { return of[i]; });
+            const unsigned i = threadIdx.x, to = slot_of(start) + i;
+            if (i < Of::COLUMNS) {
+                const bool there = start + i < columns;
+                cp_async_16(masks + to, there ? listed(start + i) : seen, there ? 16 : 0);
+                cp_async_4(bases + to, lse + of[i], there ? 4 : 0);
+                cp_async_4(alongs + to, delta + of[i], there ? 4 : 0);
             }
         }
         cp_async_commit();
     };
-    copy_two<WIDTH>(k, v, part.y, BACK_TILE, key_rows, value_rows,
-                    [&](unsigned i) { return (size_t)(part.x + i) * shape.kv_heads() + kv_head; });
+    copy_two<WIDTH, BACK_TILE>(k, v, part.y, key_rows, value_rows,
+                               [&](unsigned i) { return (size_t)(part.x + i) * shape.kv_heads() + kv_head; });
     cp_async_commit();
+    if (threadIdx.x < 2 * Of::COLUMNS) places[threadIdx.x] = place_of(threadIdx.x);
+    __syncthreads();  // Places of two rounds are there.
     begin(0);
     const unsigned lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, of_warp = warp * WARP_ROWS;
     float dk[Of::SUMS / 8][4] = {}, dv[Of::SUMS / 8][4] = {};
@@ -254,8 +257,9 @@ __device__ __forceinline__ void attention_back_kv(BackShape shape, const uint4* 
     left_v.begin(value_rows + of_warp * (WIDTH + PAD));
     for (unsigned start = 0; start < columns; start += Of::COLUMNS) {
         const bf16 *queries = stage_of(start), *douts = queries + Of::OTHER;
-        const unsigned slot = slot_of(start) * Of::COLUMNS + lane % 4 * 2, limit = columns - start;
+        const unsigned slot = slot_of(start) + lane % 4 * 2;
         if (Of::STAGES > 1) begin(start + Of::COLUMNS);
+        const size_t place = threadIdx.x < Of::COLUMNS ? place_of(start + 2 * Of::COLUMNS + threadIdx.x) : 0;
         cp_async_wait<Of::STAGES - 1>();
         __syncthreads();  // Rows, and what belongs to them, are there.
         // Bits of the lane's keys, its first at bit 0 and its second at bit 8, of each of its columns.
@@ -264,23 +268,25 @@ __device__ __forceinline__ void attention_back_kv(BackShape shape, const uint4* 
         for (int j = 0; j < Of::COLUMNS / 8; j++)
 #pragma unroll
             for (int e = 0; e < 2; e++) {
-                const uint4 mask = masks[slot + j * 8 + e];
-                bits[j][e] = (warp < 2 ? mask.y : mask.z) >> (warp % 2 * WARP_ROWS + lane / 4) & 0x101u;
+                const unsigned mask = ((const unsigned*)(masks + slot + j * 8 + e))[1 + warp / 2];
+                bits[j][e] = mask >> (warp % 2 * WARP_ROWS + lane / 4) & 0x101u;
                 any |= bits[j][e];
             }
         if (ballot(any != 0) != 0) {
             float scores[Of::COLUMNS / 8][4], dp[Of::COLUMNS / 8][4];
-            multiply_rows<WIDTH>(queries, limit, left_k, scores);
-            multiply_rows<WIDTH>(douts, limit, left_v, dp);
+            multiply_rows<WIDTH>(queries, Of::COLUMNS, left_k, scores);
+            multiply_rows<WIDTH>(douts, Of::COLUMNS, left_v, dp);
             weights_and_slopes(
-                scores, dp, shape.scale, [&](int j, int i) { return (bits[j][i % 2] >> (i / 2 * 8) & 1) != 0; },
-                [&](int j, int i) {
-                    const unsigned column = slot + j * 8 + i % 2;
-                    return Statistic{bases[column] * LOG2_E, alongs[column]};
+                scores, dp, shape.scale * LOG2_E, [&](int j, int i) { return (bits[j][i % 2] >> (i / 2 * 8) & 1) != 0; },
+                [&](int j) {
+                    const float2 base = load_word<float2>(bases + slot + j * 8), along = load_word<float2>(alongs + slot + j * 8);
+                    const Statistic of[2] = {{base.x * LOG2_E, along.x}, {base.y * LOG2_E, along.y}};
+                    return [of](int i) { return of[i % 2]; };
                 });
-            add_weighted<WIDTH>(douts + first_sum, limit, scores, dv);
-            add_weighted<WIDTH>(queries + first_sum, limit, dp, dk);
+            add_weighted<WIDTH>(douts + first_sum, Of::COLUMNS, scores, dv);
+            add_weighted<WIDTH>(queries + first_sum, Of::COLUMNS, dp, dk);
         }
+        if (threadIdx.x < Of::COLUMNS) places_of(start)[threadIdx.x] = place;
         __syncthreads();  // They are done with.
         if (Of::STAGES == 1) begin(start + Of::COLUMNS);
     }
@@ -291,7 +297,7 @@ __device__ __forceinline__ void attention_back_kv(BackShape shape, const uint4* 
         const size_t to = (((size_t)blockIdx.x * BACK_TILE + row) * shape.kv_heads() + kv_head) * WIDTH + first_sum + lane % 4 * 2;
 #pragma unroll
         for (int j = 0; j < Of::SUMS / 8; j++) {
-            store_pair(part_k + to + j * 8, dk[j][2 * r], dk[j][2 * r + 1]);
+            store_pair(part_k + to + j * 8, dk[j][2 * r] * shape.scale, dk[j][2 * r + 1] * shape.scale);
             store_pair(part_v + to + j * 8, dv[j][2 * r], dv[j][2 * r + 1]);
         }
     }

@@ -125,8 +125,9 @@ pub fn backward(inputs: Inputs, outputs: Outputs, index: &AttentionIndex, grads:
         kernel: kernels.kv,
         grid: [parts.count, kv_heads, width / kernels.sums()],
         threads: 128,
-        // The bits of a row, its log-sum-exp and delta.
-        shared: kernels.shared(16 + 2 * DType::F32.size()),
+        // The bits of a row, its log-sum-exp and delta; and places of two rounds.
+        shared: kernels.shared(16 + 2 * DType::F32.size())
+            + (2 * kernels.stages().0 * size_of::<u64>()) as u32,
         args: &[&inputs.shape()[..], &lists, &of_rows, &of_keys, &statistics, &sums].concat(),
     })?;
     let lists = [all(&parts.of_keys), all(&parts.leaf_rows)];
