@@ -1,13 +1,14 @@
 // The thin products of a low-rank adapter, y += scale (x A^T) B^T, in f32: of a wide matrix x [m, k] with r columns, and with r rows.
 //   project:  low [m, r] = scale x f, f [k, r], or stored transposed as [r, k]: x A^T, and backward dy B. Its pieces too, or null.
 //   gradient: out [r, w], or stored transposed as [w, r], = t^T x of t [m, r] and x [m, w]: dA, and dB.
+// project also gives, where there is a place for it, x in bf16, which it reads anyway and the projection's product takes.
 // What is left of the adapter, low B^T and backward dlow A, the products of matmul_bf16*.cu add to their sums on tensor cores, which
 // take bf16. So both of its factors come in pieces: x = high + middle + low of 8 bits each, 24 in all, which is what f32 has (in
 // whole where x is above 2^-110; a NaN of what bf16 has not, above 3.39e38). Of the nine products of pieces the six largest are kept, what is left
 // out is 2^-24 of a term and less:
 //   pieces of the left factor [m, p]:  high high middle middle high low, r columns each, and zeros from 6 r on to p, a multiple of 8;
 //   pieces of the right factor [n, p] or [p, n]: high middle high middle low high, and those beside the zeros no matter what.
-// Bound by reads of the wide matrix for r <= 16; above, it comes from L2 as often as there are runs of RANKS columns.
+// Bound by reads of the wide matrix: of gradient for r <= 16, of project, whose FMA wait for the first cache above that, for r <= 32.
 // kernels/NOTES.md has the figures.
 #include "common/resident.cuh"
 
@@ -53,7 +54,8 @@ __device__ __forceinline__ void spread_sums(float (&sums)[WARP]) {
 template <bool TRANSPOSED>
 struct Project {
     static constexpr int ROWS = 4;
-    static constexpr int WARPS = 2, THREADS = WARPS * WARP;
+    static constexpr int WARPS = 4, THREADS = WARPS * WARP;
+    static constexpr int PIECES_EACH = 8;
     static_assert(ROWS * RANKS == WARP, "each lane ends with one sum");
 
     // f at four of k from `depth` on, of which `left` are there, and RANKS columns from `first` on; zeros beyond r.
@@ -83,13 +85,27 @@ struct Project {
         }
     }
 
+    // Pieces of a right factor [r, n] as [p, n]; where f is stored transposed, of [n, r] as [n, p]. Blocks behind those with rows, from `block` on,
+    // make PIECES_EACH elements a thread.
+    static __device__ __forceinline__ void right_pieces(size_t block, size_t n, size_t r, size_t p, const float* right, bf16* pieces) {
+        for (int i = 0; i < PIECES_EACH; i++) {
+            const size_t at = (block * PIECES_EACH + i) * THREADS + threadIdx.x, row = at / (TRANSPOSED ? p : n), column = at % (TRANSPOSED ? p : n);
+            if (at >= n * p) return;
+            const size_t along = TRANSPOSED ? row : column, place = TRANSPOSED ? column : row, rank = place % r;
+            pieces[at] = piece_of(right[TRANSPOSED ? along * r + rank : rank * n + along], right_piece((unsigned)(place / r)));
+        }
+    }
+
     static __device__ __forceinline__ void run(size_t m, size_t k, size_t r, size_t p, float scale, const float* x, const float* f,
-                                               float* low, bf16* pieces) {
+                                               float* low, bf16* pieces, bf16* rounded, size_t n, const float* right, bf16* of_right) {
         const unsigned runs = (r + RANKS - 1) / RANKS, lane = threadIdx.x % WARP;
-        // Warps next to each other read the same rows.
+        const size_t blocks = ((m + ROWS - 1) / ROWS * runs + WARPS - 1) / WARPS;
+        if (blockIdx.x >= blocks) return right_pieces(blockIdx.x - blocks, n, r, p, right, of_right);
+        // Warps next to each other read the same rows: those of a block from the first cache.
         const size_t warp = (size_t)blockIdx.x * WARPS + threadIdx.x / WARP;
         const size_t first_row = warp / runs * ROWS, first = warp % runs * RANKS;
         if (first_row >= m) return;
+        if (first > 0) rounded = nullptr;
         const bool whole_x = whole_fours(x, k), whole_f = whole_fours(f, TRANSPOSED ? k : r);
         float sums[ROWS * RANKS] = {};
         // The rows, at the lane's next four of k: on their way while it works on these.
@@ -105,7 +121,10 @@ struct Project {
             const long long left = (long long)(k - depth);
             float4 rows[ROWS], columns[RANKS];
 #pragma unroll
-            for (int i = 0; i < ROWS; i++) rows[i] = next[i];
+            for (int i = 0; i < ROWS; i++) {
+                rows[i] = next[i];
+                if (rounded && first_row + i < m) store_four(rounded + (first_row + i) * k + depth, rows[i]);
+            }
             load(depth + WARP * 4);
             factors(columns, f, k, r, first, depth, left, whole_f);
 #pragma unroll
@@ -141,7 +160,10 @@ struct Gradient {
     static __device__ __forceinline__ void run(size_t m, size_t w, size_t r, const float* t, const float* x, float* sums) {
         __shared__ float4 thin[PART][RANKS / 4];
         __shared__ float4 of_warps[WARPS][RANKS][WARP];
-        const size_t first_row = (size_t)blockIdx.y * PART, first_column = (size_t)blockIdx.x * COLUMNS, first = (size_t)blockIdx.z * RANKS;
+        // Blocks next to each other read the same columns.
+        const unsigned runs = (r + RANKS - 1) / RANKS;
+        const size_t first_row = (size_t)blockIdx.y * PART, first_column = (size_t)(blockIdx.x / runs) * COLUMNS;
+        const size_t first = (size_t)(blockIdx.x % runs) * RANKS;
         const int rows = (int)min(m - first_row, (size_t)PART), warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
         for (int i = threadIdx.x; i < rows * RANKS; i += THREADS) {
             const size_t rank = first + i % RANKS;
@@ -188,8 +210,9 @@ struct Gradient {
 // Twelve warps fit a processor.
 #define PROJECT(name, transposed)                                                                                             \
     KERNEL(RESIDENT(lea::Project<transposed>::THREADS, 12 / lea::Project<transposed>::WARPS), name, size_t m, size_t k, size_t r, \
-           size_t p, float scale, const float* x, const float* f, float* low, bf16* pieces) {                                 \
-        lea::Project<transposed>::run(m, k, r, p, scale, x, f, low, pieces);                                                  \
+           size_t p, float scale, const float* x, const float* f, float* low, bf16* pieces, bf16* rounded, size_t n,          \
+           const float* right, bf16* of_right) {                                                                              \
+        lea::Project<transposed>::run(m, k, r, p, scale, x, f, low, pieces, rounded, n, right, of_right);                     \
     }
 PROJECT(lea_low_rank_project, false)
 PROJECT(lea_low_rank_project_t, true)
@@ -200,13 +223,3 @@ PROJECT(lea_low_rank_project_t, true)
     }
 GRADIENT(lea_low_rank_gradient, false)
 GRADIENT(lea_low_rank_gradient_t, true)
-
-// Pieces of a right factor x [r, n] as [p, n]; stored transposed, [n, r] as [n, p]. A thread makes one element.
-KERNEL(256, lea_low_rank_pieces, size_t len, size_t n, size_t r, const float* x, bf16* pieces) {
-    const size_t i = lea::global_thread(), row = i / n;
-    if (i < len) pieces[i] = lea::piece_of(x[row % r * n + i % n], lea::right_piece((unsigned)(row / r)));
-}
-KERNEL(256, lea_low_rank_pieces_t, size_t len, size_t p, size_t r, const float* x, bf16* pieces) {
-    const size_t i = lea::global_thread(), column = i % p;
-    if (i < len) pieces[i] = lea::piece_of(x[i / p * r + column % r], lea::right_piece((unsigned)(column / r)));
-}

@@ -28,7 +28,7 @@ const HOT: [(&str, &str); 8] = [
 /// What the assembler says where it does not do as the kernel asks: products of wgmma one after the other, registers not handed over.
 const REFUSALS: [&str; 2] = ["serialized", "setmaxnreg"];
 /// Kernels of hot files without products of their own.
-const HELPERS: [&str; 4] = ["round", "pad", "delta", "pieces"];
+const HELPERS: [&str; 3] = ["round", "pad", "delta"];
 /// Bytes that another kernel may spill: the assembler does so to fit one more block on a processor.
 const FEW: u32 = 32;
 

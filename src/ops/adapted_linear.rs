@@ -5,6 +5,7 @@ use super::matmul::{self, Terms, expect_computed, matmul, matmul_accumulate};
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape};
 use crate::device::cuda::low_rank as cuda;
 use crate::device::cuda::matmul::Matrix;
+use crate::device::cuda::matmul_bf16::CHUNK;
 use crate::device::{DType, Device, profile};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
@@ -61,30 +62,65 @@ impl AdaptedLinear {
     }
 }
 
-/// scale·x·factor `[rows, rank]`, and where asked for the same in pieces, which a product takes as the first factor of a pair.
+/// scale·x·factor `[rows, rank]`, and what the product with W takes beside it.
 struct Low {
     whole: Tensor,
-    pieces: Option<Tensor>,
+    beside: Option<Beside>,
+}
+
+/// The adapter's wide product, of low and its other factor, as a pair of factors of the product with W, and x as that multiplies it.
+struct Beside {
+    pair: [Tensor; 2],
+    rounded: Option<Tensor>,
 }
 
 impl Low {
-    /// Of x `[rows, k]` and factor `[k, rank]`, or stored `transposed`.
-    fn of(x: &Tensor, factor: &Tensor, transposed: bool, scale: f64, in_pieces: bool) -> Result<Self> {
+    /// Of x `[rows, k]` and factor `[k, rank]`, or stored `transposed`. Where a product with W takes it, `other` is the adapter's
+    /// other factor, and `rounds` says that x is what W multiplies.
+    fn of(
+        x: &Tensor,
+        (factor, transposed): (&Tensor, bool),
+        scale: f64,
+        other: Option<&Tensor>,
+        rounds: bool,
+    ) -> Result<Self> {
         if !has_thin_products(x, factor) {
             let whole = super::scale::scale(&matmul(x, factor, false, transposed)?, scale)?;
-            return Ok(Low { whole, pieces: None });
+            return Ok(Low { whole, beside: None });
         }
         let (rows, k) = x.dims2("adapted_linear")?;
         let rank = factor.len() / k;
         let _range = profile::op(x.device(), "low_rank", || matmul::cost(rows, rank, k, x.dtype().size()));
+        let half = |shape: &[usize]| Tensor::scratch(x.device(), DType::BF16, shape);
         let mut whole = Tensor::scratch(x.device(), DType::F32, &[rows, rank])?;
-        let shape = [rows, cuda::pieces(rank)];
-        let pieces = in_pieces.then(|| Tensor::scratch(x.device(), DType::BF16, &shape));
-        let mut pieces = pieces.transpose()?;
+        let mut beside = None;
+        if let Some(other) = other {
+            let (n, p) = (other.len() / rank, cuda::pieces(rank));
+            let pair = [half(&[rows, p])?, half(&if transposed { [n, p] } else { [p, n] })?];
+            let rounded = if rounds && k.is_multiple_of(CHUNK) { Some(half(&[rows, k])?) } else { None };
+            beside = Some((Beside { pair, rounded }, other));
+        }
+        let (pair, rounded) = match &mut beside {
+            Some((Beside { pair: [left, right], rounded }, other)) => {
+                let pair =
+                    cuda::PairOf { left: left.cuda_mut()?, other: other.cuda(), right: right.cuda_mut()? };
+                (Some(pair), rounded.as_mut().map(Tensor::cuda_mut).transpose()?)
+            }
+            None => (None, None),
+        };
+        let to = cuda::Projected { low: whole.cuda_mut()?, pair, rounded };
         let factor = Matrix { data: factor.cuda(), transposed };
-        let to = (whole.cuda_mut()?, pieces.as_mut().map(Tensor::cuda_mut).transpose()?);
         cuda::project(x.cuda(), factor, scale as f32, to, [rows, k, rank])?;
-        Ok(Low { whole, pieces })
+        Ok(Low { whole, beside: beside.map(|(beside, _)| beside) })
+    }
+}
+
+impl Beside {
+    /// c = x·W plus the adapter's and the terms, W stored `transposed` or not.
+    fn multiply(&self, x: &Tensor, w: &Tensor, transposed: bool, c: &mut Tensor, terms: Terms) -> Result<()> {
+        let [left, right] = &self.pair;
+        let terms = Terms { pair: Some([left, right]), ..terms };
+        matmul::run(self.rounded.as_ref().unwrap_or(x), w, false, transposed, c, terms)
     }
 }
 
@@ -93,24 +129,9 @@ fn has_thin_products(x: &Tensor, thin: &Tensor) -> bool {
     matches!(x.device(), Device::Cuda(_)) && x.dtype() == DType::F32 && !x.is_empty() && !thin.is_empty()
 }
 
-/// The pieces of B `[out, rank]`, `transposed`, or of A `[rank, in]`, as the second factor of a pair.
-fn right_pieces(factor: &Tensor, transposed: bool) -> Result<Tensor> {
-    let (rows, columns) = factor.dims2("adapted_linear")?;
-    let (n, rank) = if transposed { (rows, columns) } else { (columns, rows) };
-    let p = cuda::pieces(rank);
-    let shape = if transposed { [n, p] } else { [p, n] };
-    let _range = profile::op(factor.device(), "low_rank", || Cost {
-        flops: (3 * p * n) as u64,
-        bytes: bytes_of(&[factor]) + (p * n * DType::BF16.size()) as u64,
-    });
-    let mut pieces = Tensor::scratch(factor.device(), DType::BF16, &shape)?;
-    cuda::right_pieces(Matrix { data: factor.cuda(), transposed }, pieces.cuda_mut()?, [n, rank])?;
-    Ok(pieces)
-}
-
 /// lowᵀ·x `[rank, w]` of low `[rows, rank]` and x `[rows, w]`, or `transposed` xᵀ·low.
 fn gradient(low: &Tensor, x: &Tensor, transposed: bool) -> Result<Tensor> {
-    if !has_thin_products(x, low) {
+    if !has_thin_products(x, low) || low.shape()[1] > cuda::MOST_OF_GRADIENT {
         return if transposed { matmul(x, low, true, false) } else { matmul(low, x, true, false) };
     }
     let ((rows, w), (_, rank)) = (x.dims2("adapted_linear")?, low.dims2("adapted_linear")?);
@@ -129,15 +150,15 @@ impl Op for AdaptedLinear {
     fn forward(&mut self, inputs: &[&Tensor], record: bool) -> Result<Tensor> {
         self.check(inputs)?;
         let (x, w, b) = (inputs[X], inputs[W], inputs[B]);
-        let low = Low::of(inputs[self.read_by_a()], inputs[A], true, self.scale, matmul::takes_pair(w))?;
+        let other = matmul::takes_pair(w).then_some(b);
+        let low = Low::of(inputs[self.read_by_a()], (inputs[A], true), self.scale, other, !self.apart)?;
         let shape = [x.shape()[0], w.shape()[0]];
         let bias = self.bias.then(|| inputs[4]);
         let residual = self.residual.then(|| inputs[4 + usize::from(self.bias)]);
         let mut y = Tensor::scratch(x.device(), x.dtype(), &shape)?;
         let terms = Terms { bias, residual, ..Terms::default() };
-        if let Some(pieces) = &low.pieces {
-            let pair = Some([pieces, &right_pieces(b, true)?]);
-            matmul::run(x, w, false, true, &mut y, Terms { pair, ..terms })?;
+        if let Some(beside) = &low.beside {
+            beside.multiply(x, w, true, &mut y, terms)?;
         } else {
             let mut without = Tensor::scratch(x.device(), x.dtype(), &shape)?;
             matmul::run(x, w, false, true, &mut without, terms)?;
@@ -161,27 +182,27 @@ impl Op for AdaptedLinear {
         if needs(W) {
             grads[W] = Some(matmul(grad, saved.input(X), true, false)?);
         }
-        let mut pieces = None;
+        let mut beside = None;
         if needs(A) || needs(read) {
             // The gradient of x is then a product with W too.
-            let in_pieces = needs(X) && !self.apart && matmul::takes_pair(saved.input(W));
-            let low = Low::of(grad, saved.input(B), false, self.scale, in_pieces)?;
+            let in_pair = needs(X) && !self.apart && matmul::takes_pair(saved.input(W));
+            let other = in_pair.then(|| saved.input(A));
+            let low = Low::of(grad, (saved.input(B), false), self.scale, other, true)?;
             if needs(A) {
                 grads[A] = Some(gradient(&low.whole, saved.input(read), false)?);
             }
-            if needs(read) && low.pieces.is_none() {
+            if needs(read) && low.beside.is_none() {
                 grads[read] = Some(matmul(&low.whole, saved.input(A), false, false)?);
             }
-            pieces = low.pieces;
+            beside = low.beside;
         }
         if needs(X) {
             let w = saved.input(W);
-            grads[X] = Some(match (&pieces, grads[X].take()) {
-                (Some(pieces), _) => {
-                    let mut dx =
-                        Tensor::scratch(grad.device(), grad.dtype(), &[grad.shape()[0], w.shape()[1]])?;
-                    let pair = Some([pieces, &right_pieces(saved.input(A), false)?]);
-                    matmul::run(grad, w, false, false, &mut dx, Terms { pair, ..Terms::default() })?;
+            grads[X] = Some(match (&beside, grads[X].take()) {
+                (Some(beside), _) => {
+                    let shape = [grad.shape()[0], w.shape()[1]];
+                    let mut dx = Tensor::scratch(grad.device(), grad.dtype(), &shape)?;
+                    beside.multiply(grad, w, false, &mut dx, Terms::default())?;
                     dx
                 }
                 (None, Some(mut through_a)) => {

@@ -192,6 +192,8 @@ const MISTAKES: &[Mistake] = &[
     Mistake(LOW_RANK, 1, "row >= m", To("false"), ADAPTED),
     Mistake(LOW_RANK, 0, "column < r", To("true"), ADAPTED),
     Mistake(LOW_RANK, 0, "PIECES * r + lane % RANKS < p", To("false"), ADAPTED),
+    Mistake(LOW_RANK, 0, "first_row + i < m", To("true"), ADAPTED),
+    Mistake(LOW_RANK, 0, "at >= n * p", To("at + 1 >= n * p"), ADAPTED),
     Mistake(LOW_RANK, 0, "0x201100u", To("0x001100u"), ADDED),
     Mistake(LOW_RANK, 0, "0x021010u", To("0x021000u"), ADDED),
     Mistake(LOW_RANK, 0, "i < piece", To("i + 1 < piece"), ADDED),

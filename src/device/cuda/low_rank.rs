@@ -1,22 +1,25 @@
 //! The thin products of a low-rank adapter in f32, see `kernels/low_rank.cu`.
 
-use super::each::each;
 use super::matmul::{Epilogue, Matrix, optional, sum_parts};
 use super::matmul_bf16::CHUNK;
 use super::{Buffer, Launch, View, ViewMut};
+use crate::Result;
 use crate::device::DType;
-use crate::{Error, Result};
 
 const FILE: &str = "low_rank";
 /// Columns of the thin matrix that a warp has.
 const RANKS: usize = 8;
 /// Rows that a warp of `project` has, and its warps a block.
 const ROWS: usize = 4;
-const WARPS: usize = 2;
+const WARPS: usize = 4;
+/// Pieces of the other factor that a thread makes.
+const PIECES_EACH: usize = 8;
 /// Rows that a block of `gradient` sums, its columns and its threads.
 const PART: usize = 256;
 const COLUMNS: usize = 128;
 const THREADS: u32 = 256;
+/// The largest rank for which [`gradient`] is faster than a product of matrices, which reads x once whatever the rank. Estimated, not measured.
+pub const MOST_OF_GRADIENT: usize = 16;
 /// Products of pieces that are kept.
 const PIECES: usize = 6;
 
@@ -25,34 +28,60 @@ pub fn pieces(rank: usize) -> usize {
     (PIECES * rank).next_multiple_of(CHUNK)
 }
 
-/// low `[m, r]` = scale·x·factor in f32, and where asked for its pieces as a left factor `[m, pieces(r)]` in bf16; x `[m, k]`, factor
-/// `[k, r]`. The bits of a row do not depend on the others.
-pub fn project(
-    x: View,
-    factor: Matrix,
-    scale: f32,
-    (low, to_pieces): (ViewMut, Option<ViewMut>),
-    [m, k, r]: [usize; 3],
-) -> Result<()> {
-    let whole = to_pieces.as_ref().is_none_or(|to| to.len() == m * pieces(r));
-    assert!(low.len() == m * r && whole, "{low:?} and {to_pieces:?}");
-    let kernel = if factor.transposed { "lea_low_rank_project_t" } else { "lea_low_rank_project" };
+/// What [`project`] makes.
+#[derive(Debug)]
+pub struct Projected<'a> {
+    /// low `[m, r]` = scale·x·factor, f32.
+    pub low: ViewMut<'a>,
+    /// Both factors of the pair that a product takes ([`Pair`](super::matmul::Pair)), where it takes one.
+    pub pair: Option<PairOf<'a>>,
+    /// x `[m, k]` in bf16; k is a multiple of [`CHUNK`].
+    pub rounded: Option<ViewMut<'a>>,
+}
+
+/// A pair of factors in pieces, bf16.
+#[derive(Debug)]
+pub struct PairOf<'a> {
+    /// Of low, `[m, pieces(r)]`.
+    pub left: ViewMut<'a>,
+    /// The adapter's other factor `[r, n]`, f32; stored as `[n, r]` where the first one is stored transposed.
+    pub other: View<'a>,
+    /// Of that, `[pieces(r), n]`; likewise `[n, pieces(r)]`.
+    pub right: ViewMut<'a>,
+}
+
+/// One pass over x `[m, k]`, f32; factor `[k, r]`. The bits of a row do not depend on the others.
+pub fn project(x: View, factor: Matrix, scale: f32, to: Projected, [m, k, r]: [usize; 3]) -> Result<()> {
+    let (p, Projected { low, pair, rounded }) = (pieces(r), to);
+    assert!(low.len() == m * r, "{low:?}");
+    let fits = rounded.as_ref().is_none_or(|x| x.len() == m * k && k.is_multiple_of(CHUNK));
+    assert!(fits, "{rounded:?} of [{m}, {k}]");
+    let n = pair.as_ref().map_or(0, |pair| pair.other.len() / r);
+    let fits = pair.as_ref().is_none_or(|pair| (pair.left.len(), pair.right.len()) == (m * p, n * p));
+    assert!(fits, "{pair:?} of [{m}, {n}], {r}");
+    let of_rows = (m.div_ceil(ROWS) * r.div_ceil(RANKS)).div_ceil(WARPS);
+    let other = pair.as_ref().map(|pair| pair.other);
+    let (left, right) = pair.map(|pair| (pair.left.0, pair.right.0)).unzip();
     x.cuda().launch(&Launch {
         file: FILE,
-        kernel,
-        grid: [(m.div_ceil(ROWS) * r.div_ceil(RANKS)).div_ceil(WARPS), 1, 1],
+        kernel: if factor.transposed { "lea_low_rank_project_t" } else { "lea_low_rank_project" },
+        grid: [of_rows + (n * p).div_ceil(PIECES_EACH * 32 * WARPS), 1, 1],
         threads: 32 * WARPS as u32,
         shared: 0,
         args: &[
             m.into(),
             k.into(),
             r.into(),
-            pieces(r).into(),
+            p.into(),
             scale.into(),
             x.into(),
             factor.data.into(),
             (&low).into(),
-            optional(to_pieces.map(|to| to.0)),
+            optional(left),
+            optional(rounded.map(|to| to.0)),
+            n.into(),
+            optional(other),
+            optional(right),
         ],
     })
 }
@@ -62,14 +91,10 @@ pub fn gradient(t: View, x: View, out: ViewMut, transposed: bool, [m, w, r]: [us
     let (cuda, parts, len) = (x.cuda(), m.div_ceil(PART).max(1), r * w);
     let sums = if parts > 1 { Some(Buffer::scratch(cuda, DType::F32, parts * len)?) } else { None };
     let first = sums.as_ref().map_or(out.0, |sums| sums.view(0, parts * len));
-    let runs = r.div_ceil(RANKS);
-    if runs > 65_535 {
-        return Err(Error::shape(FILE, format!("a rank of {r} is more than an adapter has")));
-    }
     cuda.launch(&Launch {
         file: FILE,
         kernel: if transposed { "lea_low_rank_gradient_t" } else { "lea_low_rank_gradient" },
-        grid: [w.div_ceil(COLUMNS), parts, runs],
+        grid: [w.div_ceil(COLUMNS) * r.div_ceil(RANKS), parts, 1],
         threads: THREADS,
         shared: 0,
         args: &[m.into(), w.into(), r.into(), t.into(), x.into(), first.into()],
@@ -78,15 +103,4 @@ pub fn gradient(t: View, x: View, out: ViewMut, transposed: bool, [m, w, r]: [us
         Some(_) => sum_parts(first, parts, &out, [r, w], Epilogue::default()),
         None => Ok(()),
     }
-}
-
-/// Pieces `[pieces(r), n]` of a right factor `[r, n]` in f32; of one stored as `[n, r]`, `[n, pieces(r)]`.
-pub fn right_pieces(factor: Matrix, to: ViewMut, [n, r]: [usize; 2]) -> Result<()> {
-    let (len, p) = (n * pieces(r), pieces(r));
-    assert!(to.len() == len, "{to:?}");
-    let (kernel, row) = match factor.transposed {
-        true => ("lea_low_rank_pieces_t", p),
-        false => ("lea_low_rank_pieces", n),
-    };
-    each(to.cuda(), FILE, kernel, len, &[row.into(), r.into(), factor.data.into(), (&to).into()])
 }
