@@ -7,6 +7,7 @@ pub mod demo;
 pub mod doctor;
 pub mod eval;
 pub mod fit;
+mod freed_memory;
 pub mod generate;
 pub mod inspect;
 pub mod items;
@@ -154,6 +155,7 @@ fn without_idle_options(command: Parsed) -> Parsed {
 
 /// Runs what the command line asks for.
 pub fn run(cli: Cli) -> Result<()> {
+    freed_memory::keep();
     cli.stall_after.into_iter().for_each(interrupt::stall_after);
     if let Some(tier) = cli.webgpu_tier {
         webgpu::force_tier(tier);
