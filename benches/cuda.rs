@@ -1,9 +1,9 @@
 //! CUDA kernels timed by the device's own clock: the products of decoders of 7B and 1B parameters over 8192
 //! rows, from bf16 and from f32, their gated halves, those of a recommender's step, and forest attention as in the labelling
-//! pass, multiplied in bf16 from and into bf16, and from and into f32; and its gradients, as in a training step, multiplied in bf16 and in f32. Median of the repetitions after one to warm up. The
-//! ceilings are measured in the same run: a square product for arithmetic, a copy for memory. The share is that of the ceiling which
-//! the work's least time is bound by. On Hopper products and attention in bf16 are done twice: by its own kernels, and by
-//! those for all GPUs.
+//! pass, multiplied in bf16 from and into bf16, and from and into f32; and its gradients as in training, multiplied in bf16 and in
+//! f32. Median of the repetitions after one to warm up. The ceilings are measured in the same run: a square product for
+//! arithmetic, a copy for memory. The share is that of the ceiling which the work's least time is bound by. On Hopper products and
+//! attention in bf16 are done twice: by its own kernels, and by those for all GPUs.
 //!
 //! `-- --quick` takes extents that an emulated device can do, `-- --jsonl FILE` writes a line a row there as well.
 
@@ -14,12 +14,11 @@ use half::bf16;
 use lea::device::cuda::{self, Cuda, Gemm};
 use lea::device::{Cost, DType, Device};
 use lea::ops::matmul::{cost, matmul};
-use lea::ops::{AdaptedLinear, ForestAttention, GatedLinear, Op, Saved, Scale};
+use lea::ops::{AdaptedLinear, GatedLinear, Op, Saved, Scale};
 use lea::tensor::Tensor;
 use lea::{Error, Result};
 use serde_json::json;
 use std::io::Write;
-use std::sync::Arc;
 
 /// Head dim of the decoders of both sizes' attention.
 const HEAD_DIM: usize = 128;
@@ -307,86 +306,6 @@ impl Bench {
             self.row(&name, DType::F32, cost(m, n, k, DType::F32.size()), seconds, ceilings)?;
         }
         Ok(())
-    }
-
-    fn attention(&mut self, ceilings: &Ceilings) -> Result<()> {
-        self.attention_of(DType::F32, DType::F32, "", ceilings)?;
-        self.attention_of(DType::BF16, DType::BF16, "", ceilings)?;
-        self.attention_of(DType::BF16, DType::F32, " (f32 in and out)", ceilings)?;
-        self.by_older_kernels(|bench| bench.attention_of(DType::BF16, DType::BF16, " (sm_80)", ceilings))?;
-        self.gradients(ceilings)
-    }
-
-    /// Of attention from and into f32, with products in bf16 beside those in f32.
-    fn gradients(&mut self, ceilings: &Ceilings) -> Result<()> {
-        for &(name, (heads, kv_heads, width), trees) in self.extents.gradients {
-            let index = Arc::new(trees.index()?);
-            let random = |rows, heads, seed| self.random(DType::F32, &[rows, heads * width], seed);
-            let [q, dout] = [random(index.rows(), heads, 1)?, random(index.rows(), heads, 4)?];
-            let [k, v] = [random(index.keys(), kv_heads, 2)?, random(index.keys(), kv_heads, 3)?];
-            let scale = (width as f64).sqrt().recip();
-            let over = if heads == kv_heads { String::new() } else { format!(" over {kv_heads}") };
-            for products in [DType::BF16, DType::F32] {
-                let mut op =
-                    ForestAttention::new(index.clone(), heads, kv_heads, width, scale).products_in(products);
-                let out = op.forward(&[&q, &k, &v], true)?;
-                let kept = [&q, &k, &v].map(|x| Some(x.clone()));
-                let saved = Saved::new(&kept, Some(&out), &[true; 3]);
-                let work = op.backward_cost(&saved, &dout);
-                let seconds = self.median(|| {
-                    let grads = op.backward(&saved, &dout)?;
-                    Ok(grads.into_iter().flatten().next().expect("a gradient of q is asked for"))
-                })?;
-                let name = format!("forest gradients, {heads} heads{over} of {width}, {name}");
-                self.row(&name, products, work, seconds, ceilings)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Products in one type; q, k, v and the output `stored` in one.
-    fn attention_of(
-        &mut self,
-        products: DType,
-        stored: DType,
-        kernels: &str,
-        ceilings: &Ceilings,
-    ) -> Result<()> {
-        let extents = self.extents;
-        for (heads, histories) in
-            [(extents.heads, extents.histories), (extents.grouped, extents.grouped_histories)]
-        {
-            for &history in histories {
-                for &candidates in extents.candidates {
-                    let (work, seconds) = self.pass(heads, [history, candidates], products, stored)?;
-                    let (heads, kv_heads) = heads;
-                    let over = if heads == kv_heads { String::new() } else { format!(" over {kv_heads}") };
-                    let name = format!(
-                        "forest, {heads} heads{over}, history {history}, {candidates} candidates{kernels}"
-                    );
-                    self.row(&name, products, work, seconds, ceilings)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Work and seconds of attention over one user's forest.
-    fn pass(
-        &self,
-        (heads, kv_heads): (usize, usize),
-        [history, candidates]: [u32; 2],
-        products: DType,
-        stored: DType,
-    ) -> Result<(Cost, f64)> {
-        let index = Arc::new(pass(history, candidates).index()?);
-        let q = self.random(stored, &[index.rows(), heads * HEAD_DIM], 1)?;
-        let k = self.random(stored, &[index.keys(), kv_heads * HEAD_DIM], 2)?;
-        let v = self.random(stored, &[index.keys(), kv_heads * HEAD_DIM], 3)?;
-        let scale = (HEAD_DIM as f64).sqrt().recip();
-        let mut op = ForestAttention::new(index, heads, kv_heads, HEAD_DIM, scale).products_in(products);
-        let work = op.cost(&[&q, &k, &v]);
-        Ok((work, self.median(|| op.forward(&[&q, &k, &v], false))?))
     }
 }
 

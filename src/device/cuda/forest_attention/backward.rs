@@ -1,6 +1,6 @@
 //! Gradients in bf16 on tensor cores, see `kernels/forest_attention_bf16_backward.cu`.
 
-use super::parts::{BLOCK, Parts};
+use super::parts::BLOCK;
 use super::tensor_cores::{PAD, rounded};
 use super::tiles::Numbers;
 use super::{Grads, Inputs, Outputs, all, too_wide};
@@ -88,9 +88,8 @@ pub fn backward(inputs: Inputs, outputs: Outputs, index: &AttentionIndex, grads:
     let group = inputs.heads.group();
     let kernels = Kernels::of(head_dim)?;
     let width = kernels.width;
-    let on_device = index.on_cuda(cuda);
-    let tiles = on_device.tiles.get(index, cuda, (BLOCK / group).max(1), Numbers::Shared)?;
-    let parts: &Parts = on_device.parts(index, cuda, &tiles)?;
+    let tiles = index.on_cuda(cuda).tiles.get(index, cuda, (BLOCK / group).max(1), Numbers::Shared)?;
+    let parts = tiles.parts(index, cuda)?;
     let [k, v] = [inputs.k, inputs.v].map(|x| rounded(x, &tiles, inputs.heads, width));
     let (k, v) = (k?, v?);
     let prepared = Prepared::of(inputs.q, outputs, head_dim, width)?;

@@ -1,7 +1,6 @@
 //! What the kernels need of an attention index, made once for each device and kept with the index.
 
-use super::parts::Parts;
-use super::tiles::{ByRows, Tiles};
+use super::tiles::ByRows;
 use super::{KEYS, ROWS};
 use crate::Result;
 use crate::device::AttentionIndex;
@@ -14,7 +13,6 @@ pub struct DeviceIndex {
     queries: OnceLock<Queries>,
     keys: OnceLock<Keys>,
     pub(super) tiles: ByRows,
-    parts: OnceLock<Parts>,
 }
 
 /// For kernels whose blocks are tiles of query rows; see `kernels/forest_attention.cu` for the layouts.
@@ -56,17 +54,6 @@ impl DeviceIndex {
             None => {
                 let made = Keys::new(index, cuda)?;
                 Ok(self.keys.get_or_init(|| made))
-            }
-        }
-    }
-
-    /// What the gradients of keys need on tensor cores; `tiles` of any number of rows, with numbers among shared keys.
-    pub(super) fn parts(&self, index: &AttentionIndex, cuda: &Cuda, tiles: &Tiles) -> Result<&Parts> {
-        match self.parts.get() {
-            Some(made) => Ok(made),
-            None => {
-                let made = Parts::new(index, cuda, tiles)?;
-                Ok(self.parts.get_or_init(|| made))
             }
         }
     }

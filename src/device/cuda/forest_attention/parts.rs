@@ -1,14 +1,13 @@
 //! An index as the gradients of keys and values on tensor cores see it, see `kernels/forest_attention_bf16_backward.cu`.
 
-use super::tiles::Tiles;
 use crate::Result;
 use crate::device::AttentionIndex;
 use crate::device::cuda::{Buffer, Cuda};
 
 /// Shared keys of a block; `BACK_TILE` of the file.
 pub(super) const BLOCK: usize = 64;
-/// Least rows of a part.
-const LEAST: usize = 64;
+/// Least tiles of a part, where rows are so many.
+const LEAST: usize = 4;
 /// Most parts of a block of as many keys, and more of one of fewer: the sums of a part are written and read again.
 const MOST: usize = 8;
 
@@ -36,9 +35,10 @@ struct Block {
 }
 
 impl Block {
-    /// Rows of a part. It follows from the block alone, as do its keys and rows from their tree: so do the sums.
-    fn part_rows(&self) -> usize {
-        self.seen.len().div_ceil(MOST * BLOCK / self.keys).max(LEAST)
+    /// Rows of a part. It follows from the block alone, as do its keys and rows from their tree, so the sums do too. `tile_rows`: those of
+    /// a tile; times heads of the group they are alike in all layouts of heads.
+    fn part_rows(&self, tile_rows: usize) -> usize {
+        self.seen.len().div_ceil(MOST * BLOCK / self.keys).max(LEAST * tile_rows)
     }
 }
 
@@ -102,20 +102,20 @@ fn leaf_rows(index: &AttentionIndex) -> (Vec<u32>, Vec<u32>) {
 }
 
 impl Parts {
-    /// Parts of the keys that `tiles` share, with numbers among those.
-    pub fn new(index: &AttentionIndex, cuda: &Cuda, tiles: &Tiles) -> Result<Self> {
+    /// Parts of the keys `shared`, ascending, for tiles of at most `tile_rows` rows.
+    pub fn new(index: &AttentionIndex, cuda: &Cuda, shared: &[u32], tile_rows: usize) -> Result<Self> {
         let (mut parts, mut seen): (Vec<u32>, Vec<u32>) = Default::default();
         let (leaf_from, leaf_rows) = leaf_rows(index);
         let mut of_keys: Vec<[u32; 4]> = leaf_from.windows(2).map(|leaf| [0, 0, leaf[0], leaf[1]]).collect();
-        for block in blocks(index, &tiles.listed) {
+        for block in blocks(index, shared) {
             let (first_part, listed) = (parts.len() / 4, seen.len() / 4);
-            let part_rows = block.part_rows();
+            let part_rows = block.part_rows(tile_rows);
             for from in (0..block.seen.len()).step_by(part_rows) {
                 let to = (from + part_rows).min(block.seen.len());
                 parts.extend([block.first, block.keys, listed + from, listed + to].map(|word| word as u32));
             }
             let count = parts.len() / 4 - first_part;
-            for (i, &key) in tiles.listed[block.first..][..block.keys].iter().enumerate() {
+            for (i, &key) in shared[block.first..][..block.keys].iter().enumerate() {
                 let [first, parts, ..] = &mut of_keys[key as usize];
                 (*first, *parts) = ((first_part * BLOCK + i) as u32, count as u32);
             }
@@ -178,13 +178,13 @@ mod tests {
         let of = |index: &AttentionIndex| {
             let mut blocks = blocks(index, &shared(index));
             blocks.remove(0);
-            blocks.iter().map(|b| (b.keys, b.seen.len(), b.part_rows())).collect::<Vec<_>>()
+            blocks.iter().map(|b| (b.keys, b.seen.len(), b.part_rows(16))).collect::<Vec<_>>()
         };
         let (both, alone) = (of(&both), of(&alone));
         assert_eq!(both[both.len() - alone.len()..], alone);
         assert_eq!(alone[0], (64, 602, 76));
         assert_eq!(alone.last().unwrap(), &(24, 24, 64));
-        let root = |index: &AttentionIndex| blocks(index, &shared(index))[0].part_rows();
+        let root = |index: &AttentionIndex| blocks(index, &shared(index))[0].part_rows(16);
         // Of two keys 256 parts are no more sums than eight of 64 keys.
         assert_eq!(root(&forest(&[9_000, 11_000])), 20_006usize.div_ceil(256));
     }

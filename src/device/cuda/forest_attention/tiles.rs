@@ -1,10 +1,11 @@
 //! An index as kernels on tensor cores see it, see `kernels/forest_attention_bf16.cu`.
 
+use super::parts::Parts;
 use crate::Result;
 use crate::device::AttentionIndex;
 use crate::device::cuda::{Buffer, Cuda};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// How tiles number the keys that they share.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,7 +30,9 @@ pub(super) struct Tiles {
     /// The keys that tiles share, ascending; one at least where there are keys. With numbers among all keys, none.
     pub shared: Buffer,
     /// The same.
-    pub listed: Vec<u32>,
+    listed: Vec<u32>,
+    most: usize,
+    parts: OnceLock<Parts>,
 }
 
 impl ByRows {
@@ -114,6 +117,17 @@ fn shared_keys(cut: &[Rows], keys: usize) -> Vec<u32> {
 }
 
 impl Tiles {
+    /// What the gradients of keys need besides, of tiles with numbers among shared keys.
+    pub fn parts(&self, index: &AttentionIndex, cuda: &Cuda) -> Result<&Parts> {
+        match self.parts.get() {
+            Some(made) => Ok(made),
+            None => {
+                let made = Parts::new(index, cuda, &self.listed, self.most)?;
+                Ok(self.parts.get_or_init(|| made))
+            }
+        }
+    }
+
     fn new(index: &AttentionIndex, cuda: &Cuda, most: usize, numbers: Numbers) -> Result<Self> {
         let cut = cut(index, most);
         let shared = match numbers {
@@ -148,6 +162,8 @@ impl Tiles {
             rows: Buffer::copy_of(cuda, &rows)?,
             shared: Buffer::copy_of(cuda, &shared)?,
             listed: shared,
+            most,
+            parts: OnceLock::new(),
         })
     }
 }
