@@ -83,7 +83,10 @@ pub(super) fn propagate(from: &Var, grad: Tensor, grads: &mut Gradients) -> Resu
                 let saved = Saved::new(&applied.inputs, applied.output.as_ref(), &needs);
                 let cost = || applied.op.backward_cost(&saved, &grad);
                 let _range = profile::backward(grad.device(), applied.op.name(), cost);
-                (&applied.parents, applied.op.backward(&saved, &grad)?)
+                // What other ops have sent to its inputs so far: a product adds to it where it writes.
+                let sent = |parent: &Option<Arc<Node>>| Some(pending.remove(&parent.as_ref()?.id)?.1);
+                let sums = applied.parents.iter().map(sent).collect();
+                (&applied.parents, applied.op.backward_onto(&saved, &grad, sums)?)
             }
             Kind::Checkpoint(section) => (&section.parents, section.backward(grad, grads)?),
         };

@@ -1,7 +1,7 @@
 //! A linear layer with a low-rank adapter (Hu et al., arXiv 2106.09685): y = x·Wᵀ + scale·x·Aᵀ·Bᵀ (+ bias) (+ residual).
 //! FLOPs 2·rows·(in·out + rank·(in + out)); bytes of the inputs and y.
 
-use super::matmul::{self, Terms, expect_computed, matmul, matmul_accumulate};
+use super::matmul::{self, Terms, expect_computed, matmul, product_onto};
 use super::{Cost, Op, Saved, bytes_of, expect_alike, expect_shape};
 use crate::device::cuda::low_rank as cuda;
 use crate::device::cuda::matmul::Matrix;
@@ -42,7 +42,64 @@ impl AdaptedLinear {
         if self.apart { 4 + usize::from(self.bias) + usize::from(self.residual) } else { X }
     }
 
-    /// The shapes of everything beside x and W; rank.
+    /// Gradients, that of x added to `of_x` where it is there.
+    fn gradients(&self, saved: &Saved, grad: &Tensor, of_x: Option<Tensor>) -> Result<Vec<Option<Tensor>>> {
+        let needs = |index: usize| saved.needs[index];
+        let read = self.read_by_a();
+        let mut grads: Vec<Option<Tensor>> = vec![None; saved.needs.len()];
+        if needs(B) {
+            let Some(low) = &self.low else {
+                return Err(Error::shape(self.name(), "backward of a forward call that was not recorded"));
+            };
+            grads[B] = Some(gradient(low, grad, true)?);
+        }
+        if needs(W) {
+            grads[W] = Some(matmul(grad, saved.input(X), true, false)?);
+        }
+        let mut of_x = of_x;
+        let mut beside = None;
+        if needs(A) || needs(read) {
+            // The gradient of x is then a product with W too.
+            let in_pair = needs(X) && !self.apart && matmul::takes_pair(saved.input(W));
+            let other = in_pair.then(|| saved.input(A));
+            let low = Low::of(grad, (saved.input(B), false), self.scale, other, true)?;
+            if needs(A) {
+                grads[A] = Some(gradient(&low.whole, saved.input(read), false)?);
+            }
+            if needs(read) && low.beside.is_none() {
+                let before = if self.apart { None } else { of_x.take() };
+                let through_a = product_onto(before, &low.whole, saved.input(A))?;
+                *(if self.apart { &mut grads[read] } else { &mut of_x }) = Some(through_a);
+            }
+            beside = low.beside;
+        }
+        if needs(X) {
+            let w = saved.input(W);
+            grads[X] = Some(match &beside {
+                Some(beside) => {
+                    let terms = Terms { accumulate: of_x.is_some(), ..Terms::default() };
+                    let shape = [grad.shape()[0], w.shape()[1]];
+                    let mut dx = match of_x {
+                        Some(sum) => sum,
+                        None => Tensor::scratch(grad.device(), grad.dtype(), &shape)?,
+                    };
+                    beside.multiply(grad, w, false, &mut dx, terms)?;
+                    dx
+                }
+                None => product_onto(of_x, grad, w)?,
+            });
+        }
+        if self.bias && needs(4) {
+            grads[4] = Some(super::add::sum_rows(grad)?);
+        }
+        let residual = 4 + usize::from(self.bias);
+        if self.residual && needs(residual) {
+            grads[residual] = Some(grad.clone());
+        }
+        Ok(grads)
+    }
+
+    /// The shapes of everything beside x and W.
     fn check(&self, inputs: &[&Tensor]) -> Result<()> {
         let (name, x) = (self.name(), inputs[X]);
         let ((rows, width), (out, _), (rank, _)) =
@@ -170,56 +227,17 @@ impl Op for AdaptedLinear {
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let needs = |index: usize| saved.needs[index];
-        let read = self.read_by_a();
-        let mut grads: Vec<Option<Tensor>> = vec![None; saved.needs.len()];
-        if needs(B) {
-            let Some(low) = &self.low else {
-                return Err(Error::shape(self.name(), "backward of a forward call that was not recorded"));
-            };
-            grads[B] = Some(gradient(low, grad, true)?);
-        }
-        if needs(W) {
-            grads[W] = Some(matmul(grad, saved.input(X), true, false)?);
-        }
-        let mut beside = None;
-        if needs(A) || needs(read) {
-            // The gradient of x is then a product with W too.
-            let in_pair = needs(X) && !self.apart && matmul::takes_pair(saved.input(W));
-            let other = in_pair.then(|| saved.input(A));
-            let low = Low::of(grad, (saved.input(B), false), self.scale, other, true)?;
-            if needs(A) {
-                grads[A] = Some(gradient(&low.whole, saved.input(read), false)?);
-            }
-            if needs(read) && low.beside.is_none() {
-                grads[read] = Some(matmul(&low.whole, saved.input(A), false, false)?);
-            }
-            beside = low.beside;
-        }
-        if needs(X) {
-            let w = saved.input(W);
-            grads[X] = Some(match (&beside, grads[X].take()) {
-                (Some(beside), _) => {
-                    let shape = [grad.shape()[0], w.shape()[1]];
-                    let mut dx = Tensor::scratch(grad.device(), grad.dtype(), &shape)?;
-                    beside.multiply(grad, w, false, &mut dx, Terms::default())?;
-                    dx
-                }
-                (None, Some(mut through_a)) => {
-                    matmul_accumulate(grad, w, false, false, &mut through_a)?;
-                    through_a
-                }
-                (None, None) => matmul(grad, w, false, false)?,
-            });
-        }
-        if self.bias && needs(4) {
-            grads[4] = Some(super::add::sum_rows(grad)?);
-        }
-        let residual = 4 + usize::from(self.bias);
-        if self.residual && needs(residual) {
-            grads[residual] = Some(grad.clone());
-        }
-        Ok(grads)
+        self.gradients(saved, grad, None)
+    }
+
+    fn backward_onto(
+        &self,
+        saved: &Saved,
+        grad: &Tensor,
+        mut sums: Vec<Option<Tensor>>,
+    ) -> Result<Vec<Option<Tensor>>> {
+        let of_x = if saved.needs[X] { sums[X].take() } else { None };
+        super::add_to(sums, self.gradients(saved, grad, of_x)?)
     }
 
     fn factors(&self, inputs: &[&Tensor]) -> DType {
@@ -250,6 +268,7 @@ impl Op for AdaptedLinear {
 
 #[cfg(test)]
 mod tests {
+    use super::super::matmul::matmul_accumulate;
     use super::*;
     use crate::autograd::gradcheck;
 
@@ -288,6 +307,35 @@ mod tests {
         let want = linear.forward(&[&x, &merged, &bias, &residual], false).unwrap();
         let pairs = found.to_f64_vec().unwrap().into_iter().zip(want.to_f64_vec().unwrap());
         assert!(pairs.into_iter().all(|(found, want)| (found - want).abs() < 1e-12));
+    }
+
+    #[test]
+    fn gradients_are_added_to_what_is_there() {
+        let [x, w, a, b, bias, residual, apart] = inputs();
+        let all = [x, w, a, b, bias, residual, apart];
+        let values = |grad: &Option<Tensor>| grad.as_ref().map(|grad| grad.to_f64_vec().unwrap());
+        for count in [6, 7] {
+            let mut op = AdaptedLinear::new(0.75);
+            (op.bias, op.residual, op.apart) = (true, true, count == 7);
+            let inputs: Vec<&Tensor> = all[..count].iter().collect();
+            let grad = op.forward(&inputs, true).unwrap();
+            let (kept, needs) =
+                (all[..count].iter().cloned().map(Some).collect::<Vec<_>>(), vec![true; count]);
+            let saved = Saved::new(&kept, None, &needs);
+            let alone = op.backward(&saved, &grad).unwrap();
+            for sent in [vec![0], vec![1, 3, 5], (0..count).collect()] {
+                let sums = (0..count).map(|i| sent.contains(&i).then(|| all[i].clone())).collect();
+                let found = op.backward_onto(&saved, &grad, sums).unwrap();
+                for i in 0..count {
+                    let (found, alone) = (values(&found[i]).unwrap(), values(&alone[i]).unwrap());
+                    let before = all[i].to_f64_vec().unwrap();
+                    for ((found, alone), before) in found.iter().zip(alone).zip(before) {
+                        let want = alone + if sent.contains(&i) { before } else { 0.0 };
+                        assert!((found - want).abs() < 1e-12, "input {i} of {count}: {found}, not {want}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

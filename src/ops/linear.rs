@@ -1,6 +1,6 @@
 //! y = x·Wᵀ (+ bias) (+ residual), the layout of `torch.nn.Linear`. FLOPs 2·rows·in·out; bytes of x, W and y.
 
-use super::matmul::{self, Terms, expect_computed, matmul};
+use super::matmul::{self, Terms, expect_computed, matmul, product_onto};
 use super::{Cost, Op, Saved, bytes_of, expect_shape};
 use crate::device::DType;
 use crate::tensor::Tensor;
@@ -20,6 +20,23 @@ pub struct Linear {
 impl Linear {
     fn output(&self, x: &Tensor) -> DType {
         self.giving.unwrap_or(x.dtype().computed())
+    }
+
+    /// Gradients, that of x added to `of_x` where it is there.
+    fn gradients(&self, saved: &Saved, grad: &Tensor, of_x: Option<Tensor>) -> Result<Vec<Option<Tensor>>> {
+        let dx = match saved.needs[0] {
+            true => Some(product_onto(of_x, grad, saved.input(1))?),
+            false => None,
+        };
+        let dw = if saved.needs[1] { Some(matmul(grad, saved.input(0), true, false)?) } else { None };
+        let mut grads = vec![dx, dw];
+        if self.bias {
+            grads.push(if saved.needs[2] { Some(super::add::sum_rows(grad)?) } else { None });
+        }
+        if self.residual {
+            grads.push(saved.needs.last().copied().unwrap_or(false).then(|| grad.clone()));
+        }
+        Ok(grads)
     }
 }
 
@@ -51,18 +68,18 @@ impl Op for Linear {
     }
 
     fn backward(&self, saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let dx = if saved.needs[0] { Some(matmul(grad, saved.input(1), false, false)?) } else { None };
-        let dw = if saved.needs[1] { Some(matmul(grad, saved.input(0), true, false)?) } else { None };
-        let mut grads = vec![dx, dw];
-        if self.bias {
-            grads.push(if saved.needs[2] { Some(super::add::sum_rows(grad)?) } else { None });
-        }
-        if self.residual {
-            grads.push(saved.needs.last().copied().unwrap_or(false).then(|| grad.clone()));
-        }
-        Ok(grads)
+        self.gradients(saved, grad, None)
     }
 
+    fn backward_onto(
+        &self,
+        saved: &Saved,
+        grad: &Tensor,
+        mut sums: Vec<Option<Tensor>>,
+    ) -> Result<Vec<Option<Tensor>>> {
+        let of_x = if saved.needs[0] { sums[0].take() } else { None };
+        super::add_to(sums, self.gradients(saved, grad, of_x)?)
+    }
     fn factors(&self, inputs: &[&Tensor]) -> DType {
         inputs[1].dtype()
     }

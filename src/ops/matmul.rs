@@ -38,6 +38,14 @@ pub fn matmul_accumulate(
     run(a, b, transpose_a, transpose_b, c, Terms { accumulate: true, ..Terms::default() })
 }
 
+/// a·b, added to `sum` where it is there.
+pub(super) fn product_onto(sum: Option<Tensor>, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    match sum {
+        Some(mut sum) => matmul_accumulate(a, b, false, false, &mut sum).map(|()| sum),
+        None => matmul(a, b, false, false),
+    }
+}
+
 /// What is done with a product.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Terms<'a> {

@@ -96,6 +96,16 @@ pub trait Op: Send + Sync {
     /// Gradients with respect to those inputs that `saved.needs` asks for; `None` for the others.
     fn backward(&self, saved: &Saved, grad: &Tensor) -> Result<Vec<Option<Tensor>>>;
 
+    /// The same, each gradient added to what is in `sums` for its input, if anything is: what other ops have sent there before.
+    fn backward_onto(
+        &self,
+        saved: &Saved,
+        grad: &Tensor,
+        sums: Vec<Option<Tensor>>,
+    ) -> Result<Vec<Option<Tensor>>> {
+        add_to(sums, self.backward(saved, grad)?)
+    }
+
     /// Work of one forward call.
     fn cost(&self, inputs: &[&Tensor]) -> Cost;
 
@@ -149,6 +159,15 @@ impl<'a> Saved<'a> {
     pub fn output(&self) -> &'a Tensor {
         self.output.expect("keeps_output asked for the output")
     }
+}
+
+/// What is in `sums`, plus `grads`.
+pub(crate) fn add_to(sums: Vec<Option<Tensor>>, grads: Vec<Option<Tensor>>) -> Result<Vec<Option<Tensor>>> {
+    let both = |(sum, grad): (Option<Tensor>, Option<Tensor>)| match (sum, grad) {
+        (Some(mut sum), Some(grad)) => add::add_assign(&mut sum, &grad).map(|()| Some(sum)),
+        (sum, grad) => Ok(sum.or(grad)),
+    };
+    sums.into_iter().zip(grads).map(both).collect()
 }
 
 /// Bytes of some tensors.

@@ -2,7 +2,7 @@
 //! every tile, on both generations of kernels.
 
 use super::halves::{frozen, rounded, whole};
-use super::parity::{expect_near, random, run, to};
+use super::parity::{error, expect_near, random, run, to};
 use super::{devices, generations, in_each_manner};
 use lea::device::{DType, Device};
 use lea::ops::{AdaptedLinear, Op};
@@ -83,6 +83,17 @@ fn an_adapted_layer_is_as_near_as_a_plain_one_of_rounded_factors() {
     }
 }
 
+/// As [`expect_near`], of sums over `depth` terms that tensor cores of a GPU made: they cut off what they add, a unit in the last place of
+/// the sum every 16 terms.
+fn expect_near_cut_off(what: &str, found: &Tensor, plain: &Tensor, want: &Tensor, depth: usize) {
+    let [found, plain, want] = [found, plain, want].map(|t| t.to_f64_vec().unwrap());
+    let largest = want.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+    let units = 8.0 + depth.div_ceil(16) as f64;
+    let allowed = 2.0 * error(&plain, &want) + units * f64::from(f32::EPSILON) * largest;
+    let error = error(&found, &want);
+    assert!(error <= allowed, "{what}: error {error:e}, allowed {allowed:e}");
+}
+
 #[test]
 fn what_an_adapter_adds_is_as_near_as_in_f32() {
     let devices = generations("what_an_adapter_adds");
@@ -96,10 +107,15 @@ fn what_an_adapter_adds_is_as_near_as_in_f32() {
         for device in &devices {
             let found = run(&mut layer(false, false, false), &on(device, DType::F32, &all), &needs);
             let place = |what: &str| format!("{what} of {shape:?} on {}", device.describe());
-            expect_near(&place("output"), &found.0, &plain.0, &want.0);
+            let depth = 6 * shape[3];
+            expect_near_cut_off(&place("output"), &found.0, &plain.0, &want.0, depth);
             for i in [0, 2, 3] {
                 let [found, plain, want] = [&found, &plain, &want].map(|x| x.1[i].as_ref().unwrap());
-                expect_near(&place(&format!("gradient {i}")), found, plain, want);
+                let name = place(&format!("gradient {i}"));
+                match i {
+                    0 => expect_near_cut_off(&name, found, plain, want, depth),
+                    _ => expect_near(&name, found, plain, want),
+                }
             }
         }
     }
@@ -119,7 +135,11 @@ pub fn expect_exact(device: &Device, shape: [usize; 4]) {
             let y = layer.forward(&inputs.iter().collect::<Vec<_>>(), true).unwrap();
             let kept: Vec<Option<Tensor>> = inputs.into_iter().map(Some).collect();
             let grad = to(device, dtype, &whole(y.shape(), 9));
-            let grads = layer.backward(&lea::ops::Saved::new(&kept, Some(&y), &needs), &grad).unwrap();
+            // What was sent to x and to A before.
+            let sent =
+                |i: usize| [0, 2].contains(&i).then(|| to(device, dtype, &whole(values[i].shape(), 10)));
+            let saved = lea::ops::Saved::new(&kept, Some(&y), &needs);
+            let grads = layer.backward_onto(&saved, &grad, (0..count).map(sent).collect()).unwrap();
             let grads = grads.into_iter().map(|grad| grad.map(|grad| grad.to_f64_vec().unwrap()));
             (y.to_f64_vec().unwrap(), grads.collect::<Vec<_>>())
         };
