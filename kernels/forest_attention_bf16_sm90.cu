@@ -20,7 +20,8 @@
 // where the closing text is empty, are no factor that rows share: they follow as f32 sums of products of the rounded values, read as they are.
 // A row's bits depend on its own keys alone: chunks are counted from its first key, which is that of all rows of its tile, and units from
 // each of its ranges' first; keys that it does not see weigh exactly 0; products of 16 keys are added up in the order of keys.
-// Bound by memory: by queries, outputs and leaf keys of the many rows that see few keys. See NOTES.md.
+// Bound by L2 and memory, as far as is known: by what rows that see few keys have for themselves, and by shared keys that each tile reads
+// again. See NOTES.md.
 #include "common/attention_items.cuh"
 
 namespace lea {
@@ -63,6 +64,7 @@ struct Ring {
     __device__ __forceinline__ void wait() const { mbarrier_wait(full + at, turn); }
     // This warp has read it.
     __device__ __forceinline__ void leave() {
+        warp_sync();
         if (threadIdx.x % WARP == 0) mbarrier_arrive(read + at);
         next();
     }
@@ -270,7 +272,6 @@ __device__ __forceinline__ void attend(size_t number, const HopperShape& shape, 
         Ring<WIDTH> ahead = ring;
         for (unsigned i = 0; i < slots; i++) ahead.wait(), ahead.next();
         add_leaf(RingLeaves<WIDTH>{ring, again.first_leaf}, pair_at, factor, leaf, rows);
-        warp_sync();
         for (unsigned i = 0; i < slots; i++) ring.leave();
     } else {
         add_leaf(LeafKeys<WIDTH, true, T>{leaf_k + of_head, leaf_v + of_head, pitch, WIDTH}, pair_at, factor, leaf, rows);

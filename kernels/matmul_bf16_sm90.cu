@@ -161,14 +161,15 @@ struct HopperProduct {
             for (unsigned number = first; number < down * across; number += step) {
                 const Tile tile(number, down, across, rank);
                 float sums[TILE_N / 2];
-                Mbarrier* read = nullptr;  // That of the slice before, while it is multiplied.
-                for (int slice = 0; slice < slices; slice++, place.advance()) {
+                mbarrier_wait(full + place.stage, place.parity);
+                multiply(sums, ring + place.stage * STAGE, consumer, false);
+                Mbarrier* read = empty + place.stage;  // That of the slice before, while it is multiplied.
+                place.advance();
+                for (int slice = 1; slice < slices; slice++, place.advance()) {
                     mbarrier_wait(full + place.stage, place.parity);
-                    multiply(sums, ring + place.stage * STAGE, consumer, slice > 0);
-                    if (slice > 0) {
-                        wgmma_wait<1>(sums);
-                        release(read);
-                    }
+                    multiply(sums, ring + place.stage * STAGE, consumer, true);
+                    wgmma_wait<1>(sums);
+                    release(read);
                     read = empty + place.stage;
                 }
                 wgmma_wait<0>(sums);

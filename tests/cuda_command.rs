@@ -192,8 +192,8 @@ fn the_doctor_says_in_one_line_why_there_is_no_cuda() {
     let mut cases = vec![
         (
             driver.as_path(),
-            ("CUDA_HOST_DRIVER", "12040"),
-            "for CUDA 12.4; version 580 (CUDA 13.0) or later is needed",
+            ("CUDA_HOST_DRIVER", "12010"),
+            "for CUDA 12.1; version 535 (CUDA 12.2) or later is needed",
         ),
         (&driver, ("CUDA_HOST_DEVICES", "0"), "the NVIDIA driver finds no GPU"),
         (folder.path(), ("", ""), "the NVIDIA driver's library lacks cuInit"),
@@ -236,6 +236,10 @@ fn names_that_mean_no_device_are_answered_with_those_there_are() {
         let told = refuse(device, "8.0");
         assert!(told.contains("there are cuda:0 (CPU emulation), cuda:1 (CPU emulation)"), "{told}");
     }
+    let mut busy = with_driver(&driver, &["demo", "--quick", "--out", "x", "--device", "cuda"]);
+    // CUDA_ERROR_DEVICE_UNAVAILABLE
+    let told = refused(busy.env("CUDA_HOST_OPENS", "46").current_dir(folder.path()));
+    assert!(told.contains("cuda:0 cannot be opened: ") && told.contains("nvidia-smi"), "{told}");
     for device in ["cuda", "cuda:1"] {
         let told = refuse(device, "7.5");
         assert!(told.contains("its compute capability 7.5 is below 8.0"), "{told}");

@@ -32,6 +32,14 @@ const HELPERS: [&str; 3] = ["round", "pad", "delta"];
 /// Bytes that another kernel may spill: the assembler does so to fit one more block on a processor.
 const FEW: u32 = 32;
 
+/// What the oldest driver that is taken reads.
+#[test]
+fn the_ptx_says_a_version_that_old_drivers_take() {
+    for ptx in PTX {
+        assert!(ptx.text.contains("\n.version 8.0\n"), "{}: run scripts/ptx", ptx.name);
+    }
+}
+
 fn tools() -> Option<PathBuf> {
     let given = std::env::var_os("CUDA_HOME").map(|home| PathBuf::from(home).join("bin"));
     let venv = std::env::var_os("LEA_NVCC_VENV").map_or(PathBuf::from("target/nvcc"), PathBuf::from);

@@ -133,12 +133,13 @@ __device__ __forceinline__ void hold(float (&sums)[COUNT]) {
 #pragma unroll
     for (int i = 0; i < COUNT; i++) asm volatile("" : "+f"(sums[i])::"memory");
 }
-// Waits for all groups but the last PENDING ones. Until then nobody may touch their sums, their a in registers or their slices.
+// Waits for all groups but the last PENDING ones. Until then nobody may touch their sums, their a in registers or their slices. Sums that a
+// pending group adds to are not even held: assemblers before CUDA 13 take that for a touch and make one product after the other.
 template <int PENDING, int COUNT>
 __device__ __forceinline__ void wgmma_wait(float (&sums)[COUNT]) {
-    hold(sums);
+    if (PENDING == 0) hold(sums);
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
-    hold(sums);
+    if (PENDING == 0) hold(sums);
 }
 
 // Hands registers of each thread of a warpgroup back, or waits for more: a multiple of 8 from 24 to 256. All its warps, in one

@@ -4,7 +4,7 @@
 //   CUDA_HOST_CAPABILITY=8.0   compute capabilities of its devices ("8.0,9.0"), the last one also of those that follow
 //   CUDA_HOST_MEMORY=BYTES     device memory
 //   CUDA_HOST_DRIVER=13000     the driver version it claims          CUDA_HOST_DEVICES=1      devices
-//   CUDA_HOST_LOSE_AFTER=N     the device is lost with launch N
+//   CUDA_HOST_LOSE_AFTER=N     the device is lost with launch N      CUDA_HOST_OPENS=0        what opening one answers
 // Allocations end where memory ends (up to their last 15 bytes), are filled with NaN, and reading or writing behind them ends
 // the process with a report; so does writing up to 64 bytes ahead of them.
 #include <dlfcn.h>
@@ -150,7 +150,10 @@ int cuDeviceGetAttribute(int* value, int attribute, int device) {
         default: *value = 0; return OK;
     }
 }
-int cuDevicePrimaryCtxRetain(void** context, int device) { *context = contexts + device; return OK; }
+int cuDevicePrimaryCtxRetain(void** context, int device) {
+    *context = contexts + device;
+    return (int)setting("CUDA_HOST_OPENS", OK);
+}
 int cuDevicePrimaryCtxRelease_v2(int) { return OK; }
 int cuCtxSetCurrent(void* context) { current_device = (int)((char*)context - contexts); return OK; }
 int cuStreamCreate(void** stream, unsigned) { *stream = (void*)&manner; return OK; }
@@ -166,7 +169,7 @@ int cuEventRecord(void* event, void*) {
 }
 int cuEventQuery(void*) { return lost; }
 int cuEventSynchronize(void*) { return lost; }
-int cuEventElapsedTime_v2(float* milliseconds, void* from, void* to) {
+int cuEventElapsedTime(float* milliseconds, void* from, void* to) {
     const timespec &a = *(timespec*)from, &b = *(timespec*)to;
     if (a.tv_sec == 0 || b.tv_sec == 0) return INVALID_VALUE;  // was never recorded
     *milliseconds = (float)((double)(b.tv_sec - a.tv_sec) * 1e3 + (double)(b.tv_nsec - a.tv_nsec) / 1e6);

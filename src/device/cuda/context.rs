@@ -76,11 +76,11 @@ impl Cuda {
         let (mut device, mut context, mut stream) = (0, std::ptr::null_mut(), std::ptr::null_mut());
         // SAFETY: the driver was initialised by whoever listed the device; each call's places are ours.
         unsafe {
-            driver::check(&place, sys::cuDeviceGet(&mut device, description.index as i32))?;
-            driver::check(&place, sys::cuDevicePrimaryCtxRetain(&mut context, device))?;
-            driver::check(&place, sys::cuCtxSetCurrent(context))?;
+            driver::check_open(&place, sys::cuDeviceGet(&mut device, description.index as i32))?;
+            driver::check_open(&place, sys::cuDevicePrimaryCtxRetain(&mut context, device))?;
+            driver::check_open(&place, sys::cuCtxSetCurrent(context))?;
             let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
-            driver::check(&place, sys::cuStreamCreate(&mut stream, flags))?;
+            driver::check_open(&place, sys::cuStreamCreate(&mut stream, flags))?;
         }
         Ok(Cuda(Arc::new(Context {
             description,

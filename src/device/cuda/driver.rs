@@ -9,11 +9,12 @@ use cudarc::driver::sys::{self, CUresult};
 use std::ffi::CStr;
 use std::sync::{LazyLock, OnceLock};
 
-/// Oldest driver that takes the kernels' PTX (version 9.0), as `cuDriverGetVersion` tells it: CUDA 13.0, driver 580.
-const LEAST_DRIVER: i32 = 13_000;
+/// Oldest driver that is taken, as `cuDriverGetVersion` tells it: CUDA 12.2, driver 535. The kernels' PTX (version 8.0) is for CUDA 12.0, but
+/// the assembler of that one ends with a fault of its own on kernels for Hopper.
+const LEAST_DRIVER: i32 = 12_020;
 
 /// Functions that are called; a driver that lacks one of them is of no use.
-const FUNCTIONS: [&str; 36] = [
+const FUNCTIONS: [&str; 35] = [
     "cuInit",
     "cuDriverGetVersion",
     "cuGetErrorName",
@@ -34,7 +35,6 @@ const FUNCTIONS: [&str; 36] = [
     "cuEventRecord",
     "cuEventQuery",
     "cuEventSynchronize",
-    "cuEventElapsedTime_v2",
     "cuMemAlloc_v2",
     "cuMemFree_v2",
     "cuMemGetInfo_v2",
@@ -51,6 +51,10 @@ const FUNCTIONS: [&str; 36] = [
     "cuTensorMapEncodeTiled",
     "cuLaunchKernel",
 ];
+
+/// Names of the function that tells the time between two events, the newer one first: drivers before CUDA 12.8 lack it.
+const ELAPSED: [&str; 2] = ["cuEventElapsedTime_v2", "cuEventElapsedTime"];
+type Elapsed = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> CUresult;
 
 /// A device as the driver describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +131,7 @@ fn prepare() -> Result<(u32, u32), String> {
     }
     if version < LEAST_DRIVER {
         return Err(format!(
-            "the NVIDIA driver is for CUDA {}.{}; version 580 (CUDA 13.0) or later is needed",
+            "the NVIDIA driver is for CUDA {}.{}; version 535 (CUDA 12.2) or later is needed",
             version / 1000,
             version % 1000 / 10
         ));
@@ -199,6 +203,32 @@ impl Description {
         let version = version().map_or(String::new(), |version| format!("{version} "));
         format!("driver {version}for CUDA {}.{}", self.driver.0, self.driver.1)
     }
+}
+
+/// Milliseconds from one event to another.
+///
+/// # Safety
+/// Both are events of the current context that were recorded.
+pub(super) unsafe fn elapsed(milliseconds: &mut f32, from: sys::CUevent, to: sys::CUevent) -> CUresult {
+    static FUNCTION: LazyLock<Option<Elapsed>> = LazyLock::new(|| {
+        // SAFETY: both functions have this type.
+        ELAPSED.iter().find_map(|name| unsafe {
+            sys::culib().get::<Elapsed>(name.as_bytes()).ok().map(|function| *function)
+        })
+    });
+    // SAFETY: the events are as the caller says, and the place is there.
+    FUNCTION.map_or(CUresult::CUDA_ERROR_NOT_FOUND, |function| unsafe { function(milliseconds, from, to) })
+}
+
+/// The same while a device is being opened, of which nothing is lost yet: it may be another process's own, or be out of order.
+pub(super) fn check_open(device: &str, status: CUresult) -> Result<()> {
+    check(&device, status).map_err(|error| match error {
+        Error::DeviceLost { .. } => Error::setting(
+            format!("{device} cannot be opened: {}", describe(status)),
+            "see with nvidia-smi whether another process has it for itself (compute mode), choose another --device, or try again",
+        ),
+        other => other,
+    })
 }
 
 /// A driver's answer as a result in the name of `device`.

@@ -3,6 +3,7 @@
 //! Between two events lie the kernel and what the device needs to begin it, one or two microseconds.
 
 use super::context::Cuda;
+use super::driver;
 use crate::Result;
 use crate::device::profile::{self, Launched};
 use cudarc::driver::sys::{self, CUevent};
@@ -50,7 +51,7 @@ impl Event {
         let mut milliseconds = 0.0f32;
         let (from, to) = (earlier.handle, self.handle);
         // SAFETY: both events were recorded, and the place is ours.
-        self.cuda.call(|_| unsafe { sys::cuEventElapsedTime_v2(&mut milliseconds, from, to) })?;
+        self.cuda.call(|_| unsafe { driver::elapsed(&mut milliseconds, from, to) })?;
         Ok(f64::from(milliseconds) / 1e3)
     }
 }
