@@ -4,8 +4,8 @@
 //   q, out, dout, dq [rows, heads hd], leaf_k, leaf_v, dk, dv [keys, kv_heads hd] f32; lse, delta [rows, heads] f32;
 //   rounded_q, rounded_dout [rows, heads, WIDTH], shared_k, shared_v [shared keys, kv_heads, WIDTH] bf16, zeros from hd on;
 //   tiles, rows_of: as there. Query head h reads key head h / group.
-// Two launches, seven products of a pair in all. Before them keys and values that tiles share are rounded (`round` there), and rows by `prepare` of
-// forest_attention_bf16_keys.cu: its delta is of the rounded dout, so that the slopes of a row add up to 0 as they should.
+// Two launches, seven products of a pair in all. Before them `prepare` of forest_attention_bf16_keys.cu rounds rows, and keys and values that tiles
+// share: its delta is of the rounded dout, so that the slopes of a row add up to 0 as they should.
 //   q: one block a tile and key head, like forward: 64 rows times heads of the group, COLUMNS shared keys at a time; then own leaf keys in f32.
 //   kv: one block a part and key head: 64 shared keys of one tree, or of the root, and COLUMNS rows times heads at a time, of the rows that see
 //     one of them. parts [parts, 4]: first of the shared keys, how many, rows in the list from, to; seen [listed, 4]: a row, the bits of the 64

@@ -1,14 +1,21 @@
 // What stands around the products of forest_attention_bf16_backward.cu, whose layouts are told there, on plain cores.
 //   prepare: q and dout of a row and head rounded to bf16, zeros from hd on, and delta = sum over a head of the rounded dout times out. One warp.
+//     Behind those, a warp for k and v of a shared key and key head: `listed` are the keys that tiles share.
 //   keys: dk, dv [keys, kv_heads hd] of a key and key head: the sums of its parts in their order, then of the rows that see it as a leaf key, in
 //     f32 of the rounded values, one after the other. One warp. of_keys [keys, 4]: its row of part_k in its first part, how many parts, rows in
 //     leaf_rows from, to.
-// Bound by memory: 16 hd bytes a row and head; 4 hd bytes a row and head that sees a leaf key, 8 WIDTH a key and part, 8 hd a key.
+// Bound by memory: 16 hd bytes a row and head, 12 hd a shared key; 4 hd bytes a row and head that sees a leaf key, 8 WIDTH a key and part, 8 hd a key.
 #include "common/attention_products.cuh"
 
 namespace lea {
 
-// Two elements of a row of hd, from d on; none from its end on.
+// Elements d and d + 1 of a row of hd, zeros from its end on; `whole`: no pair reaches over it, and all begin at a multiple of 8 bytes.
+__device__ __forceinline__ float2 two_of(const float* row, unsigned d, unsigned hd, bool whole) {
+    if (whole) return d < hd ? load_word<float2>(row + d) : make_float2(0.0f, 0.0f);
+    return make_float2(d < hd ? row[d] : 0.0f, d + 1 < hd ? row[d + 1] : 0.0f);
+}
+
+// The reverse; nothing from its end on.
 __device__ __forceinline__ void put_two(float* row, unsigned d, unsigned hd, float2 x) {
     if (d < hd) row[d] = x.x;
     if (d + 1 < hd) row[d + 1] = x.y;
@@ -72,21 +79,29 @@ __device__ __forceinline__ void attention_back_keys(size_t len, BackShape shape,
 
 }  // namespace lea
 
-// `width`: that of rounded heads.
-KERNEL(256, lea_forest_attention_bf16_backward_prepare, size_t len, unsigned hd, unsigned width, const float* q, const float* out,
-       const float* dout, unsigned* rounded_q, unsigned* rounded_dout, float* delta) {
+// `len` rows and heads, then shared keys and key heads, `warps` in all; `width`: that of rounded heads.
+KERNEL(256, lea_forest_attention_bf16_backward_prepare, size_t warps, size_t len, unsigned kv_heads, unsigned hd, unsigned width,
+       const float* q, const float* out, const float* dout, const unsigned* listed, const float* k, const float* v, unsigned* rounded_q,
+       unsigned* rounded_dout, float* delta, unsigned* rounded_k, unsigned* rounded_v) {
     const size_t i = lea::global_thread() / lea::WARP;
-    if (i >= len) return;
+    if (i >= warps) return;
+    const bool of_row = i < len, whole = hd % 2 == 0 && (((size_t)q | (size_t)out | (size_t)dout | (size_t)k | (size_t)v) & 7) == 0;
+    const size_t key = i - len, to = (of_row ? i : key) * (width / 2);
+    const size_t from = (of_row ? i : (size_t)listed[key / kv_heads] * kv_heads + key % kv_heads) * hd;
+    const float *one = of_row ? q : k, *other = of_row ? dout : v;
+    unsigned *to_one = of_row ? rounded_q : rounded_k, *to_other = of_row ? rounded_dout : rounded_v;
     float sum = 0.0f;
     for (unsigned pair = threadIdx.x % lea::WARP; pair < width / 2; pair += lea::WARP) {
-        const unsigned d = pair * 2, of_dout = lea::bf16_pair(dout + i * hd, d, hd);
-        rounded_q[i * (width / 2) + pair] = lea::bf16_pair(q + i * hd, d, hd);
-        rounded_dout[i * (width / 2) + pair] = of_dout;
-        if (d < hd) sum = fmaf(lea::low_of(of_dout), out[i * hd + d], sum);
-        if (d + 1 < hd) sum = fmaf(lea::high_of(of_dout), out[i * hd + d + 1], sum);
+        const float2 x = lea::two_of(one + from, pair * 2, hd, whole), y = lea::two_of(other + from, pair * 2, hd, whole);
+        const unsigned rounded = lea::pack_bf16(y.x, y.y);
+        to_one[to + pair] = lea::pack_bf16(x.x, x.y);
+        to_other[to + pair] = rounded;
+        if (!of_row) continue;
+        const float2 of_out = lea::two_of(out + from, pair * 2, hd, whole);
+        sum = fmaf(lea::high_of(rounded), of_out.y, fmaf(lea::low_of(rounded), of_out.x, sum));
     }
     sum = lea::warp_sum(sum);
-    if (threadIdx.x % lea::WARP == 0) delta[i] = sum;
+    if (of_row && threadIdx.x % lea::WARP == 0) delta[i] = sum;
 }
 
 #define KEYS_OF(width)                                                                                                                       \

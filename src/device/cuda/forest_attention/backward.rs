@@ -1,13 +1,13 @@
 //! Gradients in bf16 on tensor cores, see `kernels/forest_attention_bf16_backward.cu`.
 
 use super::parts::BLOCK;
-use super::tensor_cores::{PAD, rounded};
-use super::tiles::Numbers;
+use super::tensor_cores::PAD;
+use super::tiles::{Numbers, Tiles};
 use super::{Grads, Inputs, Outputs, all, too_wide};
 use crate::Result;
 use crate::device::cpu::forest_attention::Heads;
 use crate::device::cuda::each::each_by_warp;
-use crate::device::cuda::{Arg, Buffer, Launch, View};
+use crate::device::cuda::{Arg, Buffer, Launch};
 use crate::device::{AttentionIndex, DType};
 
 /// The kernels of a width of heads.
@@ -59,23 +59,31 @@ impl Kernels {
     }
 }
 
-/// Queries and gradients of outputs `[rows, heads, width]` in bf16, and delta `[rows, heads]`.
+/// Queries and gradients of outputs `[rows, heads, width]`, shared keys and values `[shared keys, kv_heads, width]` in bf16, and delta
+/// `[rows, heads]`.
 struct Prepared {
     q: Buffer,
     dout: Buffer,
+    k: Buffer,
+    v: Buffer,
     delta: Buffer,
 }
 
 impl Prepared {
-    fn of(q: View, outputs: Outputs, head_dim: usize, width: usize) -> Result<Self> {
-        let (cuda, len) = (q.cuda(), outputs.lse.len());
-        let half = || Buffer::scratch(cuda, DType::BF16, len * width);
-        let made = Prepared { q: half()?, dout: half()?, delta: Buffer::scratch(cuda, DType::F32, len)? };
-        let extents: [Arg; 2] = [(head_dim as u32).into(), (width as u32).into()];
-        let taken: [Arg; 3] = [q.into(), outputs.out.into(), outputs.dout.into()];
-        let given = [all(&made.q), all(&made.dout), all(&made.delta)];
-        let args = [&extents[..], &taken, &given].concat();
-        each_by_warp(cuda, AROUND, "lea_forest_attention_bf16_backward_prepare", len, &args)?;
+    fn of(inputs: Inputs, outputs: Outputs, tiles: &Tiles, width: usize) -> Result<Self> {
+        let cuda = inputs.q.cuda();
+        let Heads { kv_heads, head_dim, .. } = inputs.heads;
+        let (len, keys) = (outputs.lse.len(), tiles.shared.len() * kv_heads);
+        let half = |len: usize| Buffer::scratch(cuda, DType::BF16, len * width);
+        let delta = Buffer::scratch(cuda, DType::F32, len)?;
+        let made = Prepared { q: half(len)?, dout: half(len)?, k: half(keys)?, v: half(keys)?, delta };
+        let extents: [Arg; 4] =
+            [len.into(), (kv_heads as u32).into(), (head_dim as u32).into(), (width as u32).into()];
+        let of_rows: [Arg; 3] = [inputs.q.into(), outputs.out.into(), outputs.dout.into()];
+        let of_keys: [Arg; 3] = [all(&tiles.shared), inputs.k.into(), inputs.v.into()];
+        let given = [&made.q, &made.dout, &made.delta, &made.k, &made.v].map(all);
+        let args = [&extents[..], &of_rows, &of_keys, &given].concat();
+        each_by_warp(cuda, AROUND, "lea_forest_attention_bf16_backward_prepare", len + keys, &args)?;
         Ok(made)
     }
 }
@@ -90,12 +98,10 @@ pub fn backward(inputs: Inputs, outputs: Outputs, index: &AttentionIndex, grads:
     let width = kernels.width;
     let tiles = index.on_cuda(cuda).tiles.get(index, cuda, (BLOCK / group).max(1), Numbers::Shared)?;
     let parts = tiles.parts(index, cuda)?;
-    let [k, v] = [inputs.k, inputs.v].map(|x| rounded(x, &tiles, inputs.heads, width));
-    let (k, v) = (k?, v?);
-    let prepared = Prepared::of(inputs.q, outputs, head_dim, width)?;
+    let prepared = Prepared::of(inputs, outputs, &tiles, width)?;
     let of_rows = [all(&prepared.q), all(&prepared.dout)];
     let as_they_are: [Arg; 2] = [inputs.k.into(), inputs.v.into()];
-    let of_keys = [all(&k), all(&v)];
+    let of_keys = [all(&prepared.k), all(&prepared.v)];
     let statistics: [Arg; 2] = [outputs.lse.into(), all(&prepared.delta)];
     let of_tiles = [all(&tiles.tiles), all(&tiles.rows)];
     cuda.launch(&Launch {

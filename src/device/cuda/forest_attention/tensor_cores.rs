@@ -112,12 +112,7 @@ fn is_direct(x: View, head_dim: usize) -> bool {
 }
 
 /// Shared keys or values as bf16, each head `width` wide.
-pub(super) fn rounded(
-    x: View,
-    tiles: &Tiles,
-    Heads { kv_heads, head_dim, .. }: Heads,
-    width: usize,
-) -> Result<Buffer> {
+fn rounded(x: View, tiles: &Tiles, Heads { kv_heads, head_dim, .. }: Heads, width: usize) -> Result<Buffer> {
     let to = Buffer::scratch(x.cuda(), DType::BF16, tiles.shared.len() * kv_heads * width)?;
     let extents: [Arg; 3] = [kv_heads, head_dim, width].map(|extent| (extent as u32).into());
     let tensors = [all(&tiles.shared), x.into(), all(&to)];
