@@ -1,7 +1,7 @@
 """Times of PyTorch beside those of bench-cuda: python3 torch_rows.py [--flex] ROWS.jsonl > TORCH.jsonl
 
 Reads the rows that bench-cuda wrote and does the same work: products in the same type by torch.matmul, attention in bf16 under the
-same forest mask by scaled_dot_product_attention (dense mask); with --flex, attention by FlexAttention (block mask) alone, which is
+same forest mask by scaled_dot_product_attention (dense mask), its gradients, projections with an adapter; with --flex, attention by FlexAttention (block mask) alone, which is
 compiled for each shape, the longest history first. One JSON line a row, or a line with "note" where one cannot be done. Exits with
 3 where there is no PyTorch with CUDA.
 """
@@ -36,14 +36,51 @@ def product(name, dtype, m, n, k, layout):
     tell(name, "torch.matmul", dtype, median_ms(lambda: torch.matmul(a, b)))
 
 
+def adapter(name, rank, m, n, k, pass_of):
+    """A projection with an adapter, all in bf16: forward, the gradients of x, A and B, or that of x without the adapter."""
+    rows = lambda *shape: factor(*shape, False, torch.bfloat16)
+    x, w, a, b, grad = rows(m, k), rows(n, k), rows(rank, k), rows(n, rank), rows(m, n)
+    if pass_of == ", backward without it":
+        return tell(name, "torch.matmul", "bf16", median_ms(lambda: grad @ w))
+    forward = lambda: F.linear(x, w) + 2.0 * F.linear(F.linear(x, a), b)
+    if not pass_of:
+        return tell(name, "F.linear", "bf16", median_ms(forward))
+    with torch.enable_grad():
+        trained = [t.requires_grad_() for t in (x, a, b)]
+        y = forward()
+        tell(name, "autograd", "bf16", median_ms(lambda: torch.autograd.grad(y, trained, grad, retain_graph=True)))
+
+
 def visible(history, candidates, q, kv):
     """Whether row q sees key kv: a trunk row its prefix, a leaf its step's prefix and itself."""
     step = torch.where(q < history, q, (q - history) // candidates)
     return ((kv < history) & (kv <= step)) | (kv == q)
 
 
-def factors(heads, kv_heads, rows):
-    return (torch.rand(1, n, rows, HEAD_DIM, device="cuda", dtype=torch.bfloat16) for n in (heads, kv_heads, kv_heads))
+def factors(heads, kv_heads, rows, width=HEAD_DIM):
+    return [torch.rand(1, n, rows, width, device="cuda", dtype=torch.bfloat16) for n in (heads, kv_heads, kv_heads)]
+
+
+def mask_of(history, candidates):
+    """`[rows, rows]`, true where seen."""
+    at = torch.arange(history * (1 + candidates), device="cuda")
+    return visible(history, candidates, at[:, None], at[None, :])
+
+
+def gradients(name, heads, kv_heads, width, history, candidates):
+    """Without extents: the forest of a step of the LE's training."""
+    if history:
+        mask = mask_of(history, candidates)
+    else:
+        from torch_forest import Forest, Users
+
+        at = torch.arange((forest := Forest(Users(2, 50, 5, "cuda"))).rows, device="cuda")
+        mask = forest.mask(at, at)
+    with torch.enable_grad():
+        inputs = [x.requires_grad_() for x in factors(heads, kv_heads, len(mask), width)]
+        out = F.scaled_dot_product_attention(*inputs, attn_mask=mask, enable_gqa=heads != kv_heads)
+        grad = torch.rand_like(out)
+        tell(name, "SDPA", "bf16", median_ms(lambda: torch.autograd.grad(out, inputs, grad, retain_graph=True)))
 
 
 def dense(name, heads, kv_heads, history, candidates):
@@ -51,8 +88,7 @@ def dense(name, heads, kv_heads, history, candidates):
     if rows > 16384:
         return tell(name, "SDPA", "bf16", note=f"a dense mask of {rows} x {rows} was left out")
     q, k, v = factors(heads, kv_heads, rows)
-    at = torch.arange(rows, device="cuda")
-    mask = visible(history, candidates, at[:, None], at[None, :])
+    mask = mask_of(history, candidates)
     sdpa = lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=heads != kv_heads)
     tell(name, "SDPA", "bf16", median_ms(sdpa))
 
@@ -78,6 +114,15 @@ def flex(name, heads, kv_heads, history, candidates):
 def work(row):
     """What a row is: a kind and its extents, or nothing that PyTorch has."""
     name = row["name"]
+    if found := re.search(r"adapter of rank (\d+): (\d+) x (\d+) x (\d+)(, backward(?: without it)?)?$", name):
+        *extents, pass_of = found.groups()
+        # Products with the adapter's factors alone are among those of f32.
+        if row["dtype"] == "bf16":
+            return "adapter", (*map(int, extents), pass_of or "")
+    of = r"forest gradients, (\d+) heads(?: over (\d+))? of (\d+), (?:LE step|history (\d+), (\d+) candidates)$"
+    if row["dtype"] == "bf16" and (found := re.match(of, name)):
+        heads, kv_heads, *rest = (int(x) if x else None for x in found.groups())
+        return "gradients", (heads, kv_heads or heads, *rest)
     if found := re.search(r": (\d+) x (\d+) x (\d+)(?: ([nt][nt]))?$", name):
         *extents, layout = found.groups()
         return "product", (row["dtype"], *map(int, extents), layout or "nt")
@@ -93,7 +138,7 @@ def main():
     torch.backends.cuda.matmul.allow_tf32 = False
     with open(sys.argv[-1]) as file:
         rows = [(row, *work(row)) for row in map(json.loads, file)]
-    does = {"product": product, "attention": dense}
+    does = {"product": product, "attention": dense, "adapter": adapter, "gradients": gradients}
     if "--flex" in sys.argv:
         does = {"attention": flex}
         # Sorted by history and candidates, both falling; of one shape the heads as they stood.
