@@ -104,7 +104,7 @@ KERNEL(256, lea_forest_attention_bf16_backward_prepare, size_t warps, size_t len
     if (of_row && threadIdx.x % lea::WARP == 0) delta[i] = sum;
 }
 
-#define KEYS_OF(width)                                                                                                                       \
+#define KEYS_OF(width)                                                                                                                 \
     KERNEL(256, lea_forest_attention_bf16_backward_keys_##width, size_t len, unsigned heads, unsigned group, unsigned hd, float scale, \
            const unsigned* of_keys, const unsigned* leaf_rows, const bf16* q, const bf16* dout, const float* k, const float* v,        \
            const float* lse, const float* delta, const float* part_k, const float* part_v, float* dk, float* dv) {                     \
