@@ -11,8 +11,9 @@ const STEPS: &str = "device devices parity label-llama-1b train memory-7b";
 
 #[test]
 fn the_check_for_gpus_runs_its_steps_and_tells_what_they_found() {
+    // Where a GPU is tested, it is that check which runs this test.
     if cuda_host::real() {
-        return skip::skipped("the check for GPUs runs its steps: it is that check which runs this test");
+        return;
     }
     let folder = match cuda_host::folder() {
         Ok(folder) => folder,
