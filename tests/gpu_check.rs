@@ -164,7 +164,7 @@ fn a_step_that_hangs_ends_with_the_time_and_the_rest_is_told() {
     let (state, note) = pack.step("batch-invariance");
     assert_eq!(state, "cut", "{table}");
     assert!(note.contains("s for all were over"), "{note}");
-    assert!(pack.step("bench").1.contains("it may take 80 s, and 0 of 5 s were left"), "{table}");
+    assert!(pack.step("bench").1.contains("it may take 100 s, and 0 of 5 s were left"), "{table}");
     for seconds in [7771, 7772, 7773] {
         assert_eq!(sleepers(seconds), "", "{seconds}");
     }
