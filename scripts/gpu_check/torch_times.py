@@ -1,6 +1,7 @@
 """What the scripts beside PyTorch share: rows as lines of JSON, times, and an end that holds whatever happens."""
 
 import json
+import math
 import os
 import threading
 import time
@@ -20,27 +21,39 @@ def said(error):
     return f"{type(error).__name__}: " + str(error).strip().split("\n")[0][:200]
 
 
-def timed(work, device):
-    """Milliseconds of one run: by events of the GPU, or by the clock."""
+# Of a GPU: milliseconds of work that needs no other run behind it; most runs of shorter work; cycles (some 1.5 ms) that it waits ahead of
+# them, while the host lays them out: else short rows would be the host's times. benches/cuda.rs does the same.
+LONG, MOST_RUNS, CYCLES_AHEAD = 2.0, 20, 2_500_000
+
+
+def timed(work, device, runs=1):
+    """Milliseconds of one run, of so many in a row: by events of the GPU, or by the clock."""
     if torch.device(device).type != "cuda":
         start = time.perf_counter()
-        work()
-        return 1e3 * (time.perf_counter() - start)
+        for _ in range(runs):
+            work()
+        return 1e3 * (time.perf_counter() - start) / runs
     before, behind = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    if runs > 1:
+        torch.cuda._sleep(CYCLES_AHEAD)
     before.record()
-    work()
+    for _ in range(runs):
+        work()
     behind.record()
     torch.cuda.synchronize()
-    return before.elapsed_time(behind)
+    return before.elapsed_time(behind) / runs
 
 
 def median_ms(work, device="cuda", repetitions=15, seconds=float("inf"), warm_up=2):
     """Median of so many runs, of fewer (one at least) where they take more than `seconds`."""
     for _ in range(warm_up):
         work()
+    runs = 1
+    if torch.device(device).type == "cuda":
+        runs = min(MOST_RUNS, max(1, math.ceil(LONG / max(timed(work, device), 1e-3))))
     times, end = [], time.monotonic() + seconds
     while len(times) < repetitions and (not times or time.monotonic() < end):
-        times.append(timed(work, device))
+        times.append(timed(work, device, runs))
     return sorted(times)[len(times) // 2]
 
 
