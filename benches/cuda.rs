@@ -29,6 +29,8 @@ const TYPES: [DType; 2] = [DType::F32, DType::BF16];
 /// Extents of a run.
 struct Extents {
     repetitions: usize,
+    /// Rows of small products.
+    few: &'static [usize],
     /// Rows of a product.
     rows: usize,
     /// All extents of weights are divided by it.
@@ -52,6 +54,7 @@ type Heads = (usize, usize, usize);
 
 const FULL: Extents = Extents {
     repetitions: 15,
+    few: &[64, 256, 1024],
     rows: 8192,
     divisor: 1,
     square: 8192,
@@ -71,6 +74,7 @@ const FULL: Extents = Extents {
 
 const QUICK: Extents = Extents {
     repetitions: 1,
+    few: &[4],
     rows: 64,
     divisor: 32,
     square: 128,
@@ -230,8 +234,10 @@ impl Bench {
 
     /// Of rows in one type with weights in another.
     fn products_of(&mut self, types: [DType; 2], kernels: &str, ceilings: &Ceilings) -> Result<()> {
-        let m = self.extents.rows;
-        for (name, n, k) in PROJECTIONS {
+        let large = PROJECTIONS.map(|(name, n, k)| (self.extents.rows, name, n, k));
+        // Of few rows too, which choose other tiles and are bound by reads of the weight.
+        let few = self.extents.few.iter().map(|&m| (m, "1B gate, up", 8192, 2048));
+        for (m, name, n, k) in large.into_iter().chain(few) {
             let (n, k) = (n / self.extents.divisor, k / self.extents.divisor);
             let (x, w) = (self.random(types[0], &[m, k], 1)?, self.random(types[1], &[n, k], 2)?);
             let seconds = self.median(|| matmul(&x, &w, false, true))?;
@@ -250,9 +256,10 @@ impl Bench {
             let [gate, up] = [self.random(DType::BF16, &[n, k], 2)?, self.random(DType::BF16, &[n, k], 3)?];
             let seconds = self.median(|| GatedLinear.forward(&[&x, &gate, &up], false))?;
             let name = format!("{name}: 2 x {m} x {n} x {k}{kernels}");
-            // The gate goes to memory and back in f32.
+            // But for Hopper the gate goes to memory and back in f32.
+            let between = if self.cuda.description().capability == (9, 0) { 0 } else { 8 * m * n };
             let work = GatedLinear.cost(&[&x, &gate, &up]);
-            let work = Cost { bytes: work.bytes + (8 * m * n) as u64, ..work };
+            let work = Cost { bytes: work.bytes + between as u64, ..work };
             self.row(&name, DType::BF16, work, seconds, ceilings)?;
         }
         Ok(())

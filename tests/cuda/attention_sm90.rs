@@ -50,7 +50,8 @@ fn ranges_of_any_length_are_as_near_as_those_of_a_plain_loop() {
 #[test]
 fn forests_of_every_kind_are_as_near_as_a_plain_loop() {
     let many = [1; 40];
-    let cases: [(&str, AttentionIndex, Layout); 6] = [
+    let cases: [(&str, AttentionIndex, Layout); 7] = [
+        ("no rows", AttentionIndex::new(vec![], 5).unwrap(), (2, 1, 64)),
         ("one row", trees(1, &[]), (1, 1, 64)),
         ("group of more heads than a block has rows", trees(3, &[(2, 0, &[1])]), (140, 1, 64)),
         ("leaves alone", trees(0, &[(0, 0, &[1, 1, 3, 30])]), (3, 1, 128)),

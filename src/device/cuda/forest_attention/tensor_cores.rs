@@ -129,6 +129,9 @@ fn rounded(x: View, tiles: &Tiles, Heads { kv_heads, head_dim, .. }: Heads, widt
 pub fn forward(inputs: Inputs, index: &AttentionIndex, out: ViewMut, lse: ViewMut) -> Result<()> {
     let cuda = inputs.q.cuda();
     let Heads { heads, kv_heads, head_dim } = inputs.heads;
+    if inputs.q.is_empty() {
+        return Ok(());
+    }
     let group = inputs.heads.group();
     debug_assert_eq!(heads, kv_heads * group);
     let (types, tensors) = ([inputs.q.dtype(), out.dtype()], [inputs.q, inputs.k, inputs.v, out.0]);
