@@ -28,7 +28,7 @@ pub struct ForestAttention {
 }
 
 impl ForestAttention {
-    /// Attention of `heads` query heads over `kv_heads` key heads of width `head_dim`, scores times `scale`.
+    /// Attention of `heads` query heads over `kv_heads` key heads of width `head_dim`, scores times `scale`, which is above 0.
     pub fn new(
         index: Arc<AttentionIndex>,
         heads: usize,

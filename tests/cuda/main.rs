@@ -23,6 +23,7 @@ mod cublaslt;
 mod faults;
 mod files;
 mod halves;
+mod mistakes;
 mod mutations;
 mod products;
 mod profile;
