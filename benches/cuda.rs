@@ -18,6 +18,7 @@ use lea::ops::{AdaptedLinear, GatedLinear, Op, Saved, Scale};
 use lea::tensor::Tensor;
 use lea::{Error, Result};
 use serde_json::json;
+use std::cell::Cell;
 use std::io::Write;
 
 /// Head dim of the decoders of both sizes' attention.
@@ -122,10 +123,10 @@ struct Ceilings {
     copy: f64,
 }
 
-/// Seconds of work that needs no other run behind it; most runs of shorter work; copies ahead of them, of .36 ms each on an H100.
+/// Seconds of work that needs no other run behind it; most runs of shorter work; copies ahead of them, of .72 ms each on an H100.
 const LONG: f64 = 2e-3;
 const MOST_RUNS: f64 = 20.0;
-const COPIES_AHEAD: usize = 4;
+const COPIES_AHEAD: usize = 2;
 
 struct Bench {
     device: Device,
@@ -133,6 +134,8 @@ struct Bench {
     extents: &'static Extents,
     /// What a copy reads.
     copied: Tensor,
+    /// Whether the last median may hold waits for the host.
+    waited: Cell<bool>,
     /// Where rows go besides the terminal.
     lines: Option<std::fs::File>,
 }
@@ -149,14 +152,17 @@ impl Bench {
         drop(work()?);
         let once = self.cuda.seconds(&mut work)?.1;
         let runs = (LONG / once).ceil().clamp(1.0, MOST_RUNS) as usize;
-        let mut seconds = Vec::new();
+        let (mut seconds, mut waited) = (Vec::new(), false);
         for _ in 0..self.extents.repetitions {
             for _ in 0..if runs > 1 { COPIES_AHEAD } else { 0 } {
                 drop(Scale(2.0).forward(&[&self.copied], false)?);
             }
             let all = || (0..runs).try_for_each(|_| work().map(drop));
-            seconds.push(self.cuda.seconds(all)?.1 / runs as f64);
+            let (_, of_all, waits) = self.cuda.seconds_and_waits(all)?;
+            seconds.push(of_all / runs as f64);
+            waited |= runs > 1 && waits;
         }
+        self.waited.set(waited);
         seconds.sort_by(f64::total_cmp);
         Ok(seconds[seconds.len() / 2])
     }
@@ -180,13 +186,15 @@ impl Bench {
         let share = 100.0 * arithmetic.max(memory) / seconds;
         let (tflops, gbs) = (work.flops as f64 / seconds / 1e12, work.bytes as f64 / seconds / 1e9);
         let (gflop, mb) = (work.flops as f64 / 1e9, work.bytes as f64 / 1e6);
+        let waited = self.waited.get();
+        let mark = if waited { " (and waits for the host)" } else { "" };
         println!(
-            "| {name} | {dtype} | {:.3} | {gflop:.2} | {mb:.1} | {tflops:.3} | {gbs:.1} | {share:.1} % of {bound} |",
+            "| {name}{mark} | {dtype} | {:.3} | {gflop:.2} | {mb:.1} | {tflops:.3} | {gbs:.1} | {share:.1} % of {bound} |",
             seconds * 1e3
         );
         let Some(file) = &mut self.lines else { return Ok(()) };
         let line = json!({"name": name, "dtype": dtype.to_string(), "ms": seconds * 1e3, "flops": work.flops,
-            "bytes": work.bytes, "tflops": tflops, "gb_per_s": gbs, "share_percent": share, "bound": bound});
+            "bytes": work.bytes, "tflops": tflops, "gb_per_s": gbs, "share_percent": share, "bound": bound, "waits": waited});
         writeln!(file, "{line}")
             .map_err(|e| Error::setting(format!("--jsonl: {e}"), "name a file to write to"))
     }
@@ -353,7 +361,7 @@ fn measure(extents: &'static Extents, lines: Option<std::fs::File>) -> Result<()
     let cuda = cuda::open(None)?;
     let device = Device::Cuda(cuda.clone());
     let copied = random(&device, DType::F32, &[extents.copied], 3)?;
-    let mut bench = Bench { device, cuda, extents, copied, lines };
+    let mut bench = Bench { device, cuda, extents, copied, waited: Cell::new(false), lines };
     let ceilings = bench.ceilings()?;
     println!("{}\n", bench.device.describe());
     for (dtype, rate) in &ceilings.product {

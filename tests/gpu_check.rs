@@ -137,6 +137,41 @@ fn the_exit_status_tells_wrong_results_from_missing_figures() {
 }
 
 #[test]
+fn a_sanitizer_tells_of_wrong_results_by_its_own_status_alone() {
+    let pack = Pack::new();
+    let sanitized = |status: i32| {
+        let of_tool = |tool| {
+            pack.program(
+                "bin/compute-sanitizer",
+                &format!("[ \"$2\" != {tool} ] || {{ echo hazard; exit {status}; }}"),
+            );
+            pack.run(&[("GPU_CHECK_STEPS", "memcheck racecheck")])
+        };
+        ["memcheck", "racecheck"].map(|tool| (of_tool(tool).0, state(&pack, tool)))
+    };
+    // Its own; one of a tool that could not start.
+    for (status, of_memcheck) in [(9, 1), (1, 3)] {
+        assert_eq!(sanitized(status), [(of_memcheck, "failed".into()), (3, "failed".into())], "{status}");
+    }
+}
+
+#[test]
+fn files_of_others_stay() {
+    let pack = Pack::new();
+    std::fs::create_dir(pack.path("out")).unwrap();
+    for name in ["mine.log", "mine.json", "mine.jsonl", "fit.log", "fit.jsonl"] {
+        std::fs::write(pack.path("out").join(name), "before\n").unwrap();
+    }
+    let (status, table) = pack.run(&[("GPU_CHECK_STEPS", "devices")]);
+    assert_eq!(status, 0, "{table}");
+    let there = |name: &str| pack.path("out").join(name).exists();
+    assert_eq!(
+        ["mine.log", "mine.json", "mine.jsonl", "fit.log", "fit.jsonl"].map(there),
+        [true, true, true, false, false]
+    );
+}
+
+#[test]
 fn without_a_device_nothing_is_called_right() {
     let pack = Pack::new();
     pack.program("pack/lea", "echo there is no CUDA device; exit 1");
@@ -160,7 +195,7 @@ fn a_step_that_hangs_ends_with_the_time_and_the_rest_is_told() {
     pack.program("pack/tests-cuda", "echo began; sleep 7771 & trap '' TERM; sleep 7772; sleep 7773");
     let (status, table) =
         pack.run(&[("GPU_CHECK_SECONDS", "5"), ("GPU_CHECK_STEPS", "batch-invariance bench webgpu")]);
-    assert_eq!(status, 0, "{table}");
+    assert_eq!(status, 3, "{table}");
     let (state, note) = pack.step("batch-invariance");
     assert_eq!(state, "cut", "{table}");
     assert!(note.contains("s for all were over"), "{note}");

@@ -13,6 +13,8 @@ import torch  # noqa: E402
 
 
 def tell(name, by, dtype, ms=None, note=None, **more):
+    if ms is not None:
+        more["waits"] = waited
     print(json.dumps({"name": name, "by": by, "dtype": dtype, "ms": ms, **more, "note": note}), flush=True)
 
 
@@ -24,10 +26,13 @@ def said(error):
 # Of a GPU: milliseconds of work that needs no other run behind it; most runs of shorter work; cycles (some 1.5 ms) that it waits ahead of
 # them, while the host lays them out: else short rows would be the host's times. benches/cuda.rs does the same.
 LONG, MOST_RUNS, CYCLES_AHEAD = 2.0, 20, 2_500_000
+# Whether the last median may hold waits for the host all the same.
+waited = False
 
 
 def timed(work, device, runs=1):
     """Milliseconds of one run, of so many in a row: by events of the GPU, or by the clock."""
+    global waited
     if torch.device(device).type != "cuda":
         start = time.perf_counter()
         for _ in range(runs):
@@ -40,12 +45,16 @@ def timed(work, device, runs=1):
     for _ in range(runs):
         work()
     behind.record()
+    if runs > 1 and before.query():
+        waited = True  # The GPU came to the first run before the last was laid out.
     torch.cuda.synchronize()
     return before.elapsed_time(behind) / runs
 
 
 def median_ms(work, device="cuda", repetitions=15, seconds=float("inf"), warm_up=2):
     """Median of so many runs, of fewer (one at least) where they take more than `seconds`."""
+    global waited
+    waited = False
     for _ in range(warm_up):
         work()
     runs = 1

@@ -109,10 +109,18 @@ impl Cuda {
 
     /// Runs `work`; what it gives, and the seconds that the device took from its first launch to the end of its last.
     pub fn seconds<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+        self.seconds_and_waits(work).map(|(result, seconds, _)| (result, seconds))
+    }
+
+    /// The same, and whether the device came to the first launch before the host had laid out the last one: then the time may hold waits
+    /// for the host.
+    pub fn seconds_and_waits<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, f64, bool)> {
         let before = Event::now(self)?;
         let result = work()?;
         let behind = Event::now(self)?;
+        // SAFETY: the event was recorded and lives.
+        let waits = unsafe { sys::cuEventQuery(before.handle) } == sys::CUresult::CUDA_SUCCESS;
         self.synchronize()?;
-        Ok((result, behind.since(&before)?))
+        Ok((result, behind.since(&before)?, waits))
     }
 }
