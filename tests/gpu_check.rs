@@ -13,7 +13,7 @@ use tempfile::TempDir;
 struct Pack(TempDir);
 
 const RECORD: &str = r#"{"bench":"label","settings":{"shape":"tiny","layers":1,"history":4,"actions":3,"users":2},"median_seconds":0.002,"gflops":5,"share_of_ceiling":0.25,"labels_per_s":1234,"device_mb":56}"#;
-const ROW: &str = r#"{"name":"7B down: 64 x 32 x 16","dtype":"bf16","ms":2.5,"tflops":7.25,"gb_per_s":3,"share_percent":61,"bound":"arithmetic"}"#;
+const ROW: &str = r#"{"name":"7B down: 64 x 32 x 16","dtype":"bf16","ms":2.5,"tflops":7.25,"gb_per_s":3,"share_percent":61,"bound":"arithmetic","waits":true}"#;
 
 impl Pack {
     /// One in which every step succeeds, on a machine without PyTorch and sanitizer.
@@ -98,6 +98,7 @@ fn a_whole_run_tells_every_step_and_row() {
     for line in [
         "ceiling of memory: 9 GB/s",
         "7B down: 64 x 32 x 16",
+        "2.500*",
         "61.0 % arithmetic",
         "label tiny, 1 layers, history 4",
         "1234 labels",

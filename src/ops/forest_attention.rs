@@ -64,6 +64,11 @@ impl ForestAttention {
             let problem = format!("{heads} query heads over {kv_heads} key heads of width {head_dim}");
             return Err(Error::shape("forest_attention", problem));
         }
+        // Kernels look for the highest score before they scale it.
+        if !(self.scale > 0.0 && self.scale.is_finite()) {
+            let problem = format!("scores times {}: a number above 0 is needed", self.scale);
+            return Err(Error::shape("forest_attention", problem));
+        }
         expect_alike("forest_attention", inputs)?;
         expect_shape("forest_attention", "q", inputs[0], &[self.index.rows(), self.heads.q_width()])?;
         for (name, x) in [("k", inputs[1]), ("v", inputs[2])] {
@@ -433,6 +438,17 @@ mod tests {
         });
         let own = part.rows(3..part.shape()[0]).unwrap().to_vec::<f32>().unwrap();
         assert_eq!(own, all.rows(last.rows).unwrap().to_vec::<f32>().unwrap());
+    }
+
+    #[test]
+    fn a_scale_that_turns_scores_around_is_refused() {
+        for scale in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let mut op = ForestAttention::new(Arc::new(forest()), 1, 1, 2, scale);
+            let rows = op.index.rows();
+            let [q, k, v] = [1, 2, 3].map(|seed| gradcheck::random(&[rows, 2], seed));
+            let error = op.forward(&[&q, &k, &v], false).unwrap_err();
+            assert!(error.to_string().contains("a number above 0 is needed"), "{error}");
+        }
     }
 
     #[test]
