@@ -4,7 +4,11 @@
 //! CUDA_HOST_WITHOUT_BARRIER, one by one, all that there are.
 
 use super::cuda_host;
-use super::mistakes::{BARRIERS, Change, MISTAKES, Mistake};
+use super::mistakes::{
+    BARRIERS,
+    Change::{Gone, To},
+    MISTAKES, Mistake,
+};
 use super::skip::skipped;
 use super::trial::{Outcome, all, run, with_changes};
 use std::fmt::Write;

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <set>
 
 enum { SUCCESS = 0, INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
@@ -18,15 +19,26 @@ struct Preference { std::size_t workspace = 0; };
 struct Algorithm { std::uint64_t data[8]; };
 struct Heuristic { Algorithm algorithm; std::size_t workspace; int state; float waves; int reserved[4]; };
 
+// What was made and not destroyed; of several devices, which threads use at the same time.
 static std::set<const void*> live;
+static std::mutex of_live;
+
+static bool lives(const void* made) {
+    std::lock_guard<std::mutex> lock(of_live);
+    return live.count(made) > 0;
+}
 
 template <typename T> static int make(T** out, T value) {
     *out = new T(value);
+    std::lock_guard<std::mutex> lock(of_live);
     live.insert(*out);
     return SUCCESS;
 }
 template <typename T> static int destroy(T* made) {
-    if (!live.erase(made)) return INVALID_VALUE;
+    {
+        std::lock_guard<std::mutex> lock(of_live);
+        if (!live.erase(made)) return INVALID_VALUE;
+    }
     delete made;
     return SUCCESS;
 }
@@ -45,7 +57,7 @@ static std::uint16_t rounded(float value) {
 // What the library would say to these operands: left is k×n or, transposed, n×k; right k×m; out n×m.
 static int refuses(const Description* d, const Layout* left, const Layout* right, const Layout* out) {
     for (const void* used : {(const void*)d, (const void*)left, (const void*)right, (const void*)out})
-        if (!live.count(used)) return INVALID_VALUE;
+        if (!lives(used)) return INVALID_VALUE;
     if (left->type != R_16BF || right->type != R_16BF) return NOT_SUPPORTED;
     // What is added to a result in bf16 must be so too.
     if (out->type != R_32F && (out->type != R_16BF || d->epilogue != EPILOGUE_DEFAULT)) return NOT_SUPPORTED;
@@ -68,7 +80,7 @@ int cublasLtMatmulDescCreate(Description** out, int compute, int scale) {
 }
 int cublasLtMatmulDescDestroy(Description* d) { return destroy(d); }
 int cublasLtMatmulDescSetAttribute(Description* d, int attribute, const void* value, std::size_t bytes) {
-    if (!live.count(d)) return INVALID_VALUE;
+    if (!lives(d)) return INVALID_VALUE;
     void* place = attribute == TRANSA ? (void*)&d->transposed : attribute == EPILOGUE ? (void*)&d->epilogue
                 : attribute == BIAS_POINTER ? (void*)&d->bias : nullptr;
     if (!place || bytes != (attribute == BIAS_POINTER ? sizeof(void*) : 4)) return INVALID_VALUE;
@@ -84,14 +96,14 @@ int cublasLtMatrixLayoutDestroy(Layout* layout) { return destroy(layout); }
 int cublasLtMatmulPreferenceCreate(Preference** out) { return make(out, Preference{}); }
 int cublasLtMatmulPreferenceDestroy(Preference* preference) { return destroy(preference); }
 int cublasLtMatmulPreferenceSetAttribute(Preference* p, int attribute, const void* value, std::size_t bytes) {
-    if (!live.count(p) || attribute != 1 || bytes != sizeof(std::size_t)) return INVALID_VALUE;
+    if (!lives(p) || attribute != 1 || bytes != sizeof(std::size_t)) return INVALID_VALUE;
     std::memcpy(&p->workspace, value, bytes);
     return SUCCESS;
 }
 
 int cublasLtMatmulAlgoGetHeuristic(int* handle, Description* d, Layout* left, Layout* right, Layout* c, Layout* out,
                                    Preference* p, int wanted, Heuristic* found, int* count) {
-    if (!live.count(handle) || !live.count(p) || c != out || wanted != 1) return INVALID_VALUE;
+    if (!lives(handle) || !lives(p) || c != out || wanted != 1) return INVALID_VALUE;
     if (const int why = refuses(d, left, right, out)) return why;
     std::memset(found, 0, sizeof *found);
     found->algorithm.data[0] = 0x1ea;
@@ -103,7 +115,7 @@ int cublasLtMatmulAlgoGetHeuristic(int* handle, Description* d, Layout* left, La
 int cublasLtMatmul(int* handle, Description* d, const float* alpha, const std::uint16_t* a, Layout* left,
                    const std::uint16_t* b, Layout* right, const float* beta, const float* c, Layout*, void* out, Layout* of,
                    const Algorithm* algorithm, void* workspace, std::size_t bytes, void* stream) {
-    if (!live.count(handle) || algorithm->data[0] != 0x1ea || !stream) return INVALID_VALUE;
+    if (!lives(handle) || algorithm->data[0] != 0x1ea || !stream) return INVALID_VALUE;
     if (const int why = refuses(d, left, right, of)) return why;
     for (const void* address : {(const void*)a, (const void*)b})
         if ((std::uintptr_t)address % 16) return NOT_SUPPORTED;
