@@ -2,10 +2,11 @@
 
 /// Keeps it in the process, up to 64 MiB a heap, where the C library is glibc, which otherwise returns it to the system above some hundred
 /// kilobytes. A step frees as many megabytes as the next one needs, and each of their pages would be taken from the system again, cleared,
-/// at about a microsecond: half the host's time of a training step on a GPU. Left as it is where GLIBC_TUNABLES is set.
+/// at about a microsecond: more than half of the host's time of a recommender's training step on CUDA (kernels/NOTES.md). For CUDA alone: on the
+/// CPU labelling was 2 to 4 % slower with it. Left as it is where the environment says how glibc should do.
 pub fn keep() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    if std::env::var_os("GLIBC_TUNABLES").is_none() {
+    if SETTINGS.iter().all(|name| std::env::var_os(name).is_none()) {
         // SAFETY: it may be called at any time, and no value is unsafe; a refusal changes nothing.
         unsafe {
             mallopt(M_MMAP_THRESHOLD, LARGEST);
@@ -14,6 +15,9 @@ pub fn keep() {
     }
 }
 
+/// Variables that glibc reads.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const SETTINGS: [&str; 3] = ["GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"];
 /// Bytes that may wait at the end of each of its heaps.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT: std::ffi::c_int = 64 << 20;

@@ -155,7 +155,9 @@ fn without_idle_options(command: Parsed) -> Parsed {
 
 /// Runs what the command line asks for.
 pub fn run(cli: Cli) -> Result<()> {
-    freed_memory::keep();
+    if !cuda::opened().is_empty() {
+        freed_memory::keep();
+    }
     cli.stall_after.into_iter().for_each(interrupt::stall_after);
     if let Some(tier) = cli.webgpu_tier {
         webgpu::force_tier(tier);
