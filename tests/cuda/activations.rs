@@ -2,8 +2,8 @@
 
 use super::attention_sm90::hopper;
 use super::halves::{SHAPES, frozen};
-use super::le_fixture::{environment_on, works};
-use super::ops::environment::all_rewards;
+use super::le_fixture::environment_on;
+use super::ops::environment::expect_same_rewards_in_any_pack;
 use super::ops::products::stored;
 use super::parity::{random, to};
 use super::{devices, generations, in_each_manner};
@@ -255,12 +255,7 @@ fn a_reward_has_the_same_bits_in_any_pack_and_chunk_of_frozen_weights_in_bf16() 
         let mut env = environment_on(&device, DecoderConfig::default(), DType::F32, (3, 2, 1), 1);
         env.decoder = env.decoder.merged().unwrap().as_loaded().unwrap();
         assert_eq!(env.decoder.layers[1].down.weight.value().dtype(), DType::BF16);
-        let works = works(&env, 5);
-        let together = all_rewards(&env, &works, 4096);
-        assert!(all_rewards(&env, &works, 7) == together, "{}: chunks of 7 rows", device.describe());
-        let alone: Vec<f32> =
-            works.iter().flat_map(|work| all_rewards(&env, std::slice::from_ref(work), 64)).collect();
-        assert!(alone == together, "{}: users alone", device.describe());
+        expect_same_rewards_in_any_pack(&env, &device);
     }
 }
 

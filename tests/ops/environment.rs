@@ -58,16 +58,22 @@ fn forest_scores_equal_separate_prompts_and_the_cpus() {
     }
 }
 
+/// An error unless rewards have the same bits in packs of several users and of one, in large chunks and in small ones.
+pub fn expect_same_rewards_in_any_pack(env: &Environment, device: &Device) {
+    let works = works(env, 5);
+    let together = all_rewards(env, &works, 4096);
+    // Those of a device that did nothing would be the same too.
+    assert!(together.iter().any(|&reward| reward != together[0]), "{}: {together:?}", device.describe());
+    assert!(all_rewards(env, &works, 7) == together, "{}: chunks of 7 rows", device.describe());
+    let alone: Vec<f32> =
+        works.iter().flat_map(|work| all_rewards(env, std::slice::from_ref(work), 64)).collect();
+    assert!(alone == together, "{}: users alone", device.describe());
+}
+
 #[test]
 fn a_reward_has_the_same_bits_in_any_pack_and_chunk() {
     for device in devices("same_bits") {
-        let env = on(&device, DType::F32);
-        let works = works(&env, 5);
-        let together = all_rewards(&env, &works, 4096);
-        assert!(all_rewards(&env, &works, 7) == together, "{}: chunks of 7 rows", device.describe());
-        let alone: Vec<f32> =
-            works.iter().flat_map(|work| all_rewards(&env, std::slice::from_ref(work), 64)).collect();
-        assert!(alone == together, "{}: users alone", device.describe());
+        expect_same_rewards_in_any_pack(&on(&device, DType::F32), &device);
     }
 }
 
