@@ -1,6 +1,8 @@
 //! Gradients of forest attention on tensor cores against an f64 reference and a plain loop in bf16.
 
-use super::attention_bf16::{Layout, SCALE, attention, cases, inputs_of, plain, random_forest, rounded};
+use super::attention_bf16::{
+    Layout, SCALE, attention, cases, far_apart, inputs_of, plain, random_forest, rounded,
+};
 use super::attention_sm90::trees;
 use super::parity::{error, expect_near, random, to};
 use super::{devices, generations, in_each_manner};
@@ -164,12 +166,8 @@ fn gradients_in_bf16_of_heads_of_any_number_and_width_are_as_near_as_those_of_a_
 #[test]
 fn gradients_in_bf16_of_scores_far_apart_are_as_near_as_those_of_a_plain_loop() {
     let devices = devices("gradients of scores far apart");
-    for (seed, layout, times) in [(1, (2, 1, 64), 5.0), (2, (2, 2, 128), 20.0), (5, (3, 1, 40), 80.0)] {
-        let index = random_forest(seed);
-        let mut inputs = inputs_of(&index, layout);
-        let larger: Vec<f64> = inputs[0].to_f64_vec().unwrap().into_iter().map(|x| x * times).collect();
-        inputs[0] = Tensor::from_f64(&Device::Cpu, DType::F64, &larger, inputs[0].shape()).unwrap();
-        expect_right_of(&devices, &format!("q times {times}"), &index, layout, &inputs);
+    for (name, index, layout, inputs) in far_apart() {
+        expect_right_of(&devices, &name, &index, layout, &inputs);
     }
 }
 

@@ -167,16 +167,24 @@ fn products_in_bf16_of_random_forests_are_as_near_as_those_of_a_plain_loop() {
     }
 }
 
-/// Scores of all sizes, so that the highest so far rises by much and by little, in chunks of keys and in leaves.
-#[test]
-fn scores_far_apart_are_as_near_as_a_plain_loop() {
-    let devices = generations("scores far apart");
-    for (seed, layout, times) in [(1, (2, 1, 64), 5.0), (2, (2, 2, 128), 20.0), (5, (3, 1, 40), 80.0)] {
+/// Forests whose scores are of all sizes.
+pub fn far_apart() -> impl Iterator<Item = (String, AttentionIndex, Layout, [Tensor; 3])> {
+    let cases = [(1, (2, 1, 64), 5.0), (2, (2, 2, 128), 20.0), (5, (3, 1, 40), 80.0)];
+    cases.into_iter().map(|(seed, layout, times)| {
         let index = random_forest(seed);
         let mut inputs = inputs_of(&index, layout);
         let larger: Vec<f64> = inputs[0].to_f64_vec().unwrap().into_iter().map(|x| x * times).collect();
         inputs[0] = Tensor::from_f64(&Device::Cpu, DType::F64, &larger, inputs[0].shape()).unwrap();
-        expect_right_of(&devices, &format!("q times {times}"), &index, layout, &inputs);
+        (format!("q times {times}"), index, layout, inputs)
+    })
+}
+
+/// Scores of all sizes, so that the highest so far rises by much and by little, in chunks of keys and in leaves.
+#[test]
+fn scores_far_apart_are_as_near_as_a_plain_loop() {
+    let devices = generations("scores far apart");
+    for (name, index, layout, inputs) in far_apart() {
+        expect_right_of(&devices, &name, &index, layout, &inputs);
     }
 }
 

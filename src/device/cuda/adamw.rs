@@ -24,7 +24,8 @@ pub fn steps(
         ([grad.address(), param, m, v, len as u64, own], len)
     };
     for updates in updates.chunks(STEP.rows) {
-        STEP.launch(grad.cuda(), &updates.iter().map(row).collect::<Vec<_>>(), &args)?;
+        let rows: Vec<_> = updates.iter().map(row).collect();
+        STEP.launch(grad.cuda(), &STEP.table(&rows), STEP.blocks(&rows), &args)?;
     }
     Ok(())
 }

@@ -108,7 +108,15 @@ pub(super) fn matmul(factors: &Factors, c: ViewMut, [m, n, k]: [usize; 3], epilo
         Some(pair) => (pair.depth, maps(pair.a, pair.b, pair.depth, pair.depth)?),
         None => (0, [a, b]),
     };
-    launch(tile, transposed, tiles, &c, [m, n, k], &epilogue, [a, b], (depth, [a2, b2]))
+    launch(
+        tile,
+        transposed,
+        tiles,
+        &c,
+        [m, n, k],
+        &epilogue,
+        &Maps { first: [a, b], second: [a2, b2], depth },
+    )
 }
 
 /// c = silu(a·gateᵀ)·(a·upᵀ): a `[m, padded]` in bf16, both weights `[n, k]`, which [`takes`] takes.
@@ -126,7 +134,8 @@ pub(super) fn gated(
     let a = TensorMap::of_rows(a, [m, padded], ROWS)?;
     let of_weight = |w| TensorMap::of_rows(w, [n, k], GATED.columns / GATED.blocks);
     let [gate, up] = [of_weight(weights[0])?, of_weight(weights[1])?];
-    launch(GATED, true, tiles, &c, [m, n, k], &Epilogue::default(), [a, gate], (0, [a, up]))
+    let maps = Maps { first: [a, gate], second: [a, up], depth: 0 };
+    launch(GATED, true, tiles, &c, [m, n, k], &Epilogue::default(), &maps)
 }
 
 /// The kernel counts tiles in 32 bits, and the copy engine rows.
@@ -137,8 +146,16 @@ fn expect_taken([m, n, k]: [usize; 3], padded: usize, tiles: usize) -> Result<()
     Err(Error::shape(FILE, format!("[{m}, {n}, {k}] is more than a product takes")))
 }
 
-/// Blocks for `tiles` tiles, or pairs of them; `second` factors and their inner extent.
-#[allow(clippy::too_many_arguments)]
+/// Factors as the copy engine sees them.
+struct Maps {
+    first: [TensorMap; 2],
+    /// Those of a pair, or in its second place the other weight of a gated block; not looked at where there is neither.
+    second: [TensorMap; 2],
+    /// A pair's inner extent, or 0.
+    depth: usize,
+}
+
+/// Blocks for `tiles` tiles, or pairs of them.
 fn launch(
     tile: Tile,
     transposed: bool,
@@ -146,8 +163,7 @@ fn launch(
     c: &ViewMut,
     [m, n, k]: [usize; 3],
     epilogue: &Epilogue,
-    [a, b]: [TensorMap; 2],
-    (depth, [a2, b2]): (usize, [TensorMap; 2]),
+    Maps { first: [a, b], second: [a2, b2], depth }: &Maps,
 ) -> Result<()> {
     let at_once = tile.at_once(c.cuda().description().processors as usize);
     c.cuda().launch(&Launch {
@@ -161,14 +177,14 @@ fn launch(
             n.into(),
             k.into(),
             mode(epilogue, c).into(),
-            a.into(),
-            b.into(),
+            (*a).into(),
+            (*b).into(),
             optional(epilogue.bias),
             optional(epilogue.residual.or(epilogue.gate)),
             c.into(),
-            depth.into(),
-            a2.into(),
-            b2.into(),
+            (*depth).into(),
+            (*a2).into(),
+            (*b2).into(),
         ],
     })
 }

@@ -27,11 +27,10 @@ pub fn squares(tensors: &[View], y: ViewMut) -> Result<()> {
     for (at, tensors) in (0..).step_by(SQUARES.rows).zip(tensors.chunks(SQUARES.rows)) {
         let cuda = tensors[0].cuda();
         let rows: Vec<Row<2>> = tensors.iter().map(|x| ([x.address(), x.len() as u64], x.len())).collect();
-        let blocks = SQUARES.blocks(&rows);
+        let (table, blocks) = (SQUARES.table(&rows), SQUARES.blocks(&rows));
         let sums = Buffer::scratch(cuda, DType::F32, blocks)?;
         let sums = sums.view(0, blocks);
-        SQUARES.launch(cuda, &rows, &[sums.into()])?;
-        let table = SQUARES.table(&rows);
+        SQUARES.launch(cuda, &table, blocks, &[sums.into()])?;
         let args = [Arg::Table(&table), sums.into(), (&y.part(at, tensors.len())).into()];
         let (kernel, grid) = ("lea_reduce_squares_of_tensors", [tensors.len(), 1, 1]);
         cuda.launch(&Launch { file: SQUARES.file, kernel, grid, threads: THREADS, shared: 0, args: &args })?;

@@ -25,7 +25,7 @@ impl Tabled {
         rows.iter().map(|(_, len)| len.div_ceil(self.block)).sum()
     }
 
-    /// The table of some rows as the kernel reads it. The last word of a row is the first of its blocks and, above it, how many.
+    /// The table of some rows, as many as the kernel has at most, as it reads it. The last word of a row is the first of its blocks and, above it, how many.
     pub(super) fn table<const WORDS: usize>(&self, rows: &[Row<WORDS>]) -> Vec<u64> {
         let mut first = 0;
         let mut table = Vec::with_capacity(self.rows * (WORDS + 1) + 1);
@@ -40,16 +40,10 @@ impl Tabled {
         table
     }
 
-    /// Launches the kernel, whose parameters are a table of `rows`, then `args`: as many rows as it has at most.
-    pub(super) fn launch<const WORDS: usize>(
-        &self,
-        cuda: &Cuda,
-        rows: &[Row<WORDS>],
-        args: &[Arg],
-    ) -> Result<()> {
-        let table = self.table(rows);
-        let args = [&[Arg::Table(&table)], args].concat();
-        let grid = [self.blocks(rows), 1, 1];
+    /// Launches the kernel, whose parameters are the [table](Self::table) of rows of so many blocks, then `args`.
+    pub(super) fn launch(&self, cuda: &Cuda, table: &[u64], blocks: usize, args: &[Arg]) -> Result<()> {
+        let args = [&[Arg::Table(table)], args].concat();
+        let grid = [blocks, 1, 1];
         cuda.launch(&Launch {
             file: self.file,
             kernel: self.kernel,
